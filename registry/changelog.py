@@ -1,0 +1,76 @@
+"""The change log: one entry for each revision, each holding the hash of the one before.
+
+Whoever can write the store can also write a whole new chain: the chain shows damage and clumsy
+hands. It proves more once a hash has been kept elsewhere, as a receipt does.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from registry.exceptions import LogBroken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from registry.model import Ref
+
+GENESIS = "0" * 64
+"""The `previous` of the first entry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """One write.
+
+    Attributes:
+        at: seconds since 1970.
+        touched: the records whose published form may differ from before, sorted.
+        previous: the hash of the entry before, hex; `GENESIS` in the first.
+        hash: SHA-256 in hex over the other fields, as JSON with sorted keys, no blanks, ASCII only.
+    """
+
+    revision: int
+    at: float
+    actor: str
+    action: str
+    touched: tuple[Ref, ...]
+    previous: str
+    hash: str = ""
+
+    def sealed(self) -> LogEntry:
+        """The entry with its hash."""
+        body = {
+            "revision": self.revision,
+            "at": self.at,
+            "actor": self.actor,
+            "action": self.action,
+            "touched": [[ref.kind, ref.id] for ref in self.touched],
+            "previous": self.previous,
+        }
+        text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return replace(self, hash=sha256(text.encode()).hexdigest())
+
+
+def verify(entries: Iterable[LogEntry], *, revision: int) -> int:
+    """Check a whole log, oldest entry first, against the registry's revision.
+
+    Returns:
+        The number of entries.
+
+    Raises:
+        LogBroken: at the first entry that is missing, altered or too many.
+    """
+    count = 0
+    previous = GENESIS
+    for count, entry in enumerate(entries, start=1):
+        in_place = entry.revision == count <= revision and entry.previous == previous
+        if not in_place or entry.sealed().hash != entry.hash:
+            raise LogBroken(count)
+        previous = entry.hash
+    if count != revision:
+        raise LogBroken(count + 1)
+    return count

@@ -1,0 +1,137 @@
+"""What can go wrong with a registry.
+
+RegistryError               never raised itself; carries a stable `code`
+├── NotFound                a record that was named does not exist
+├── AlreadyExists           a record that was to be made exists
+├── StillReferenced         a record that was to be deleted is needed by others
+├── Ambiguous               a token's label fits more than one token
+├── InvalidRecord           a record does not hold what its kind requires
+├── InvalidDocument         a document to import does not fit its schema
+├── UnsupportedRegistry     a registry URL names no store of this version
+├── SchemaVersion           the store was written by another version
+├── Unreadable              what is there is not a registry, or is damaged
+├── Unavailable             the store does not answer, or not in time
+└── LogBroken               the change log does not match its hashes
+
+No message holds a value that might be a secret: fields are named, never quoted.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class RegistryError(Exception):
+    """The base of this package's errors; `code` is stable, the message is for people."""
+
+    code: ClassVar[str]
+
+
+class NotFound(RegistryError):  # noqa: N818 - a name that reads as what happened
+    """No such record: its `kind` (plural, as in paths) and `id`, None where that may be secret."""
+
+    code = "not_found"
+
+    def __init__(self, kind: str, id_: str | None) -> None:
+        super().__init__(f"{kind}: no record {id_!r}" if id_ is not None else f"{kind}: no match")
+        self.kind = kind
+        self.id = id_
+
+
+class AlreadyExists(RegistryError):  # noqa: N818
+    """A record of that kind and id exists."""
+
+    code = "already_exists"
+
+    def __init__(self, kind: str, id_: str) -> None:
+        super().__init__(f"{kind}: {id_!r} exists already")
+        self.kind = kind
+        self.id = id_
+
+
+class StillReferenced(RegistryError):  # noqa: N818
+    """A record cannot be deleted while others name it."""
+
+    code = "still_referenced"
+
+    def __init__(self, kind: str, id_: str) -> None:
+        super().__init__(f"{kind}: {id_!r} is still named by other records")
+        self.kind = kind
+        self.id = id_
+
+
+class Ambiguous(RegistryError):  # noqa: N818
+    """A label fits several tokens; their digests tell them apart."""
+
+    code = "ambiguous"
+
+    def __init__(self, label: str, digests: tuple[str, ...]) -> None:
+        super().__init__(f"{label} is the label of {len(digests)} tokens; give the full digest")
+        self.digests = digests
+
+
+class InvalidRecord(RegistryError):  # noqa: N818
+    """A field of a record is not what it must be.
+
+    Attributes:
+        record: `kind/id`, or the kind alone when the id is what is wrong.
+        field: the field's name, with an index where it is a list.
+    """
+
+    code = "invalid_record"
+
+    def __init__(self, record: str, field: str, reason: str) -> None:
+        super().__init__(f"{record}: {field} {reason}")
+        self.record = record
+        self.field = field
+
+
+class InvalidDocument(RegistryError):  # noqa: N818
+    """A document cannot be imported; `path` is where, such as `teams[0].owner`."""
+
+    code = "invalid_document"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+
+
+class UnsupportedRegistry(RegistryError):  # noqa: N818
+    """A registry URL that this version cannot open."""
+
+    code = "unsupported_registry"
+
+
+class SchemaVersion(RegistryError):  # noqa: N818
+    """The store has another version's layout; it was left as it is."""
+
+    code = "schema_version"
+
+    def __init__(self, place: str, *, found: int, expected: int) -> None:
+        super().__init__(
+            f"{place} has registry layout {found}; this version of lictor reads layout {expected}"
+        )
+        self.found = found
+        self.expected = expected
+
+
+class Unreadable(RegistryError):  # noqa: N818
+    """What is at the place is not a registry, or is damaged; it was left as it is."""
+
+    code = "unreadable"
+
+
+class Unavailable(RegistryError):  # noqa: N818
+    """The store could not be reached, or stayed locked too long; trying again may help."""
+
+    code = "unavailable"
+
+
+class LogBroken(RegistryError):  # noqa: N818
+    """The change log was altered: `revision` is the first that does not fit."""
+
+    code = "log_broken"
+
+    def __init__(self, revision: int) -> None:
+        super().__init__(f"the change log does not hold at revision {revision}")
+        self.revision = revision

@@ -1,0 +1,83 @@
+"""One SQLite connection on a thread of its own, away from the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from registry.exceptions import Unavailable, Unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+T = TypeVar("T")
+
+BUSY_SECONDS = 10
+"""How long one process waits for another's write."""
+
+
+class Connection:
+    """Runs jobs on a connection one after another, in the order in which they were asked for.
+
+    That order also holds when a caller is cancelled: its job ends, then the next one runs. So a
+    rollback never meets a statement that is still running.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="registry")
+
+    async def run(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a job and return what it returns.
+
+        Raises:
+            Unavailable: the file is locked for too long, or the disk fails.
+            Unreadable: the file is damaged.
+        """
+        loop = asyncio.get_running_loop()
+        return await asyncio.shield(loop.run_in_executor(self._thread, self._run, job))
+
+    async def aclose(self) -> None:
+        """Close the connection after the jobs asked for before; an open transaction is undone."""
+        try:
+            loop = asyncio.get_running_loop()
+            await asyncio.shield(loop.run_in_executor(self._thread, self._close))
+        finally:
+            self._thread.shutdown(wait=False)
+
+    def _run(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        with _store_errors(self._path):
+            if self._db is None:
+                self._db = _connect(self._path)
+            return job(self._db)
+
+    def _close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # mode=rw: a file that was removed since it was checked must not come back empty.
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_SECONDS)
+    db.execute("PRAGMA foreign_keys = ON")
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+@contextmanager
+def _store_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        if code is None:  # not the file's fault but the caller's
+            raise
+        if code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            raise Unreadable(f"{path} is damaged: {error}") from error
+        raise Unavailable(f"{path} does not answer: {error}") from error
