@@ -1,0 +1,1 @@
+"""From a bearer to a decision: verify it, ask OPA, fail closed."""

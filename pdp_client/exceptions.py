@@ -1,0 +1,57 @@
+"""What `pdp_client` raises.
+
+    PDPError                  the base; never raised itself
+    ├── BearerRejected        a bearer that Python refuses before OPA is asked
+    └── ConfigurationError    what it was built with cannot work
+        └── KeyringError      a JWK set that cannot be used
+
+A denial is a value (`Decision`), so `BearerRejected` stays inside the package unless a caller uses
+`BearerVerifier` by itself. No message ever holds a part of a bearer or of a key; a `kid` is quoted.
+"""
+
+from typing import ClassVar, Self
+
+from pdp_client.reasons import Reason
+from pdp_client.reasons import message as message_for
+
+
+class PDPError(Exception):
+    """The base of every error of this package; `code` is stable and fit for a metric's label."""
+
+    code: ClassVar[str]
+
+
+class BearerRejected(PDPError):  # noqa: N818 - the contract's name
+    """A bearer was refused.
+
+    Attributes:
+        reason: Why, from a bounded set.
+        message: The same for people; may quote a `kid`, never the bearer.
+    """
+
+    code = "bearer_rejected"
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+    @classmethod
+    def because(cls, reason: Reason, **details: str) -> Self:
+        """The rejection with the contract's message; `details` as in `reasons.message`."""
+        return cls(reason, message_for(reason, **details))
+
+
+class ConfigurationError(PDPError):
+    """A setting, or settings together, that cannot work."""
+
+    code = "configuration_invalid"
+
+
+class KeyringError(ConfigurationError):
+    """A JWK set that cannot be used as a whole: one bad key refuses all of them."""
+
+    code = "keyring_invalid"
