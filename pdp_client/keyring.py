@@ -1,0 +1,153 @@
+"""The keys that may have signed a bearer: a JWK set (RFC 7517), each kid with one algorithm.
+
+The algorithm is the key's, never the token's (RFC 8725 §3.1), and the key is a typed object, so a
+public key can never serve as an HMAC secret.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from jwt.algorithms import Algorithm
+
+from pdp_client.exceptions import KeyringError
+from pdp_client.parsing import base64url, json_object
+from pdp_client.reasons import quote
+
+_KEY_TYPES: Final[Mapping[str, tuple[str, str | None]]] = {
+    "EdDSA": ("OKP", "Ed25519"),
+    "ES256": ("EC", "P-256"),
+    "HS256": ("oct", None),
+    "HS384": ("oct", None),
+    "HS512": ("oct", None),
+    "PS256": ("RSA", None),
+    "RS256": ("RSA", None),
+}
+"""The `kty` and `crv` that each accepted `alg` goes with (RFC 7518 §3.1, RFC 8037 §3.1)."""
+
+_MATERIAL: Final = ("k", "x", "y", "n", "e", "d", "p", "q", "dp", "dq", "qi")
+_MAX_KID_LENGTH: Final = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VerificationKey:
+    """One key and the one algorithm it verifies."""
+
+    kid: str
+    alg: str
+    _algorithm: Algorithm = field(repr=False)
+    _key: Any = field(repr=False)
+
+    def verify(self, signing_input: bytes, signature: bytes) -> bool:
+        """Whether this key made the signature over `<header>.<payload>` (RFC 7515 §5.2)."""
+        return self._algorithm.verify(signing_input, self._key, signature)
+
+
+class Keyring:
+    """Verification keys by kid; immutable. Iterating gives the keys, `len` their number."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, keys: Iterable[VerificationKey]) -> None:
+        """Take the keys together.
+
+        Raises:
+            KeyringError: Two keys have the same kid.
+        """
+        self._keys: dict[str, VerificationKey] = {}
+        for key in keys:
+            if key.kid in self._keys:
+                raise KeyringError(f"kid {quote(key.kid)} stands twice in the JWK set")
+            self._keys[key.kid] = key
+
+    @classmethod
+    def from_jwks(cls, source: str | os.PathLike[str] | Mapping[str, Any]) -> Self:
+        """Read a JWK set (RFC 7517 §5), from a file or already parsed.
+
+        Every key needs `kid` and `alg`: EdDSA (Ed25519), ES256, RS256 and PS256 (2048 bits or
+        more), HS256, HS384 and HS512 (a secret no shorter than the hash). `use` and `key_ops` must
+        allow verifying. A private key is checked and reduced to its public part. A set of no keys
+        is a keyring that knows no kid.
+
+        Raises:
+            KeyringError: The file cannot be read, is no strict JSON, or any key is unfit. The
+                message names the kid, never the material.
+        """
+        jwks = source if isinstance(source, Mapping) else _read(Path(source))
+        keys = jwks.get("keys")
+        if not isinstance(keys, list):
+            raise KeyringError('a JWK set is an object with a list "keys" (RFC 7517 §5)')
+        return cls(_load(jwk, position) for position, jwk in enumerate(keys))
+
+    def get(self, kid: str) -> VerificationKey | None:
+        """The key of that kid, compared exactly."""
+        return self._keys.get(kid)
+
+    def __iter__(self) -> Iterator[VerificationKey]:
+        return iter(self._keys.values())
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self._keys)!r})"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise KeyringError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        return json_object(raw)
+    except ValueError as error:
+        raise KeyringError(f"{path}: {error}") from None
+
+
+def _load(jwk: Any, position: int) -> VerificationKey:
+    if not isinstance(jwk, Mapping):
+        raise KeyringError(f"key number {position} of the JWK set is no object")
+    kid = jwk.get("kid")
+    if not (isinstance(kid, str) and 0 < len(kid) <= _MAX_KID_LENGTH and kid.isprintable()):
+        raise KeyringError(f"key number {position} of the JWK set has no usable kid")
+    alg = jwk.get("alg")
+    if not isinstance(alg, str) or alg not in _KEY_TYPES:
+        raise KeyringError(f"kid {quote(kid)}: alg must be one of {', '.join(_KEY_TYPES)}")
+    if (jwk.get("kty"), jwk.get("crv")) != _KEY_TYPES[alg]:
+        raise KeyringError(f"kid {quote(kid)}: kty and crv do not go with alg {alg}")
+    if not _may_verify(jwk):
+        raise KeyringError(f"kid {quote(kid)}: use or key_ops do not allow verifying")
+    algorithm = jwt.get_algorithm_by_name(alg)
+    key = _build(jwk, algorithm)
+    if key is None:
+        raise KeyringError(f"kid {quote(kid)}: its key is not usable with {alg}")
+    if algorithm.check_key_length(key) is not None:
+        raise KeyringError(f"kid {quote(kid)}: its key is too weak for {alg}")
+    return VerificationKey(kid=kid, alg=alg, _algorithm=algorithm, _key=key)
+
+
+def _may_verify(jwk: Mapping[str, Any]) -> bool:
+    operations = jwk.get("key_ops", ["verify"])
+    fitting = ("verify", "sign") if "d" in jwk else ("verify",)
+    return (
+        jwk.get("use", "sig") == "sig"
+        and isinstance(operations, list)
+        and any(operation in fitting for operation in operations)
+    )
+
+
+def _build(jwk: Mapping[str, Any], algorithm: Algorithm) -> Any:
+    # Errors of PyJWT may quote the JWK: none of them leaves this function, not even as a context.
+    try:
+        for name in _MATERIAL:
+            if name in jwk:
+                base64url(jwk[name])
+        # prepare_key refuses PEM, DER and JWK text that was stored as an HMAC secret.
+        key = algorithm.prepare_key(algorithm.from_jwk(dict(jwk)))
+    except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError):
+        return None
+    return key.public_key() if "d" in jwk else key

@@ -1,0 +1,139 @@
+"""Who calls: from a bearer to a verified credential, without asking anybody.
+
+Verifying takes no I/O. What can be revoked is not decided here: a credential that verifies may
+still be denied by OPA.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pdp_client import opaque
+from pdp_client.claims import check_claims, check_expiry, check_issuer, is_team
+from pdp_client.exceptions import BearerRejected, ConfigurationError
+from pdp_client.keyring import Keyring, VerificationKey
+from pdp_client.parsing import check_bearer, parse_jwt
+from pdp_client.reasons import Reason, quote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Credential:
+    """What a bearer proved; the bearer itself is gone.
+
+    Attributes:
+        kind: `token` for an opaque bearer, `jwt` for a verified JWT.
+        digest: A token's SHA-256, 64 lowercase hex digits; empty for a JWT.
+        kid: The key that signed a JWT; empty for a token.
+        claims: A JWT's verified claims, valid JSON throughout, read-only; empty for a token.
+    """
+
+    kind: Literal["token", "jwt"]
+    digest: str = ""
+    kid: str = ""
+    claims: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_per_turn(self) -> bool:
+        """Whether this is a JWT other than a team's."""
+        return self.kind == "jwt" and not is_team(self.claims)
+
+    @property
+    def label(self) -> str:
+        """What logs call it: `lct_…` and 8 digits of the digest, `team:<uuid>`, or `jwt:<sub>`."""
+        if self.kind == "token":
+            return opaque.label(self.digest)
+        return f"jwt:{self.claims['sub']}" if self.is_per_turn else str(self.claims["sub"])
+
+    def as_input(self) -> dict[str, Any]:
+        """The `credential` of the query to OPA, ready for `json.dumps`."""
+        if self.kind == "token":
+            return {"kind": "token", "digest": self.digest}
+        return {"kind": "jwt", "kid": self.kid, "claims": dict(self.claims)}
+
+    def __repr__(self) -> str:
+        return f"Credential(kind={self.kind!r}, label={quote(self.label)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """An accepted issuer, and the keys that are its alone (RFC 8725 §3.8).
+
+    Attributes:
+        name: The exact `iss`.
+        keyring: Its keys.
+        audience: What `aud` must be or contain; None leaves `aud` alone (RFC 8725 §3.9).
+    """
+
+    name: str
+    keyring: Keyring
+    audience: str | None = None
+
+
+class BearerVerifier:
+    """Verifies bearers of the given issuers; immutable, safe to share between tasks and threads."""
+
+    def __init__(
+        self,
+        issuers: Iterable[Issuer],
+        *,
+        leeway: float = 30,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Bind every kid to its one issuer.
+
+        Args:
+            issuers: With no issuer every JWT is refused.
+            leeway: Seconds that clocks may differ, for `exp`, `iat` and `nbf`.
+            clock: Seconds since 1970.
+
+        Raises:
+            ConfigurationError: Two issuers share a kid.
+        """
+        self._leeway = leeway
+        self._clock = clock
+        self._keys: dict[str, tuple[Issuer, VerificationKey]] = {}
+        for issuer in issuers:
+            for key in issuer.keyring:
+                if key.kid in self._keys:
+                    other = self._keys[key.kid][0].name
+                    raise ConfigurationError(
+                        f"kid {quote(key.kid)} is in the keyrings of {other} and {issuer.name}"
+                    )
+                self._keys[key.kid] = issuer, key
+
+    def verify(self, bearer: str) -> Credential:
+        """Verify a bearer, as it stood after `Bearer ` in the header.
+
+        The first thing wrong decides, in this order: size and shape, kid, alg, signature, `exp`,
+        issuer, claims. An opaque bearer of ours is refused when its checksum fails; whether it is
+        known is for OPA to say. Replay is for `replay.ReplayGuard`.
+
+        Raises:
+            BearerRejected: For any other bearer; nothing else is ever raised.
+        """
+        check_bearer(bearer)
+        parsed = parse_jwt(bearer)
+        if parsed is None:
+            if bearer.startswith(opaque.PREFIX) and not opaque.is_intact(bearer):
+                raise BearerRejected.because(Reason.INVALID_TOKEN)
+            return Credential(kind="token", digest=opaque.digest(bearer))
+
+        if parsed.kid is None:
+            raise BearerRejected.because(Reason.KEY_MISSING)
+        if parsed.kid not in self._keys:
+            raise BearerRejected.because(Reason.KEY_UNKNOWN, kid=parsed.kid)
+        issuer, key = self._keys[parsed.kid]
+        if parsed.alg != key.alg:
+            raise BearerRejected.because(Reason.ALG_UNSUPPORTED)
+        # PyJWT's algorithm object, not jwt.decode: that would parse leniently what has just been
+        # parsed strictly, and take longer over it than over an HMAC.
+        if not key.verify(parsed.signing_input, parsed.signature):
+            raise BearerRejected.because(Reason.INVALID_TOKEN)
+
+        now = self._clock()
+        check_expiry(parsed.claims, now=now, leeway=self._leeway)
+        check_issuer(parsed.claims, issuer.name)
+        check_claims(parsed.claims, audience=issuer.audience, now=now, leeway=self._leeway)
+        return Credential(kind="jwt", kid=key.kid, claims=MappingProxyType(parsed.claims))
