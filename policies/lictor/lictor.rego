@@ -1,0 +1,279 @@
+# METADATA
+# title: The decision
+# description: |
+#   May this credential take this action, and which libraries may it touch? Both entrypoints range over
+#   `actions`: one for a call, many for a list, so that a list shows what a call would be allowed.
+# scope: subpackages
+# schemas:
+#   - input: schema.input
+#   - data.registry: schema.registry
+package lictor
+
+import data.lictor.caller
+import data.lictor.registry
+import data.registry.live
+
+# METADATA
+# title: Decision
+# description: The whole answer for one action. Never undefined; `allow` only on positive facts.
+# entrypoint: true
+decision := {
+	"allow": allow,
+	"reason": reason,
+	"reasons": sort(reasons),
+	"message": message,
+	"principal": principal,
+	"libraries": [library | some library in sort(_libraries); allow],
+	"epoch": epoch,
+	"revision": revision,
+	"data_age_ms": registry.age_ms,
+	"valid_until": valid_until,
+	"uses_arguments": uses_arguments,
+}
+
+# METADATA
+# title: Visible actions
+# description: The indices of the actions in `input.actions` that this credential may see in a list.
+# entrypoint: true
+visible := {
+	"indices": sort(_visible),
+	"reason": _visible_reason,
+	"epoch": epoch,
+	"revision": revision,
+}
+
+# METADATA
+# description: |
+#   The actions in question, in order. `arguments` are there only where the site's rules name them
+#   (`lictor policies build` finds out), so that no answer depends on them unseen.
+actions := [object.remove(action, _unread) | some action in _given]
+
+# METADATA
+# description: The caller's libraries before the site's rules; for site rules to choose from.
+granted_libraries := caller.libraries
+
+# METADATA
+# description: The principal, or null for a caller that the registry does not know.
+# scope: document
+default principal := null
+
+principal := caller.principal
+
+# METADATA
+# description: A library's record (`name`, `tags`), for site rules; undefined for one without tags.
+library(uid) := registry.record("libraries", uid)
+
+# METADATA
+# description: True only when every positive fact is there and nothing speaks against the action.
+# scope: document
+default allow := false
+
+allow if {
+	_open
+	caller.granted
+	input.action
+	0 in _permitted
+	count(_refusals) == 0
+}
+
+# METADATA
+# description: Everything that applies, unsorted; `ok` stands alone.
+# scope: document
+reasons := {"ok"} if allow
+
+reasons := _refusals if {
+	not allow
+	count(_refusals) > 0
+}
+
+# Unreachable while every positive fact above has its refusal below; if one is ever forgotten, an outage.
+reasons := {"unavailable"} if {
+	not allow
+	count(_refusals) == 0
+}
+
+# METADATA
+# description: The first reason that applies, in the contract's order.
+reason := [code | some code in _order; code in reasons][0]
+
+# METADATA
+# description: The reason for people.
+# scope: document
+default message := ""
+
+message := _messages[reason]
+
+message := sprintf("Unknown signing key kid='%s'.", [input.credential.kid]) if reason == "key_unknown"
+
+message := sprintf("Signing key '%s' has been retired.", [input.credential.kid]) if reason == "key_retired"
+
+message := sprintf("Team owner '%s' is disabled.", [caller.user_name]) if reason == "owner_disabled"
+
+message := sprintf("Token does not have permission to call '%s'.", [input.action.name]) if reason == "tool_not_allowed"
+
+message := concat(" ", sort({rule.message | some rule in _site_rules})) if reason == "site_rule"
+
+# METADATA
+# description: The registry's epoch that this answer was made from, or null.
+# scope: document
+default epoch := null
+
+epoch := live.epoch
+
+# METADATA
+# description: The registry's revision that this answer was made from, or null.
+# scope: document
+default revision := null
+
+revision := live.revision
+
+# METADATA
+# description: When this answer could change by time alone, in seconds since 1970; null for never cache.
+# scope: document
+default valid_until := null
+
+valid_until := min(registry.deadlines | caller.deadlines) if {
+	data.site.manifest.clock == false
+	count(reasons & {"behind", "stale_data", "unavailable"}) == 0
+}
+
+# METADATA
+# description: Whether the arguments of an action can change the answer. True unless shown otherwise.
+# scope: document
+default uses_arguments := true
+
+uses_arguments := data.site.manifest.arguments
+
+_given := [input.action]
+
+_given := input.actions if not input.action
+
+_unread contains "arguments" if not uses_arguments
+
+# What must hold before anything is allowed to anyone.
+_open if {
+	registry.caught_up
+	registry.fresh
+	live.settings.lockdown == false
+	_fitting
+}
+
+_fitting if {
+	every id in caller.shards {
+		registry.fits(id)
+	}
+	_tags_fit
+}
+
+_tags_fit if data.site.manifest.libraries == false
+
+_tags_fit if registry.all_fit
+
+# Outages and lockdown concern every action; so do the caller's reasons. The rest is about one action.
+_blocked contains "behind" if not registry.caught_up
+
+_blocked contains "stale_data" if not registry.fresh
+
+_blocked contains "stale_data" if not _fitting
+
+_blocked contains "lockdown" if not live.settings.lockdown == false
+
+_refusals contains code if some code in _blocked
+
+_refusals contains code if some code in caller.reasons
+
+_refusals contains "tool_not_allowed" if {
+	caller.principal.type in {"token", "team"}
+	not 0 in _permitted
+}
+
+_refusals contains "site_rule" if 0 in _site_denied
+
+_refusals contains sprintf("site:%v", [rule.code]) if some rule in _site_rules
+
+_permitted contains i if {
+	some i, action in actions
+	action.method == "tools/call"
+	_matches(caller.tools, action)
+}
+
+# Patterns without separators, so that `*` is everything.
+_matches(patterns, action) if {
+	some pattern in patterns
+	glob.match(pattern, null, action.name)
+}
+
+_site_denied contains i if {
+	some i, action in actions
+	some rule in data.site.deny
+	_concerns(rule, action)
+}
+
+# A rule without a text for action, code and message was meant to refuse something: it refuses everything.
+_concerns(rule, action) if rule.action == action.name
+
+_concerns(rule, _) if not _well_formed(rule)
+
+_well_formed(rule) if {
+	is_string(rule.action)
+	is_string(rule.code)
+	is_string(rule.message)
+}
+
+# The rules that refuse the first action; for a call it is the only one.
+_site_rules contains rule if {
+	some rule in data.site.deny
+	_concerns(rule, actions[0])
+	_well_formed(rule)
+}
+
+_libraries := caller.libraries - {library | some library in data.site.hidden}
+
+default _visible := set()
+
+_visible := _permitted - _site_denied if {
+	_open
+	caller.granted
+	count(caller.reasons) == 0
+}
+
+_visible := {i | some i, action in actions; _matches(_listable, action)} - _site_denied if {
+	_open
+	count(caller.reasons) > 0
+}
+
+# What shows to no bearer, and what to a bad one.
+_listable := live.settings.listable.anonymous if {
+	caller.kind == "anonymous"
+	not input.credential.rejected
+} else := patterns if {
+	patterns := live.settings.listable.rejected
+}
+
+_visible_reason := [code | some code in _order; code in ((_blocked | caller.reasons) | {"ok"})][0]
+
+_messages := {
+	"behind": "The decision point has not yet seen the newest change.",
+	"stale_data": "The decision point's data is too old, or its parts do not fit together.",
+	"lockdown": "An operator has stopped all calls.",
+	"unavailable": "No decision could be made.",
+	"missing_token": "Authentication required. Provide a Bearer token.",
+	"issuer_invalid": "Invalid token issuer.",
+	"per_turn_retired": "Per-turn JWTs are no longer accepted; mint a team JWT.",
+	"token_deactivated": "Token has been deactivated.",
+	"token_expired": "Token has expired.",
+	"user_disabled": "User account is disabled.",
+	"team_unknown": "Team JWT references a team that no longer exists.",
+	"team_inactive": "Team JWT references an inactive team.",
+	"invalid_token": "Invalid MCP token.",
+}
+
+_order := [
+	"behind", "stale_data", "lockdown",
+	"missing_token",
+	"token_deactivated", "token_expired", "user_disabled",
+	"key_unknown", "key_retired", "issuer_invalid", "per_turn_retired",
+	"team_unknown", "team_inactive", "owner_disabled", "invalid_token",
+	"tool_not_allowed", "site_rule",
+	"unavailable", "ok",
+]

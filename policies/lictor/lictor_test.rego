@@ -1,0 +1,194 @@
+package lictor_test
+
+import data.cases
+import data.lictor
+import data.world
+
+_now := time.now_ns() / 1000000000
+
+# The table of cases, shared with pytest: tests/cases/cases.yaml.
+test_case[case.name] if {
+	some case in cases
+	answer := _answer(case)
+	answer == object.union(answer, case.want)
+}
+
+# No case may go missing because it could not be evaluated.
+test_every_case_is_answered if {
+	answered := {case.name | some case in cases; _answer(case)}
+	count(answered) == count(cases)
+}
+
+test_visible_is_what_a_call_would_be_allowed if {
+	visible := lictor.visible with input as {
+		"credential": {"kind": "token", "digest": crypto.sha256("alice")},
+		"actions": _tools(["search", "delete", "get_document", "get_health", "search"]),
+	}
+		with data.registry as _registry({})
+		with data.site as world.site
+		with lictor.manifest as world.lictor.manifest
+	visible == {"indices": [0, 2, 3, 4], "reason": "ok", "epoch": 1, "revision": 42}
+}
+
+test_visible_leaves_out_what_the_site_refuses if {
+	deny := {{"action": "search", "code": "closed", "message": "Closed."}}
+	_visible({"kind": "token", "digest": crypto.sha256("alice")}, {}, {"deny": deny}) == [1]
+}
+
+test_visible_to_nobody_is_what_is_listable if {
+	_visible({"kind": "anonymous"}, {}, {}) == [2]
+	_reason({"kind": "anonymous"}, {}, {}) == "missing_token"
+}
+
+test_visible_to_a_refused_bearer_is_what_is_listable_for_one if {
+	_visible({"kind": "anonymous", "rejected": true}, {}, {}) == []
+	_visible({"kind": "token", "digest": crypto.sha256("run-out")}, {}, {}) == []
+	listable := {"live": {"settings": {"listable": {"rejected": ["get_*"]}}}}
+	_visible({"kind": "anonymous", "rejected": true}, listable, {}) == [1]
+	_visible({"kind": "token", "digest": crypto.sha256("run-out")}, listable, {}) == [1]
+	_reason({"kind": "token", "digest": crypto.sha256("run-out")}, listable, {}) == "token_expired"
+}
+
+test_visible_is_empty_in_lockdown_and_outage if {
+	alice := {"kind": "token", "digest": crypto.sha256("alice")}
+	every credential in [alice, {"kind": "anonymous"}] {
+		_visible(credential, {"live": {"settings": {"lockdown": true}}}, {}) == []
+		_visible(credential, {"heartbeat": {"synced_ago": 31}}, {}) == []
+	}
+	_reason(alice, {"live": {"settings": {"lockdown": true}}}, {}) == "lockdown"
+	_reason(alice, {"heartbeat": {"synced_ago": 31}}, {}) == "stale_data"
+}
+
+test_visible_of_an_empty_list_is_empty if {
+	visible := lictor.visible with input as {"credential": {"kind": "anonymous"}, "actions": []}
+		with data.registry as _registry({})
+	visible.indices == []
+}
+
+test_a_decision_without_an_action_is_refused if {
+	decision := lictor.decision with input as {"credential": {"kind": "token", "digest": crypto.sha256("everything")}}
+		with data.registry as _registry({})
+		with data.site as world.site
+		with lictor.manifest as world.lictor.manifest
+	decision.allow == false
+	decision.reasons == ["tool_not_allowed"]
+}
+
+test_a_list_of_actions_is_no_action if {
+	input_ := {
+		"credential": {"kind": "token", "digest": crypto.sha256("everything")},
+		"actions": _tools(["search"]),
+	}
+	decision := lictor.decision with input as input_
+		with data.registry as _registry({})
+		with data.site as world.site
+		with lictor.manifest as world.lictor.manifest
+	decision.allow == false
+}
+
+test_site_rules_choose_from_the_granted_libraries if {
+	granted := lictor.granted_libraries with input as {"credential": {"kind": "token", "digest": crypto.sha256("alice")}}
+		with data.registry as _registry({})
+	granted == {"lib-a", "lib-b"}
+}
+
+# Should a positive fact ever lack its refusal, the answer is an outage and not a silent nothing.
+test_a_refusal_without_a_reason_is_unavailable if {
+	decision := lictor.decision with input as {
+		"credential": {"kind": "token", "digest": crypto.sha256("switched-off")},
+		"action": {"method": "tools/call", "name": "search"},
+	}
+		with data.registry as _registry({})
+		with data.site as world.site
+		with lictor.manifest as world.lictor.manifest
+		with lictor.caller.reasons as set()
+	decision.allow == false
+	decision.reasons == ["unavailable"]
+	decision.valid_until == null
+}
+
+test_arguments_are_hidden_unless_a_rule_names_them if {
+	action := {"method": "tools/call", "name": "search", "arguments": {"q": "x"}}
+	without := lictor.actions with input as {"action": action} with data.site.manifest.arguments as false
+	without == [{"method": "tools/call", "name": "search"}]
+	with_ := lictor.actions with input as {"action": action} with data.site.manifest.arguments as true
+	with_ == [action]
+	unknown := lictor.actions with input as {"action": action} with data.site as {}
+	unknown == [action]
+}
+
+test_an_answer_holds_until_the_earliest_moment if {
+	expiry := _now + 5
+	digest := crypto.sha256("alice")
+	short := {"base": {"00": {"tokens": {digest: {"expires_at": expiry}}}}}
+	decision := lictor.decision with input as {
+		"credential": {"kind": "token", "digest": digest},
+		"action": {"method": "tools/call", "name": "search"},
+	}
+		with data.registry as _registry(short)
+		with data.site as world.site
+		with lictor.manifest as world.lictor.manifest
+	decision.allow
+	decision.valid_until == expiry
+}
+
+test_a_site_rule_that_reads_records_needs_every_shard if {
+	lagging := {"live": {"since": {"00": 30, "01": 30}}, "base": {"01": {"epoch": 1, "revision": 29}}}
+	site := object.union(world.site, {"manifest": {"libraries": true}})
+	digest := concat("", ["00", substring(crypto.sha256("alice"), 2, -1)])
+	not lictor._tags_fit with data.registry as _registry(lagging) with data.site as site
+	lictor._tags_fit with data.registry as _registry(lagging) with data.site as world.site
+	lictor._tags_fit with data.registry as _registry({}) with data.site as site
+	count(digest) == 64
+}
+
+_answer(case) := answer if {
+	laid := object.union(world, object.get(case, "world", {}))
+	left := json.remove(laid, object.get(case, "without", []))
+	optional := {key: value | some key, value in case; key in {"min_epoch", "min_revision"}}
+	question := object.union(optional, {"credential": _credential(case), "action": _action(case.action)})
+	answer := lictor.decision with input as question
+		with data.registry as _dated(object.get(left, "registry", {}))
+		with data.site as object.get(left, "site", {})
+		with lictor.manifest as left.lictor.manifest
+}
+
+_credential(case) := case.query_credential
+
+_credential(case) := {"kind": "token", "digest": crypto.sha256(case.credential.bearer)}
+
+_credential(case) := {"kind": "jwt", "kid": case.credential.kid, "claims": case.credential.claims}
+
+_credential(case) := {"kind": "anonymous"} if {
+	case.credential == {}
+	not case.query_credential
+}
+
+_action(action) := object.union({"method": "tools/call"}, action)
+
+_tools(names) := [_action({"name": name}) | some name in names]
+
+_registry(patch) := _dated(object.union(world.registry, patch))
+
+_dated(registry) := json.patch(registry, moments) if {
+	moments := [{"op": "add", "path": concat("/", ["", "heartbeat", field]), "value": _now - ago} |
+		some name, ago in registry.heartbeat
+		endswith(name, "_ago")
+		is_number(ago)
+		field := replace(name, "_ago", "_at")
+	]
+}
+
+_visible(credential, patch, site) := _list(credential, patch, site).indices
+
+_reason(credential, patch, site) := _list(credential, patch, site).reason
+
+_list(credential, patch, site) := visible if {
+	visible := lictor.visible with input as {
+		"credential": credential,
+		"actions": _tools(["search", "get_document", "list_libraries"]),
+	}
+		with data.registry as _registry(patch)
+		with data.site as object.union(world.site, site)
+		with lictor.manifest as world.lictor.manifest
+}

@@ -1,0 +1,103 @@
+# METADATA
+# title: Registry records
+# description: |
+#   The one way to a record. What changed lately is in `live`, the rest in the base shard that the
+#   record's id falls into; no other rule knows of either. Whether the data is fit to answer from is
+#   decided here too.
+package lictor.registry
+
+import data.registry.base
+import data.registry.heartbeat
+import data.registry.live
+
+# METADATA
+# description: |
+#   The record of a kind by its id: `null` when it was deleted or refused by the publisher, undefined
+#   when there never was one. An `else` chain, since two clauses would conflict on a false record.
+record(kind, id) := found if {
+	found := live[kind][id]
+} else := found if {
+	found := base[shard(kind, id)][kind][id]
+}
+
+# METADATA
+# description: |
+#   The shard that a record falls into: the first byte of a token's digest, or of the SHA-256 of any
+#   other id, modulo the number of shards, as two hexadecimal digits.
+shard(kind, id) := "00" if {
+	count(live.since) == 1
+} else := _shard(id) if {
+	kind == "tokens"
+} else := _shard(crypto.sha256(id))
+
+_shard(digest) := sprintf("%02x", [((16 * first) + second) % count(live.since)]) if {
+	first := indexof("0123456789abcdef", substring(digest, 0, 1))
+	second := indexof("0123456789abcdef", substring(digest, 1, 1))
+}
+
+# METADATA
+# description: True when `live` goes on from where this base shard ends, so that no change lies between.
+fits(id) if {
+	base[id].epoch == live.epoch
+	base[id].revision >= live.since[id]
+}
+
+# METADATA
+# description: True when every shard fits. Asked only for rules that may read any record.
+all_fit if {
+	every id, _ in live.since {
+		fits(id)
+	}
+}
+
+# METADATA
+# description: |
+#   True when the heartbeat is recent, `live` has got as far as it says, and the policies that run are
+#   the ones that it names. An old bundle of any kind, replayed, stops here.
+fresh if {
+	_recent(heartbeat.synced_at, live.settings.staleness_limit)
+	_recent(heartbeat.reconciled_at, live.settings.reconcile_limit)
+	live.epoch == heartbeat.epoch
+	live.revision >= heartbeat.revision
+	data.lictor.manifest.revision in heartbeat.policy
+	data.site.manifest.revision in heartbeat.site
+	is_boolean(live.settings.lockdown)
+}
+
+# METADATA
+# description: True when `live` is at least where the caller has already seen it.
+# scope: document
+caught_up if not input.min_revision
+
+caught_up if live.epoch > input.min_epoch
+
+caught_up if {
+	live.epoch >= object.get(input, "min_epoch", 0)
+	live.revision >= input.min_revision
+}
+
+# METADATA
+# description: The moment of this query, in seconds since 1970.
+now := time.now_ns() / 1000000000
+
+# METADATA
+# description: How old the answer's data is, in milliseconds; `null` without a heartbeat.
+# scope: document
+default age_ms := null
+
+age_ms := round((now - heartbeat.synced_at) * 1000)
+
+# METADATA
+# description: The moments at which the data, unchanged, grows too old to answer from.
+deadlines := {
+	heartbeat.synced_at + live.settings.staleness_limit,
+	heartbeat.reconciled_at + live.settings.reconcile_limit,
+}
+
+# is_number, since null < 5 is true; five seconds ahead is what clocks of two hosts may differ by.
+_recent(moment, limit) if {
+	is_number(moment)
+	is_number(limit)
+	now - moment <= limit
+	moment - now <= 5
+}
