@@ -1,0 +1,143 @@
+"""Keys of every algorithm, an honest verifier at a fixed moment, and a forger of exact bytes."""
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from pdp_client.exceptions import BearerRejected
+from pdp_client.keyring import Keyring
+from pdp_client.verifier import BearerVerifier, Issuer
+
+NOW = 1_790_000_000
+
+
+def encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+@dataclass(frozen=True)
+class Signer:
+    kid: str
+    alg: str
+    key: Any = field(repr=False)
+
+    def jwk(self) -> dict[str, Any]:
+        algorithm = jwt.get_algorithm_by_name(self.alg)
+        jwk = algorithm.to_jwk(self.key, as_dict=True)
+        return {**jwk, "kid": self.kid, "alg": self.alg}
+
+    def public_jwk(self) -> dict[str, Any]:
+        if self.alg.startswith("HS"):
+            return self.jwk()
+        public = jwt.get_algorithm_by_name(self.alg).to_jwk(self.key.public_key(), as_dict=True)
+        return {**public, "kid": self.kid, "alg": self.alg}
+
+    def sign_bytes(self, header: bytes, payload: bytes) -> str:
+        """A JWT of exactly these bytes, whatever they are."""
+        signing_input = f"{encode(header)}.{encode(payload)}"
+        signature = jwt.get_algorithm_by_name(self.alg).sign(signing_input.encode(), self.key)
+        return f"{signing_input}.{encode(signature)}"
+
+    def token(self, claims: Any, **header: Any) -> str:
+        """A JWT of these claims; `header` adds members, and one that is `...` takes it out."""
+        members = {"alg": self.alg, "kid": self.kid, "typ": "JWT", **header}
+        kept = {name: value for name, value in members.items() if value is not ...}
+        return self.sign_bytes(json.dumps(kept).encode(), json.dumps(claims).encode())
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def signers():
+    """One private key of each accepted algorithm; kid is `k-` and the algorithm."""
+    rsa_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    keys = {
+        "EdDSA": Ed25519PrivateKey.generate(),
+        "ES256": ec.generate_private_key(ec.SECP256R1()),
+        "RS256": rsa_key,
+        "PS256": rsa_key,
+        "HS256": bytes(range(32)),
+        "HS384": bytes(range(48)),
+        "HS512": bytes(range(64)),
+    }
+    return {alg: Signer(f"k-{alg}", alg, key) for alg, key in keys.items()}
+
+
+@pytest.fixture(scope="session")
+def signer(signers):
+    return signers["EdDSA"]
+
+
+@pytest.fixture(scope="session")
+def turn_signer():
+    return Signer("turn-1", "EdDSA", Ed25519PrivateKey.generate())
+
+
+@pytest.fixture(scope="session")
+def team_keys(signers):
+    return Keyring.from_jwks({"keys": [signer.public_jwk() for signer in signers.values()]})
+
+
+@pytest.fixture(scope="session")
+def turn_keys(turn_signer):
+    return Keyring.from_jwks({"keys": [turn_signer.public_jwk()]})
+
+
+@pytest.fixture(scope="session")
+def now():
+    return NOW
+
+
+@pytest.fixture(scope="session")
+def verifier(team_keys, turn_keys):
+    return BearerVerifier(
+        [Issuer("mnemosyne", team_keys), Issuer("daedalus", turn_keys)],
+        leeway=30,
+        clock=lambda: NOW,
+    )
+
+
+@pytest.fixture(scope="session")
+def reason_of(verifier):
+    """Verify what must be refused, and say why it was."""
+
+    def refuse(bearer):
+        with pytest.raises(BearerRejected) as caught:
+            verifier.verify(bearer)
+        return caught.value.reason
+
+    return refuse
+
+
+@pytest.fixture
+def team_claims():
+    return {
+        "iss": "mnemosyne",
+        "typ": "team",
+        "sub": "team:6a1f0c9e-3b52-4d7e-9c1a-2f4b8e7d6c5a",
+        "jti": "jti-1",
+        "iat": NOW - 60,
+        "exp": NOW + 3600,
+    }
+
+
+@pytest.fixture
+def turn_claims():
+    return {
+        "iss": "daedalus",
+        "sub": "u-17",
+        "jti": "turn-jti-1",
+        "iat": NOW - 60,
+        "exp": NOW + 300,
+        "libs": ["lib-a"],
+        "ws": "w-1",
+    }

@@ -1,0 +1,272 @@
+import base64
+import json
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from pdp_client.exceptions import ConfigurationError, KeyringError
+from pdp_client.keyring import Keyring
+from pdp_client.verifier import BearerVerifier, Issuer
+
+ALGORITHMS = ["EdDSA", "ES256", "RS256", "PS256", "HS256", "HS384", "HS512"]
+
+
+def encode(raw):
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def oct_jwk(secret, **members):
+    return {"kty": "oct", "kid": "k1", "alg": "HS256", "k": encode(secret), **members}
+
+
+def refusal(*keys):
+    with pytest.raises(KeyringError) as caught:
+        Keyring.from_jwks({"keys": list(keys)})
+    return str(caught.value)
+
+
+@pytest.fixture
+def ed_jwk(signer):
+    return signer.public_jwk()
+
+
+@pytest.mark.parametrize("alg", ALGORITHMS)
+def test_each_accepted_algorithm_verifies_with_its_own_key(alg, signers):
+    signer = signers[alg]
+    key = Keyring.from_jwks({"keys": [signer.public_jwk()]}).get(signer.kid)
+    head, _, signature = signer.sign_bytes(b"{}", b"{}").rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    assert key.alg == alg
+    assert key.verify(head.encode(), raw)
+    assert not key.verify(head.encode() + b"x", raw)
+    assert not key.verify(head.encode(), raw[:-1])
+    assert not key.verify(head.encode(), b"")
+
+
+@pytest.mark.parametrize("alg", ["EdDSA", "ES256", "RS256", "PS256"])
+def test_a_private_key_is_reduced_to_its_public_part(alg, signers):
+    key = Keyring.from_jwks({"keys": [signers[alg].jwk()]}).get(f"k-{alg}")
+    assert not hasattr(key._key, "sign")
+    assert not hasattr(key._key, "private_bytes")
+
+
+def test_a_keyring_is_read_from_a_file(tmp_path, ed_jwk):
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps({"keys": [ed_jwk]}))
+    for source in (path, str(path)):
+        keyring = Keyring.from_jwks(source)
+        assert [key.kid for key in keyring] == ["k-EdDSA"]
+        assert len(keyring) == 1
+
+
+def test_a_kid_is_compared_exactly(team_keys):
+    assert team_keys.get("k-EdDSA") is not None
+    assert team_keys.get("K-EDDSA") is None
+    assert team_keys.get("k-EdDSA ") is None
+
+
+def test_a_set_of_no_keys_knows_no_kid():
+    assert Keyring.from_jwks({"keys": []}).get("k1") is None
+
+
+def test_members_that_are_not_known_are_ignored(ed_jwk):
+    assert len(Keyring.from_jwks({"keys": [{**ed_jwk, "x-note": 1}], "version": 3})) == 1
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path):
+    with pytest.raises(KeyringError, match=r"gone\.json: cannot be read: No such file"):
+        Keyring.from_jwks(tmp_path / "gone.json")
+    with pytest.raises(KeyringError, match="cannot be read"):
+        Keyring.from_jwks(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x00\xff\xfe garbage \x80",
+        b"-----BEGIN PUBLIC KEY-----",
+        b"[]",
+        b'"keys"',
+        b"{}",
+        b'{"keys": {}}',
+        b'{"keys": null}',
+        b'{"keys": []} trailing',
+        b'{"keys": [], "keys": []}',
+        b'{"keys": [{"kid": "a", "kid": "b"}]}',
+        b'{"keys": [NaN]}',
+        b'\xef\xbb\xbf{"keys": []}',
+        '{"keys": []}'.encode("utf-16"),
+        b"[" * 100_000,
+    ],
+)
+def test_a_file_of_garbage_is_refused(content, tmp_path):
+    path = tmp_path / "keys.json"
+    path.write_bytes(content)
+    with pytest.raises(KeyringError):
+        Keyring.from_jwks(path)
+
+
+@pytest.mark.parametrize("key", [None, 1, "k1", [], [["kid", "k1"]]])
+def test_a_key_that_is_no_object_is_refused_by_its_place(key, ed_jwk):
+    assert "key number 1" in refusal(ed_jwk, key)
+
+
+@pytest.mark.parametrize("kid", [..., None, "", 7, ["k1"], "a\nb", "a\x00", "\ud800", "k" * 257])
+def test_a_key_without_a_usable_kid_is_refused_by_its_place(kid, ed_jwk):
+    jwk = {**ed_jwk, "kid": kid}
+    if kid is ...:
+        del jwk["kid"]
+    assert refusal(jwk) == "key number 0 of the JWK set has no usable kid"
+
+
+def test_two_keys_with_one_kid_are_refused(signers):
+    first, second = signers["EdDSA"].public_jwk(), signers["ES256"].public_jwk()
+    assert "'k-EdDSA' stands twice" in refusal(first, {**second, "kid": "k-EdDSA"})
+
+
+@pytest.mark.parametrize(
+    "alg",
+    [..., None, 7, [], "", "none", "None", "eddsa", "Ed25519", "RS384", "ES384", "HS1", "dir"],
+)
+def test_a_key_without_an_accepted_alg_is_refused(alg, ed_jwk):
+    jwk = {**ed_jwk, "alg": alg}
+    if alg is ...:
+        del jwk["alg"]
+    assert "kid 'k-EdDSA': alg must be one of EdDSA" in refusal(jwk)
+
+
+@pytest.mark.parametrize("alg", ["EdDSA", "ES256", "RS256", "HS512"])
+@pytest.mark.parametrize("other", ALGORITHMS)
+def test_an_alg_that_does_not_go_with_the_key_is_refused(alg, other, signers):
+    jwk = {**signers[alg].public_jwk(), "alg": other}
+    if signers[other].public_jwk()["kty"] == jwk["kty"]:
+        assert len(Keyring.from_jwks({"keys": [jwk]})) == 1
+    else:
+        assert f"'k-{alg}': kty and crv do not go with alg {other}" in refusal(jwk)
+
+
+def test_the_curve_must_be_that_of_the_algorithm():
+    p384 = ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP384R1()).public_key(), as_dict=True)
+    ed448 = OKPAlgorithm.to_jwk(Ed448PrivateKey.generate().public_key(), as_dict=True)
+    assert "kty and crv" in refusal({**p384, "kid": "k1", "alg": "ES256"})
+    assert "kty and crv" in refusal({**ed448, "kid": "k1", "alg": "EdDSA"})
+    assert "kty and crv" in refusal({"kid": "k1", "alg": "EdDSA"})
+
+
+@pytest.mark.parametrize(
+    ("alg", "length"), [("HS256", 31), ("HS384", 47), ("HS512", 63), ("HS256", 0)]
+)
+def test_a_secret_shorter_than_its_hash_is_refused(alg, length):
+    jwk = oct_jwk(b"s" * length, alg=alg)
+    assert alg in refusal(jwk)
+    assert len(Keyring.from_jwks({"keys": [oct_jwk(b"s" * 64, alg=alg)]})) == 1
+
+
+def test_an_rsa_key_of_less_than_2048_bits_is_refused():
+    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    jwk = RSAAlgorithm.to_jwk(weak.public_key(), as_dict=True)
+    for alg in ("RS256", "PS256"):
+        assert "too weak" in refusal({**jwk, "kid": "k1", "alg": alg})
+
+
+@pytest.mark.parametrize("members", [{"use": "enc"}, {"use": None}, {"key_ops": ["sign"]}, {"key_ops": []},
+                                     {"key_ops": "verify"}, {"key_ops": [["verify"]]}, {"key_ops": None}])  # fmt: skip
+def test_a_key_that_is_not_for_verifying_is_refused(members, ed_jwk):
+    assert "do not allow verifying" in refusal({**ed_jwk, **members})
+
+
+def test_a_key_that_is_for_verifying_is_taken(signer):
+    public, private = signer.public_jwk(), signer.jwk()
+    for jwk in (
+        {**public, "use": "sig"},
+        {**public, "key_ops": ["verify"]},
+        {**private, "key_ops": ["sign"]},
+    ):
+        assert len(Keyring.from_jwks({"keys": [jwk]})) == 1
+
+
+@pytest.mark.parametrize(
+    "x", ["", "AAAA", "!" * 43, "A" * 44, "A" * 42 + "B", None, 5, "A" * 43 + "=", "A" * 42 + "\n"]
+)
+def test_material_that_is_not_canonical_base64url_of_the_right_length_is_refused(x, ed_jwk):
+    assert "not usable" in refusal({**ed_jwk, "x": x})
+
+
+def test_a_private_part_that_belongs_to_another_key_is_refused(signers):
+    other = bytes(range(32))
+    assert "not usable" in refusal({**signers["EdDSA"].jwk(), "d": encode(other)})
+    assert "not usable" in refusal({**signers["ES256"].jwk(), "d": encode(other)})
+
+
+def test_a_point_off_the_curve_is_refused(signers):
+    jwk = signers["ES256"].public_jwk()
+    assert "not usable" in refusal({**jwk, "y": encode(bytes(32))})
+
+
+@pytest.mark.parametrize(
+    ("encoding", "form"),
+    [
+        (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
+        (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo),
+        (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH),
+    ],
+)
+@pytest.mark.parametrize("alg", ["EdDSA", "RS256", "ES256"])
+def test_a_public_key_stored_as_an_hmac_secret_is_refused(alg, encoding, form, signers):
+    public = signers[alg].key.public_key().public_bytes(encoding, form)
+    assert "not usable" in refusal(oct_jwk(public))
+
+
+def test_one_bad_key_refuses_the_whole_set(ed_jwk):
+    assert "'k1'" in refusal(ed_jwk, oct_jwk(b"short"))
+
+
+def test_no_error_and_no_repr_shows_the_material(tmp_path):
+    secret = encode(b"a very secret secret")
+    errors = []
+    for jwk in (
+        {"kty": "oct", "kid": "k1", "alg": "HS256", "k": secret},
+        {"kty": "oct", "kid": "k1", "alg": "HS999", "k": secret},
+        {"kty": "oct", "kid": "k1", "alg": "HS256", "k": secret + "!"},
+        {"kty": "oct", "kid": "k1", "alg": "HS256", "k": {secret: secret}},
+        {"kty": "RSA", "kid": "k1", "alg": "RS256", "n": secret, "e": secret, "d": secret},
+        {"kty": "OKP", "crv": "Ed25519", "kid": "k1", "alg": "EdDSA", "x": secret, "d": secret},
+    ):
+        with pytest.raises(KeyringError) as caught:
+            Keyring.from_jwks({"keys": [jwk]})
+        errors.append(caught.value)
+    path = tmp_path / "keys.json"
+    path.write_text('{"keys": [{"k": "' + secret)
+    with pytest.raises(KeyringError) as caught:
+        Keyring.from_jwks(path)
+    errors.append(caught.value)
+    for error in errors:
+        assert secret not in str(error)
+        assert error.__cause__ is None
+        assert secret not in repr(getattr(error.__context__, "__dict__", ""))
+
+    keyring = Keyring.from_jwks({"keys": [oct_jwk(b"s" * 32)]})
+    shown = repr(keyring) + repr(list(keyring))
+    assert "k1" in shown
+    assert "sss" not in shown
+    assert encode(b"s" * 32) not in shown
+
+
+def test_a_kid_in_an_error_is_bounded_and_escaped():
+    text = refusal(oct_jwk(b"short", kid="k" * 200))
+    assert len(text) < 150
+    assert refusal(oct_jwk(b"short", kid="it's")).startswith('kid "it\'s"')
+
+
+def test_a_kid_in_two_keyrings_is_a_configuration_error(team_keys, signer):
+    other = Keyring.from_jwks({"keys": [signer.public_jwk()]})
+    with pytest.raises(
+        ConfigurationError, match="'k-EdDSA' is in the keyrings of mnemosyne and daedalus"
+    ):
+        BearerVerifier([Issuer("mnemosyne", team_keys), Issuer("daedalus", other)])
+    with pytest.raises(ConfigurationError):
+        BearerVerifier([Issuer("mnemosyne", team_keys), Issuer("mnemosyne", team_keys)])

@@ -1,0 +1,90 @@
+import hashlib
+import math
+import re
+import string
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pdp_client.exceptions import BearerRejected
+from pdp_client.opaque import digest, is_intact, label, mint_opaque
+from pdp_client.reasons import Reason
+
+
+def test_a_minted_token_is_a_prefix_43_random_characters_and_6_of_checksum():
+    token = mint_opaque()
+    assert re.fullmatch(r"lct_[0-9A-Za-z]{49}", token)
+    assert token != mint_opaque()
+
+
+def test_43_characters_hold_256_bits_and_6_hold_a_crc():
+    assert 43 * math.log2(62) >= 256
+    assert 6 * math.log2(62) >= 32
+
+
+def test_the_checksum_is_the_crc_32_of_all_before_it_in_base62_padded_with_zeros():
+    token = mint_opaque(lambda bits: 0)
+    body = "lct_" + "0" * 43
+    alphabet = string.digits + string.ascii_uppercase + string.ascii_lowercase
+    assert token.startswith(body)
+    number = 0
+    for character in token[len(body) :]:
+        number = number * 62 + alphabet.index(character)
+    assert number == zlib.crc32(body.encode())
+
+
+@given(st.integers(min_value=0, max_value=2**256 - 1))
+def test_every_number_of_256_bits_gives_an_intact_token_of_one_length(number):
+    token = mint_opaque(lambda bits: number)
+    assert len(token) == 53
+    assert is_intact(token)
+
+
+@given(st.integers(min_value=0, max_value=52), st.sampled_from(string.ascii_letters + "-_~."))
+def test_one_wrong_character_anywhere_is_noticed(position, character):
+    token = mint_opaque()
+    damaged = token[:position] + character + token[position + 1 :]
+    assert is_intact(damaged) == (damaged == token)
+
+
+def test_a_damaged_token_is_refused_before_any_look_up(verifier, reason_of):
+    token = mint_opaque()
+    assert verifier.verify(token).digest == digest(token)
+    swapped = token[:4] + ("a" if token[4] != "a" else "b") + token[5:]
+    assert reason_of(swapped) is Reason.INVALID_TOKEN
+
+
+@pytest.mark.parametrize(
+    "change", [lambda t: t[:-1], lambda t: t + "0", lambda t: "lct_", lambda t: t + "="]
+)
+def test_a_bearer_with_our_prefix_and_another_length_is_refused(change, reason_of):
+    assert reason_of(change(mint_opaque())) is Reason.INVALID_TOKEN
+
+
+@pytest.mark.parametrize(
+    "bearer", ["x", "ghp_abc123", "a.b", "a.b.c", "LCT_abc", "c29tZQ==", "~+/-_."]
+)
+def test_any_other_b64token_is_an_opaque_bearer(bearer, verifier):
+    credential = verifier.verify(bearer)
+    assert credential.kind == "token"
+    assert credential.as_input() == {
+        "kind": "token",
+        "digest": hashlib.sha256(bearer.encode()).hexdigest(),
+    }
+
+
+def test_a_token_is_shown_as_the_prefix_and_eight_digits_of_its_digest(verifier):
+    token = mint_opaque()
+    credential = verifier.verify(token)
+    assert credential.label == label(credential.digest) == f"lct_…{credential.digest[:8]}"
+    assert token[4:] not in repr(credential)
+    assert credential.digest not in repr(credential)
+
+
+def test_the_checksum_is_no_secret_and_says_nothing_about_who_is_known(verifier):
+    try:
+        verifier.verify(mint_opaque())
+    except BearerRejected:
+        pytest.fail("whether a token is known is for OPA to say")

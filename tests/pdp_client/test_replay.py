@@ -1,0 +1,133 @@
+import pytest
+
+from pdp_client.exceptions import BearerRejected
+from pdp_client.reasons import Reason
+from pdp_client.replay import ReplayGuard, ReplayMemory
+from pdp_client.verifier import Credential
+
+EXP = 1_000
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def guard(clock) -> ReplayGuard:
+    return ReplayMemory(leeway=30, clock=clock)
+
+
+def turn(*, jti="j1", exp=EXP, iss="daedalus", **claims):
+    return Credential(
+        kind="jwt", kid="k1", claims={"iss": iss, "sub": "u", "jti": jti, "exp": exp, **claims}
+    )
+
+
+async def seen(guard, credential):
+    """Whether the guard calls it a replay."""
+    try:
+        await guard.check(credential)
+    except BearerRejected as rejected:
+        assert rejected.reason is Reason.REPLAYED
+        assert rejected.message == "Token replay detected."
+        return True
+    return False
+
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_same_token_may_be_shown_as_often_as_it_likes_while_it_lives(guard, clock):
+    for clock.now in (0, 500, EXP + 29.9):
+        assert not await seen(guard, turn())
+
+
+async def test_a_later_exp_is_let_through_until_the_first_is_over(guard, clock):
+    assert not await seen(guard, turn())
+    clock.now = EXP + 29.9
+    assert not await seen(guard, turn(exp=EXP + 500))
+
+
+async def test_a_later_exp_is_a_replay_once_the_first_is_over_and_its_leeway_too(guard, clock):
+    assert not await seen(guard, turn())
+    clock.now = EXP + 30
+    assert await seen(guard, turn(exp=EXP + 500))
+    assert await seen(guard, turn(exp=EXP + 900))
+
+
+async def test_showing_the_later_one_early_does_not_move_the_first_exp(guard, clock):
+    assert not await seen(guard, turn())
+    assert not await seen(guard, turn(exp=EXP + 500))
+    clock.now = EXP + 30
+    assert await seen(guard, turn(exp=EXP + 500))
+
+
+async def test_an_earlier_or_equal_exp_is_no_replay(guard, clock):
+    assert not await seen(guard, turn())
+    clock.now = EXP + 30
+    assert not await seen(guard, turn(exp=EXP))
+    assert not await seen(guard, turn(exp=EXP - 1))
+
+
+async def test_the_first_is_remembered_until_an_hour_past_its_exp(guard, clock):
+    assert not await seen(guard, turn())
+    clock.now = EXP + 3599.9
+    assert await seen(guard, turn(exp=9_999))
+    clock.now = EXP + 3600
+    assert not await seen(guard, turn(exp=9_999))
+
+
+@pytest.mark.parametrize("other", [{"jti": "j2"}, {"iss": "someone"}])
+async def test_another_jti_or_issuer_is_another_token(other, guard, clock):
+    assert not await seen(guard, turn())
+    clock.now = EXP + 30
+    assert not await seen(guard, turn(exp=EXP + 500, **other))
+
+
+async def test_an_issuer_and_jti_are_never_confused_by_where_one_ends(guard, clock):
+    assert not await seen(guard, turn(iss="ab", jti="c"))
+    clock.now = EXP + 30
+    assert not await seen(guard, turn(iss="a", jti="bc", exp=EXP + 500))
+
+
+async def test_team_jwts_and_opaque_tokens_pass_unseen(guard, clock):
+    team = {"iss": "mnemosyne", "typ": "team"}
+    assert not await seen(guard, turn(**team))
+    assert not await seen(guard, Credential(kind="token", digest="0" * 64))
+    clock.now = EXP + 30
+    assert not await seen(guard, turn(exp=EXP + 500, **team))
+    assert not guard._first_exp
+
+
+async def test_memory_is_bounded_and_what_is_due_first_goes_first(clock):
+    guard = ReplayMemory(max_entries=3, clock=clock)
+    for number in range(10):
+        await guard.check(turn(jti=f"j{number}", exp=EXP + number))
+        assert len(guard._first_exp) == len(guard._due) <= 3
+    clock.now = EXP + 100
+    assert not await seen(guard, turn(jti="j0", exp=EXP + 500))
+    assert await seen(guard, turn(jti="j9", exp=EXP + 500))
+
+
+async def test_what_is_over_leaves_no_trace(guard, clock):
+    for number in range(100):
+        await guard.check(turn(jti=f"j{number}"))
+    clock.now = EXP + 3600
+    await guard.check(turn(jti="new", exp=clock.now + 60))
+    assert len(guard._first_exp) == len(guard._due) == 1
+
+
+async def test_what_the_verifier_lets_through_can_be_checked(
+    verifier, guard, turn_signer, turn_claims
+):
+    credential = verifier.verify(turn_signer.token(turn_claims))
+    assert credential.is_per_turn
+    assert not await seen(guard, credential)
