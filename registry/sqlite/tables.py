@@ -127,7 +127,11 @@ def select(
 ) -> Iterator[R]:
     """Records of a type, sorted by id."""
     table = _TABLES[type_]
-    for row in db.execute(f"{table.select} {where} ORDER BY {type_.key}", values):
+    try:
+        rows = db.execute(f"{table.select} {where} ORDER BY {type_.key}", values)
+    except UnicodeEncodeError:  # a command line may hold lone surrogates; no record does
+        return
+    for row in rows:
         yield table.record(row)  # type: ignore[misc]  # _TABLES maps a type to its own table
 
 

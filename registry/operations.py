@@ -1,0 +1,240 @@
+"""The operator's verbs on any registry. Each is one transaction.
+
+A verb that finds things as it would leave them changes nothing: no revision, no log entry, and
+`Done.changed` is False. A name that does not exist is always an error, also where something is
+taken away: whoever mistypes a revocation must not be told that it took place.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from uuid import uuid4
+
+from registry.checks import checked, is_digest
+from registry.exceptions import AlreadyExists, Ambiguous, InvalidRecord, NotFound
+from registry.model import (
+    Key,
+    Kind,
+    Library,
+    Record,
+    Setting,
+    Stamp,
+    Team,
+    Token,
+    User,
+    Workspace,
+    token_label,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import AbstractAsyncContextManager
+
+    from registry.interface import Registry, Transaction
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done(Generic[R]):
+    """What a verb did: the record as it is now, and the state of the registry that holds it."""
+
+    record: R
+    stamp: Stamp
+    changed: bool
+
+
+class Operator:
+    """The verbs of one person or program.
+
+    Every verb raises `InvalidRecord` for an argument that no record may hold, `NotFound` for a
+    record that does not exist, and `AlreadyExists` where it would make one that does.
+
+    Args:
+        registry: where to write.
+        actor: who writes, for the change log.
+    """
+
+    def __init__(self, registry: Registry, *, actor: str) -> None:
+        self._registry = registry
+        self._actor = actor
+
+    async def add_user(self, user_id: str, *, name: str | None = None) -> Done[User]:
+        """Add an active user; the name is the id unless another is given."""
+        user = User(id=user_id, name=user_id if name is None else name)
+        return await self._add(user, action="user add")
+
+    async def disable_user(self, user_id: str) -> Done[User]:
+        """Switch off all that a user's tokens and teams may do."""
+        return await self._change(User, user_id, action="user disable", active=False)
+
+    async def enable_user(self, user_id: str) -> Done[User]:
+        """Undo `disable_user`."""
+        return await self._change(User, user_id, action="user enable", active=True)
+
+    async def add_workspace(self, workspace_id: str, *, name: str | None = None) -> Done[Workspace]:
+        """Add a workspace; the name is the id unless another is given."""
+        workspace = Workspace(id=workspace_id, name=workspace_id if name is None else name)
+        return await self._add(workspace, action="workspace add")
+
+    async def add_library(
+        self, uid: str, *, workspace: str, name: str | None = None, tags: Iterable[str] = ()
+    ) -> Done[Library]:
+        """Add a library to a workspace; the name is the uid unless another is given."""
+        library = Library(
+            uid=uid, name=uid if name is None else name, workspace_id=workspace, tags=tuple(tags)
+        )
+        return await self._add(library, action="library add")
+
+    async def create_team(
+        self,
+        name: str,
+        *,
+        owner: str,
+        workspaces: Iterable[str] = (),
+        tools: Iterable[str] = ("*",),
+    ) -> Done[Team]:
+        """Create a team; its record has the id and the jti that its JWT is to carry."""
+        team = Team(
+            id=str(uuid4()),
+            name=name,
+            owner=owner,
+            active_jti=_new_jti(),
+            workspaces=tuple(workspaces),
+            tools=tuple(tools),
+        )
+        return await self._add(team, action="team create")
+
+    async def rotate_team(self, team_id: str) -> Done[Team]:
+        """Give a team another jti: the JWT that it had is dead."""
+        return await self._change(Team, team_id, action="team rotate", active_jti=_new_jti())
+
+    async def deactivate_team(self, team_id: str) -> Done[Team]:
+        """Switch a team off."""
+        return await self._change(Team, team_id, action="team deactivate", active=False)
+
+    async def activate_team(self, team_id: str) -> Done[Team]:
+        """Undo `deactivate_team`; the team's JWT is good again."""
+        return await self._change(Team, team_id, action="team activate", active=True)
+
+    async def assign(self, team_id: str, workspace_id: str) -> Done[Team]:
+        """Give a team a workspace's libraries."""
+        async with self._transaction("team assign") as tx:
+            before = await _existing(tx, Team, team_id)
+            after = checked(replace(before, workspaces=(*before.workspaces, workspace_id)))
+            await tx.put(after)
+        return Done(record=after, stamp=tx.stamp, changed=after != before)
+
+    async def unassign(self, team_id: str, workspace_id: str) -> Done[Team]:
+        """Take a workspace's libraries from a team."""
+        async with self._transaction("team unassign") as tx:
+            before = await _existing(tx, Team, team_id)
+            await _existing(tx, Workspace, workspace_id)
+            after = replace(
+                before, workspaces=tuple(w for w in before.workspaces if w != workspace_id)
+            )
+            await tx.put(after)
+        return Done(record=after, stamp=tx.stamp, changed=after != before)
+
+    async def create_token(
+        self,
+        digest: str,
+        *,
+        user: str,
+        tools: Iterable[str],
+        libraries: Iterable[str] = (),
+        expires_at: float | None = None,
+    ) -> Done[Token]:
+        """Store a token by its digest.
+
+        Args:
+            digest: SHA-256 of the bearer in lowercase hex; the bearer itself is never passed in.
+            user: the id of the user that it belongs to.
+            tools: glob patterns of the tools that it may call, at least one.
+            libraries: the uids of the libraries that it may touch; none is none.
+            expires_at: seconds since 1970, None for never.
+        """
+        token = Token(
+            digest=digest,
+            label=token_label(digest),
+            user=user,
+            expires_at=expires_at,
+            libraries=tuple(libraries),
+            tools=tuple(tools),
+        )
+        if not token.tools:
+            raise InvalidRecord("tokens", "tools", "must name at least one")
+        return await self._add(token, action="token create")
+
+    async def revoke_token(self, token_id: str) -> Done[Token]:
+        """Switch a token off, for good.
+
+        Args:
+            token_id: its label, or its whole digest.
+
+        Raises:
+            NotFound: no token has it. What was asked for is not repeated: it may be a bearer.
+            Ambiguous: several tokens have that label.
+        """
+        async with self._transaction("token revoke") as tx:
+            before = await _token(tx, token_id)
+            after = replace(before, active=False)
+            await tx.put(after)
+        return Done(record=after, stamp=tx.stamp, changed=after != before)
+
+    async def add_key(self, kid: str, *, alg: str) -> Done[Key]:
+        """Make a signing key known by its id and its one algorithm."""
+        return await self._add(Key(kid=kid, alg=alg), action="key add")
+
+    async def retire_key(self, kid: str) -> Done[Key]:
+        """Kill every JWT that a key signed."""
+        return await self._change(Key, kid, action="key retire", active=False)
+
+    async def lockdown(self, *, on: bool) -> Done[Setting]:
+        """Stop everything but the public tools, or go on."""
+        action = f"lockdown {'on' if on else 'off'}"
+        return await self._change(Setting, "lockdown", action=action, value=on)
+
+    def _transaction(self, action: str) -> AbstractAsyncContextManager[Transaction]:
+        return self._registry.transaction(actor=self._actor, action=action)
+
+    async def _add(self, record: R, *, action: str) -> Done[R]:
+        record = checked(record)
+        ref = record.ref
+        async with self._transaction(action) as tx:
+            if await tx.get(type(record), ref.id) is not None:
+                raise AlreadyExists(ref.kind, ref.id)
+            await tx.put(record)
+        return Done(record=record, stamp=tx.stamp, changed=True)
+
+    async def _change(self, type_: type[R], id_: str, *, action: str, **fields: Any) -> Done[R]:
+        async with self._transaction(action) as tx:
+            before = await _existing(tx, type_, id_)
+            after = replace(before, **fields)
+            await tx.put(after)
+        return Done(record=after, stamp=tx.stamp, changed=after != before)
+
+
+def _new_jti() -> str:
+    return secrets.token_urlsafe(16)
+
+
+async def _existing(tx: Transaction, type_: type[R], id_: str) -> R:
+    record = await tx.get(type_, id_)
+    if record is None:
+        raise NotFound(type_.kind, id_)
+    return record
+
+
+async def _token(tx: Transaction, token_id: str) -> Token:
+    if is_digest(token_id):
+        return await _existing(tx, Token, token_id)
+    match await tx.tokens_labelled(token_id):
+        case [token]:
+            return token
+        case []:
+            raise NotFound(Kind.TOKENS, None)
+        case several:
+            raise Ambiguous(token_id, tuple(token.digest for token in several))

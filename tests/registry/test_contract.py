@@ -1,0 +1,360 @@
+"""What every store has to do; the fixture `registry` brings one of each."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from contextlib import aclosing
+from dataclasses import replace
+
+import pytest
+
+from registry import (
+    Key,
+    Kind,
+    Library,
+    Ref,
+    Setting,
+    Stamp,
+    Team,
+    User,
+    Workspace,
+    open_registry,
+)
+from registry.changelog import GENESIS
+from registry.exceptions import InvalidRecord, NotFound, StillReferenced
+
+pytestmark = pytest.mark.anyio
+
+TEAM = Team(
+    id="7f0c1a52-6f0e-4d2c-9a53-0d8a4a1f5f10",
+    name="Readers",
+    owner="ada",
+    active_jti="jti-1",
+    workspaces=("docs",),
+)
+
+
+async def exported(registry):
+    async with registry.export_records() as export:
+        return export.stamp, {ref: record async for ref, record in export.records}
+
+
+async def test_a_new_registry_is_at_epoch_1_and_revision_0_with_default_settings(registry):
+    delta = await registry.changed_since(0)
+    assert delta.stamp == await registry.stamp() == Stamp(1, 0)
+    assert delta.changes == {}
+    assert delta.settings == {
+        "lockdown": False,
+        "staleness_limit": 30,
+        "reconcile_limit": 600,
+        "listable": {"anonymous": ["*"], "rejected": []},
+        "issuers": ["daedalus", "mnemosyne"],
+    }
+
+
+async def test_every_kind_of_record_comes_back_as_it_was_written(registry, house, write, token):
+    records = [
+        TEAM,
+        replace(token, expires_at=1.5, libraries=("lib-a",)),
+        Key(kid="k1", alg="EdDSA", active=False),
+        Setting(name="lockdown", value=True),
+    ]
+    await write(*records)
+    for record in records:
+        assert await registry.get(type(record), record.ref.id) == record
+        assert record in await registry.all(type(record))
+
+
+async def test_what_is_not_there_is_none(registry):
+    assert await registry.get(User, "nobody") is None
+    assert await registry.get(User, "\udcff") is None
+    assert await registry.all(Team) == []
+
+
+async def test_lists_are_stored_sorted_and_once(registry, house, write):
+    await write(replace(TEAM, workspaces=("lab", "docs", "lab"), tools=("b", "a", "b")))
+    team = await registry.get(Team, TEAM.id)
+    assert (team.workspaces, team.tools) == (("docs", "lab"), ("a", "b"))
+
+
+async def test_records_are_listed_by_id_in_code_point_order(registry, write):
+    ids = ["z", "B", "a", "é", "😀", "\uff5e", "\u2028"]
+    await write(*(User(id=id_, name="n") for id_ in ids))
+    assert [user.id for user in await registry.all(User)] == sorted(ids)
+
+
+async def test_a_transaction_is_one_revision_and_says_which(registry, house):
+    async with registry.transaction(actor="tests", action="two") as tx:
+        assert tx.stamp == Stamp(1, 1)
+        await tx.put(User(id="bob", name="Bob"))
+        await tx.put(User(id="eve", name="Eve"))
+        assert await tx.get(User, "bob") == User(id="bob", name="Bob")
+        assert await registry.get(User, "bob") is None
+    assert tx.stamp == await registry.stamp() == Stamp(1, 2)
+
+
+async def test_an_exception_undoes_the_whole_transaction(registry, house):
+    with pytest.raises(NotFound):
+        async with registry.transaction(actor="tests", action="oops") as tx:
+            await tx.put(User(id="bob", name="Bob"), replace(TEAM, owner="nobody"))
+    assert await registry.get(User, "bob") is None
+    assert await registry.stamp() == Stamp(1, 1)
+    assert await registry.verify_log() == 1
+
+
+async def test_a_cancelled_transaction_is_undone_and_the_next_one_runs(registry, house, write):
+    begun = asyncio.Event()
+
+    async def hang():
+        async with registry.transaction(actor="tests", action="hang") as tx:
+            await tx.put(User(id="bob", name="Bob"))
+            begun.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(hang())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await write(User(id="eve", name="Eve")) == Stamp(1, 2)
+    assert await registry.get(User, "bob") is None
+
+
+async def test_a_transaction_cannot_be_used_after_its_end(registry):
+    async with registry.transaction(actor="tests", action="over") as tx:
+        pass
+    with pytest.raises(RuntimeError):
+        await tx.put(User(id="bob", name="Bob"))
+
+
+async def test_writing_what_is_already_stored_makes_no_revision(registry, house, write):
+    assert await write(User(id="ada", name="Ada")) == Stamp(1, 1)
+    assert len(await registry.log()) == 1
+
+
+async def test_concurrent_transactions_lose_no_revision(registry, write):
+    stamps = await asyncio.gather(*(write(User(id=f"u{n}", name="n")) for n in range(20)))
+    assert sorted(stamps) == [Stamp(1, n) for n in range(1, 21)]
+    assert await registry.verify_log() == 20
+
+
+@pytest.mark.parametrize(
+    ("record", "missing"),
+    [
+        (replace(TEAM, owner="nobody"), Ref(Kind.USERS, "nobody")),
+        (replace(TEAM, workspaces=("docs", "nowhere")), Ref(Kind.WORKSPACES, "nowhere")),
+        (Library(uid="l", name="L", workspace_id="nowhere"), Ref(Kind.WORKSPACES, "nowhere")),
+    ],
+)
+async def test_a_record_that_names_one_that_does_not_exist_is_refused(
+    registry, house, write, record, missing
+):
+    with pytest.raises(NotFound) as caught:
+        await write(record)
+    assert Ref(caught.value.kind, caught.value.id) == missing
+    assert await registry.stamp() == Stamp(1, 1)
+
+
+async def test_a_token_of_a_user_who_does_not_exist_is_refused(write, token):
+    with pytest.raises(NotFound, match="'ada'"):
+        await write(token)
+
+
+@pytest.mark.parametrize(("type_", "id_"), [(User, "ada"), (Workspace, "docs"), (Workspace, "lab")])
+async def test_a_record_that_others_name_is_not_deleted(registry, house, write, type_, id_):
+    await write(TEAM, Library(uid="lib-b", name="B", workspace_id="lab"))
+    with pytest.raises(StillReferenced, match=id_):
+        async with registry.transaction(actor="tests", action="delete") as tx:
+            await tx.delete(type_, id_)
+    assert await registry.get(type_, id_) is not None
+
+
+async def test_deleting_what_is_not_there_is_an_error(registry):
+    with pytest.raises(NotFound):
+        async with registry.transaction(actor="tests", action="delete") as tx:
+            await tx.delete(User, "nobody")
+
+
+async def test_settings_are_neither_invented_nor_deleted(registry, write):
+    with pytest.raises(InvalidRecord):
+        await write(Setting(name="color", value="red"))
+    with pytest.raises(InvalidRecord):
+        async with registry.transaction(actor="tests", action="delete") as tx:
+            await tx.delete(Setting, "lockdown")
+
+
+async def test_published_records_have_the_shapes_of_the_contract(registry, house, write, token):
+    await write(TEAM, replace(token, libraries=("lib-a",)), Key(kid="k1", alg="EdDSA"))
+    assert await exported(registry) == (
+        Stamp(1, 2),
+        {
+            Ref(Kind.USERS, "ada"): {"name": "Ada", "active": True},
+            Ref(Kind.WORKSPACES, "docs"): {"name": "Docs", "libraries": ["lib-a"]},
+            Ref(Kind.WORKSPACES, "lab"): {"name": "Lab", "libraries": []},
+            Ref(Kind.LIBRARIES, "lib-a"): {"name": "A", "tags": ["public"]},
+            Ref(Kind.TEAMS, TEAM.id): {
+                "name": "Readers",
+                "owner": "ada",
+                "active": True,
+                "active_jti": "jti-1",
+                "workspaces": ["docs"],
+                "tools": ["*"],
+            },
+            Ref(Kind.TOKENS, token.digest): {
+                "label": "lct_…9f86d081",
+                "user": "ada",
+                "active": True,
+                "expires_at": None,
+                "libraries": ["lib-a"],
+                "tools": ["*"],
+            },
+            Ref(Kind.KEYS, "k1"): {"alg": "EdDSA", "active": True},
+        },
+    )
+
+
+async def test_a_delta_has_each_touched_record_with_the_revision_that_last_touched_it(
+    registry, house, write
+):
+    await write(TEAM)
+    await write(User(id="ada", name="Ada", active=False))
+    delta = await registry.changed_since(1)
+    assert delta.stamp == Stamp(1, 3)
+    assert {str(ref): change.revision for ref, change in delta.changes.items()} == {
+        f"teams/{TEAM.id}": 2,
+        "users/ada": 3,
+    }
+    assert delta.changes[Ref(Kind.USERS, "ada")].record == {"name": "Ada", "active": False}
+    assert (await registry.changed_since(3)).changes == {}
+
+
+async def test_a_deleted_record_is_none_in_a_delta(registry, house):
+    async with registry.transaction(actor="tests", action="delete") as tx:
+        await tx.delete(Library, "lib-a")
+    changes = (await registry.changed_since(1)).changes
+    assert changes[Ref(Kind.LIBRARIES, "lib-a")].record is None
+    assert changes[Ref(Kind.WORKSPACES, "docs")].record == {"name": "Docs", "libraries": []}
+    assert len(changes) == 2
+
+
+async def test_a_library_that_moves_touches_both_workspaces(registry, house, write):
+    await write(Library(uid="lib-a", name="A", workspace_id="lab", tags=("public",)))
+    changes = (await registry.changed_since(1)).changes
+    assert changes[Ref(Kind.WORKSPACES, "docs")].record == {"name": "Docs", "libraries": []}
+    assert changes[Ref(Kind.WORKSPACES, "lab")].record == {"name": "Lab", "libraries": ["lib-a"]}
+
+
+async def test_a_library_without_tags_is_not_published(registry, house, write):
+    await write(Library(uid="lib-a", name="A", workspace_id="docs"))
+    changes = (await registry.changed_since(1)).changes
+    assert {str(ref): change.record for ref, change in changes.items()} == {"libraries/lib-a": None}
+    assert Ref(Kind.LIBRARIES, "lib-a") not in (await exported(registry))[1]
+
+
+async def test_a_changed_setting_moves_the_revision_and_shows_only_in_the_settings(registry, write):
+    assert await write(Setting(name="lockdown", value=True)) == Stamp(1, 1)
+    delta = await registry.changed_since(0)
+    assert delta.changes == {}
+    assert delta.settings["lockdown"] is True
+
+
+async def test_an_export_does_not_see_what_is_written_while_it_runs(registry, house, write):
+    async with registry.export_records() as export:
+        assert await write(User(id="bob", name="Bob")) == Stamp(1, 2)
+        refs = [ref async for ref, _ in export.records]
+    assert export.stamp == Stamp(1, 1)
+    assert Ref(Kind.USERS, "bob") not in refs
+
+
+async def test_an_export_may_be_left_early(registry, write):
+    await write(*(User(id=f"u{n:04}", name="n") for n in range(1500)))
+    async with registry.export_records() as export:
+        async for ref, _ in export.records:
+            assert ref == Ref(Kind.USERS, "u0000")
+            break
+    async with registry.export_records() as export:
+        assert len([ref async for ref, _ in export.records]) == 1500
+
+
+async def test_the_log_tells_who_did_what_when_and_chains_its_entries(registry, house, write):
+    await write(TEAM)
+    first, second = await registry.log()
+    assert (second.revision, second.at, second.actor, second.action) == (
+        2,
+        1_795_000_000.0,
+        "tests",
+        "write",
+    )
+    assert second.touched == (Ref(Kind.TEAMS, TEAM.id),)
+    assert (first.previous, second.previous) == (GENESIS, first.hash)
+    assert second == second.sealed()
+    assert await registry.log(after=1) == [second]
+    assert await registry.log(limit=1) == [first]
+    assert await registry.verify_log() == 2
+
+
+async def test_who_writes_is_plain_text(registry):
+    with pytest.raises(InvalidRecord):
+        async with registry.transaction(actor="a\nb", action="x"):
+            pass
+
+
+WRITER = """
+import asyncio, sys
+from registry import User, open_registry
+
+async def main(url, name):
+    registry = await open_registry(url)
+    for n in range(100):
+        async with registry.transaction(actor=name, action="write") as tx:
+            await tx.put(User(id=f"{name}-{n}", name="n"))
+    await registry.aclose()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_two_processes_that_write_at_once_lose_no_revision(url):
+    command = [sys.executable, "-c", WRITER, url]
+    processes = [
+        await asyncio.create_subprocess_exec(*command, name, stdout=subprocess.DEVNULL)
+        for name in ("left", "right")
+    ]
+    assert [await process.wait() for process in processes] == [0, 0]
+    async with aclosing(await open_registry(url)) as registry:
+        assert await registry.stamp() == Stamp(1, 200)
+        assert await registry.verify_log() == 200
+        assert len(await registry.all(User)) == 200
+
+
+HANGER = """
+import asyncio, sys
+from registry import User, open_registry
+
+async def main(url):
+    registry = await open_registry(url)
+    async with registry.transaction(actor="hanger", action="write") as tx:
+        await tx.put(*(User(id=f"u{n}", name="n" * 200) for n in range(20_000)))
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_a_process_killed_inside_a_transaction_leaves_the_state_before_it(
+    url, registry, house, write
+):
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HANGER, url, stdout=subprocess.PIPE
+    )
+    assert await process.stdout.readline() == b"ready\n"
+    process.kill()
+    await process.communicate()
+    async with aclosing(await open_registry(url)) as reopened:
+        assert await reopened.stamp() == Stamp(1, 1)
+        assert len(await reopened.all(User)) == 1
+    assert await write(User(id="bob", name="Bob")) == Stamp(1, 2)
+    assert await registry.verify_log() == 2

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from contextlib import aclosing
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from registry import Key, Library, Setting, Stamp, Team, Token, User, Workspace, open_registry
+from registry.document import export_document, import_document
+from registry.exceptions import InvalidDocument, InvalidRecord, NotFound
+
+pytestmark = pytest.mark.anyio
+
+UUID = "7f0c1a52-6f0e-4d2c-9a53-0d8a4a1f5f10"
+DIGEST = "9f86d081" + 56 * "a"
+
+DOCUMENT = f"""\
+version: 1
+settings:
+  issuers:
+  - daedalus
+  - mnemosyne
+  listable:
+    anonymous:
+    - '*'
+    rejected: []
+  lockdown: false
+  reconcile_limit: 600
+  staleness_limit: 30
+users:
+- id: ada
+  name: Ada
+  active: true
+workspaces:
+- id: docs
+  name: Docs
+libraries:
+- uid: lib-a
+  name: A
+  workspace_id: docs
+  tags:
+  - public
+teams:
+- id: {UUID}
+  name: Readers
+  owner: ada
+  active_jti: j
+  active: true
+  workspaces:
+  - docs
+  tools:
+  - '*'
+tokens:
+- digest: {DIGEST}
+  label: lct_…9f86d081
+  user: ada
+  active: true
+  expires_at: null
+  libraries: []
+  tools:
+  - '*'
+keys:
+- kid: k1
+  alg: EdDSA
+  active: true
+"""
+
+
+async def test_a_document_comes_out_as_it_went_in(registry):
+    imported = await import_document(registry, DOCUMENT, actor="tests")
+    assert (imported.records, imported.stamp) == (11, Stamp(1, 1))
+    assert await export_document(registry, actor="tests") == DOCUMENT
+    assert await registry.stamp() == Stamp(1, 1)
+
+
+async def test_importing_the_same_again_changes_nothing(registry):
+    await import_document(registry, DOCUMENT, actor="tests")
+    assert (await import_document(registry, DOCUMENT, actor="tests")).stamp == Stamp(1, 1)
+
+
+async def test_what_a_document_does_not_name_is_left_alone(registry, house):
+    await import_document(registry, "version: 1\nusers: [{id: bob, name: Bob}]", actor="tests")
+    assert await registry.all(User) == [User(id="ada", name="Ada"), User(id="bob", name="Bob")]
+
+
+async def test_what_a_record_leaves_out_gets_its_default(registry, house):
+    text = f"""
+version: 1
+users: [{{id: ada, name: Ada}}]
+teams: [{{id: {UUID}, name: T, owner: ada, active_jti: j}}]
+tokens: [{{digest: {DIGEST}, user: ada}}]
+"""
+    await import_document(registry, text, actor="tests")
+    assert (await registry.get(Team, UUID)).tools == ("*",)
+    token = await registry.get(Token, DIGEST)
+    assert (token.label, token.tools, token.active) == ("lct_…9f86d081", (), True)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("", "document"),
+        ("[]", "document"),
+        ("users: []", "version"),
+        ("version: 2", "version"),
+        ("version: 1\ngroups: []", "groups"),
+        ("version: 1\nsettings: {color: red}", "settings.color"),
+        (
+            "version: 1\nsettings: {listable: {anonymous: [], rejected: [], x: []}}",
+            "settings.listable.x",
+        ),
+        ("version: 1\nusers: [{id: a, name: A, secret: lct_x}]", "users[0].secret"),
+        ("version: 1\nusers: [{id: a}]", "users[0].name"),
+        ("version: 1\nusers: [{id: no, name: A}]", "users[0].id"),
+        ("version: 1\nusers: [{id: a, name: 2024-01-01}]", "users[0].name"),
+        ("version: 1\ntokens: [{digest: lct_x, user: a}]", "tokens[0].digest"),
+        ("version: 1\nkeys: [{kid: k, alg: HS256, k: lct_x}]", "keys[0].k"),
+        ("version: 1\nusers: [{id: a, name: A}, {id: a, name: B}]", "users[1]"),
+        ("version: 1\nversion: 1", "line 2, column 1"),
+        ("version: 1\nusers: [{id: a, name: A, name: B}]", "line 2, column 26"),
+        ("version: 1\nusers: [{<<: {id: a}, name: A}]", "line 2, column 10"),
+        ("version: 1\nusers: [&u {id: a, name: A}, *u]", "line 2, column 30"),
+        ("version: 1\nusers: [!!python/object:os.system {}]", "line 2, column 9"),
+        ("version: 1\nusers: [lct_x", "line 2, column 14"),
+        ("version: 1\n? [a]\n: b", "line 2, column 3"),
+        ("version: \0", "document"),
+        ("version: 2024-99-99", "document"),
+        ("[" * 5000, "document"),
+    ],
+)
+async def test_a_document_that_does_not_fit_is_refused_with_the_place_of_the_fault(
+    registry, text, path
+):
+    with pytest.raises(InvalidDocument) as caught:
+        await import_document(registry, text, actor="tests")
+    assert caught.value.path == path
+    assert "lct_x" not in str(caught.value)
+    assert await registry.stamp() == Stamp(1, 0)
+
+
+async def test_a_team_whose_owner_does_not_exist_is_refused_with_all_the_rest(registry):
+    with pytest.raises(NotFound, match="'ada'"):
+        await import_document(registry, DOCUMENT.replace("id: ada", "id: eve"), actor="tests")
+    assert await registry.stamp() == Stamp(1, 0)
+    assert await registry.all(User) == []
+
+
+async def test_a_record_that_only_looks_right_is_refused_with_all_the_rest(registry):
+    head, teams = DOCUMENT.split("teams:")
+    text = head + "teams:" + teams.replace("'*'", "'read_['")
+    with pytest.raises(InvalidRecord, match=f"teams/{UUID}: tools"):
+        await import_document(registry, text, actor="tests")
+    assert await registry.all(User) == []
+
+
+names = st.one_of(
+    st.sampled_from(
+        ["\u2028", "😀", "'\"", "a/b\\c", " - x", "no", "1e3", "~", "#", "\ufeff", "\ufffe", " "]
+    ),
+    st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=256),
+)
+texts = st.lists(names, max_size=3).map(lambda values: tuple(sorted(set(values))))
+
+
+@st.composite
+def registries(draw):
+    """The records of a registry, each after those that it names."""
+    users = draw(st.lists(names, min_size=1, max_size=3, unique=True))
+    workspaces = draw(st.lists(names, min_size=1, max_size=3, unique=True))
+    user, workspace = st.sampled_from(users), st.sampled_from(workspaces)
+    return [
+        *(User(id=id_, name=draw(names), active=draw(st.booleans())) for id_ in users),
+        *(Workspace(id=id_, name=draw(names)) for id_ in workspaces),
+        Library(uid=draw(names), name=draw(names), workspace_id=draw(workspace), tags=draw(texts)),
+        Team(
+            id=str(draw(st.uuids())),
+            name=draw(names),
+            owner=draw(user),
+            active_jti=draw(names),
+            workspaces=tuple(sorted(draw(st.sets(workspace)))),
+        ),
+        Token(
+            digest=draw(st.binary(min_size=32, max_size=32)).hex(),
+            label=draw(names),
+            user=draw(user),
+            expires_at=draw(st.none() | st.floats(allow_nan=False, allow_infinity=False)),
+            libraries=draw(texts),
+        ),
+        Key(kid=draw(names), alg=draw(names)),
+        Setting(name="issuers", value=draw(st.lists(names, max_size=3))),
+    ]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(registries())
+def test_what_is_exported_imported_and_exported_again_is_the_same(records):
+    async def round_trip(directory):
+        async with (
+            aclosing(await open_registry(f"sqlite:///{directory}/one.db")) as one,
+            aclosing(await open_registry(f"sqlite:///{directory}/two.db")) as two,
+        ):
+            async with one.transaction(actor="tests", action="fill") as tx:
+                await tx.put(*records)
+            text = await export_document(one, actor="tests")
+            await import_document(two, text, actor="tests")
+            assert await export_document(two, actor="tests") == text
+            for record in records:
+                assert await two.get(type(record), record.ref.id) == record
+
+    with tempfile.TemporaryDirectory() as directory:
+        asyncio.run(round_trip(directory))

@@ -1,0 +1,197 @@
+"""What is particular to the SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from registry import User, open_registry
+from registry.exceptions import (
+    LogBroken,
+    SchemaVersion,
+    Unavailable,
+    Unreadable,
+    UnsupportedRegistry,
+)
+from registry.sqlite import connection
+from registry.sqlite.file import LAYOUT
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["sqlite"])
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'registry.db'}"
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "registry.db"
+
+
+def execute(path, sql):
+    with closing(sqlite3.connect(path)) as db:
+        rows = db.execute(sql).fetchall()
+        db.commit()
+    return rows
+
+
+def contents(directory):
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+async def test_the_files_are_for_their_owner_only_and_nothing_else_is_left(registry, house, path):
+    names = sorted(file.name for file in path.parent.iterdir())
+    assert names == ["registry.db", "registry.db-shm", "registry.db-wal"]
+    assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
+
+
+async def test_commits_are_durable_and_readers_do_not_block_writers(registry, house):
+    pragmas = ("journal_mode", "synchronous", "foreign_keys")
+    values = [
+        await registry._writer.run(lambda db, p=pragma: db.execute(f"PRAGMA {p}").fetchone()[0])
+        for pragma in pragmas
+    ]
+    assert values == ["wal", 2, 1]
+
+
+async def test_a_path_may_be_relative_and_have_odd_characters(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    registry = await open_registry("sqlite:///a b%20?#é.db")
+    await registry.stamp()
+    await registry.aclose()
+    assert (tmp_path / "a b%20?#é.db").exists()
+
+
+async def test_a_file_of_another_version_is_refused_and_left_as_it_is(tmp_path, path, url):
+    await (await open_registry(url)).aclose()
+    execute(path, f"PRAGMA user_version = {LAYOUT + 1}")
+    before = contents(tmp_path)
+    with pytest.raises(SchemaVersion, match=f"layout {LAYOUT + 1}.*layout {LAYOUT}"):
+        await open_registry(url)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("garbage", [b"", b"users:\n- ada\n" * 20, b"SQLite format 3\0"])
+async def test_a_file_that_is_not_sqlite_is_refused_and_left_as_it_is(tmp_path, path, url, garbage):
+    path.write_bytes(garbage)
+    with pytest.raises(Unreadable, match="not an SQLite file"):
+        await open_registry(url)
+    assert contents(tmp_path) == {"registry.db": garbage}
+
+
+async def test_another_programs_sqlite_file_is_refused_and_left_as_it_is(tmp_path, path, url):
+    execute(path, "CREATE TABLE users (id)")
+    before = contents(tmp_path)
+    with pytest.raises(Unreadable, match="not a registry"):
+        await open_registry(url)
+    assert contents(tmp_path) == before
+
+
+async def test_a_damaged_file_is_unreadable(path, url):
+    await (await open_registry(url)).aclose()
+    page = 4096
+    data = path.read_bytes()
+    path.write_bytes(data[:page] + b"\xff" * (len(data) - page))
+    registry = await open_registry(url)
+    with pytest.raises(Unreadable, match="damaged"):
+        await registry.all(User)
+    await registry.aclose()
+
+
+@pytest.mark.parametrize("place", [".", "no/such/directory/registry.db"])
+async def test_a_place_where_no_file_can_be_is_unreadable(tmp_path, place):
+    with pytest.raises(Unreadable):
+        await open_registry(f"sqlite:///{tmp_path / place}")
+
+
+async def test_a_file_removed_after_it_was_opened_does_not_come_back_empty(path, url):
+    registry = await open_registry(url)
+    path.unlink()
+    with pytest.raises(Unavailable):
+        await registry.stamp()
+    await registry.aclose()
+    assert not path.exists()
+
+
+async def test_a_file_that_stays_locked_is_unavailable(monkeypatch, path, url):
+    monkeypatch.setattr(connection, "BUSY_SECONDS", 0.01)
+    registry = await open_registry(url)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="locked"):
+            async with registry.transaction(actor="tests", action="write"):
+                pass
+    async with registry.transaction(actor="tests", action="write") as tx:
+        await tx.put(User(id="ada", name="Ada"))
+    await registry.aclose()
+
+
+@pytest.mark.parametrize(
+    ("sql", "revision"),
+    [
+        ("UPDATE log SET actor = 'nobody' WHERE revision = 2", 2),
+        ("UPDATE log SET at = at + 1 WHERE revision = 1", 1),
+        ("UPDATE log SET touched = '[]' WHERE revision = 3", 3),
+        ("UPDATE log SET touched = '[7]' WHERE revision = 3", 3),
+        ("UPDATE log SET hash = previous WHERE revision = 2", 2),
+        ("DELETE FROM log WHERE revision = 1", 1),
+        ("DELETE FROM log WHERE revision = 2", 2),
+        ("DELETE FROM log WHERE revision = 3", 3),
+        ("DELETE FROM log", 1),
+        ("UPDATE registry SET revision = 2", 3),
+        ("UPDATE registry SET revision = 4", 4),
+        (
+            "INSERT INTO log SELECT -5, at, actor, action, touched, previous, hash FROM log LIMIT 1",
+            1,
+        ),
+    ],
+)
+async def test_a_log_that_was_tampered_with_is_noticed(registry, write, path, sql, revision):
+    for name in ("ada", "bob", "eve"):
+        await write(User(id=name, name=name))
+    assert await registry.verify_log() == 3
+    execute(path, sql)
+    with pytest.raises(LogBroken) as caught:
+        await registry.verify_log()
+    assert caught.value.revision == revision
+
+
+async def test_there_is_no_column_for_a_secret(registry, path):
+    tables = [
+        name for (name,) in execute(path, "SELECT name FROM sqlite_master WHERE type='table'")
+    ]
+    columns = {row[1] for table in tables for row in execute(path, f"PRAGMA table_info({table})")}
+    assert columns == {
+        *(
+            "one",
+            "epoch",
+            "revision",
+            "name",
+            "value",
+            "id",
+            "active",
+            "uid",
+            "workspace_id",
+            "tags",
+        ),
+        *("owner", "active_jti", "tools", "team", "workspace", "digest", "label", "user"),
+        *("expires_at", "libraries", "kid", "alg", "kind", "at", "actor", "action", "touched"),
+        *("previous", "hash"),
+    }
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://registry.db", "sqlite:///", "neo4j://u:hunter2@h", "mysql://u:hunter2@h", "x"]
+)
+async def test_a_url_of_no_known_store_is_refused_without_repeating_it(url):
+    with pytest.raises(UnsupportedRegistry) as caught:
+        await open_registry(url)
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_neo4j_is_said_to_be_missing_from_this_version():
+    with pytest.raises(UnsupportedRegistry, match="Neo4j is not built into this version yet"):
+        await open_registry("neo4j://localhost")
