@@ -1,0 +1,148 @@
+"""How an OPA is run: its configuration, its tokens and its command line, hardened.
+
+OPA gets nothing that it does not need: a unix socket that its owner may open (or a TCP address that
+was asked for), a bearer for every request, its own authorization policy, bounded bodies, no
+telemetry.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from bundles.exceptions import AddressInvalid, KeyUnusable
+from bundles.opa_binary import OPA
+
+_BODY_LIMIT = 1 << 20
+_SOCKET_PATH_LIMIT = 100
+"""Bytes; the kernel's limit for a unix socket's path is 107 with its NUL (unix(7))."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OPASettings:
+    """What an OPA must be told.
+
+    Attributes:
+        id: the instance's name in status reports.
+        folder: where configuration, tokens and persisted bundles are kept; made with mode 0700.
+        address: `unix:///path` or `http://host:port`.
+        bundles_url: the URL of `lictor serve`.
+        bundles_token_file: holds the bearer for it.
+        policy_key: public PEM of the key that signs `policy` and `site`.
+        data_key: public PEM of the key that signs the data bundles.
+        bundles: the names of the bundles to fetch.
+    """
+
+    id: str
+    folder: Path
+    address: str
+    bundles_url: str
+    bundles_token_file: Path
+    policy_key: str
+    data_key: str
+    bundles: Sequence[str]
+
+
+def client_token_file(folder: Path) -> Path:
+    """Where the bearer is that a PDP shows to this OPA."""
+    return folder / "client.token"
+
+
+def prepare(settings: OPASettings) -> None:
+    """Write what OPA reads at its start. A token that is there already is kept.
+
+    Raises:
+        AddressInvalid: the address cannot be used.
+        KeyUnusable: the folder's token cannot be read.
+    """
+    _check_address(settings.address)
+    settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    token_file = client_token_file(settings.folder)
+    if not token_file.exists():
+        _write_private(token_file, secrets.token_urlsafe(32))
+    try:
+        token = token_file.read_text().strip()
+    except OSError as error:
+        raise KeyUnusable(f"{token_file}: {error.strerror}") from None
+    # OPA learns the token's digest only; nothing that it serves or logs can give the token away.
+    local = {"local": {"clients": {sha256(token.encode()).hexdigest(): "query"}}}
+    _write_private(settings.folder / "local.json", json.dumps(local))
+    _write_private(settings.folder / "config.json", json.dumps(_configuration(settings), indent=1))
+
+
+def command(opa: OPA, settings: OPASettings) -> list[str]:
+    """The argument list that runs OPA in the foreground.
+
+    Raises:
+        AddressInvalid: the address cannot be used.
+    """
+    return [
+        str(opa.path), "run", "--server",
+        f"--addr={settings.address.removeprefix('http://')}",
+        "--unix-socket-perm=600",
+        "--authentication=token",
+        "--authorization=basic",
+        f"--config-file={settings.folder / 'config.json'}",
+        "--disable-telemetry",
+        "--log-level=error",
+        str(settings.folder / "local.json"),
+    ]  # fmt: skip
+
+
+def _configuration(settings: OPASettings) -> dict[str, Any]:
+    return {
+        "labels": {"id": settings.id, "lictor": settings.id},
+        "services": {
+            "lictor": {
+                "url": settings.bundles_url,
+                "credentials": {"bearer": {"token_path": str(settings.bundles_token_file)}},
+                "response_header_timeout_seconds": 60,
+            }
+        },
+        "keys": {
+            "policy": {"algorithm": "ES256", "key": settings.policy_key},
+            "data": {"algorithm": "ES256", "key": settings.data_key},
+        },
+        "bundles": {name: _bundle(name) for name in settings.bundles},
+        "persistence_directory": str(settings.folder / "persisted"),
+        "status": {"service": "lictor"},
+        "server": {
+            "decoding": {"max_length": _BODY_LIMIT, "gzip": {"max_length": _BODY_LIMIT}},
+        },
+    }
+
+
+def _bundle(name: str) -> dict[str, Any]:
+    # A base changes at compaction only; whatever else changes must be here in milliseconds.
+    polling = (
+        {"min_delay_seconds": 30, "max_delay_seconds": 60}
+        if name.startswith("base-")
+        else {"min_delay_seconds": 1, "max_delay_seconds": 2, "long_polling_timeout_seconds": 30}
+    )
+    keyid = "policy" if name in {"policy", "site"} else "data"
+    return {
+        "service": "lictor",
+        "resource": f"bundles/{name}.tar.gz",
+        "persist": True,
+        "polling": polling,
+        "signing": {"keyid": keyid, "scope": name},
+    }
+
+
+def _check_address(address: str) -> None:
+    if address.startswith("unix://"):
+        if len(os.fsencode(address.removeprefix("unix://"))) > _SOCKET_PATH_LIMIT:
+            raise AddressInvalid(
+                f"{address}: a unix socket's path has {_SOCKET_PATH_LIMIT} bytes at most"
+            )
+    elif not address.startswith("http://"):
+        raise AddressInvalid(f"{address}: OPA listens on unix:///path or http://host:port")
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
+        file.write(text)

@@ -1,0 +1,107 @@
+"""The folder of published bundles: what a publisher goes on from after a restart.
+
+Each file is replaced as a whole, and `published.json`, which names them all, last: a publisher that
+is killed at any moment leaves the older or the newer state, never a mixture.
+"""
+
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bundles.exceptions import StoreUnusable
+from bundles.signing import Bundle, canonical, etag_of
+
+_STATE = "published.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What has been published of the base.
+
+    Attributes:
+        epoch: the registry's epoch that all of it belongs to.
+        since: shard to the revision from which on `live` holds its changes.
+        bases: shard to the revision of the base bundle that is served.
+    """
+
+    epoch: int
+    since: Mapping[str, int]
+    bases: Mapping[str, int] = field(default_factory=dict)
+
+
+class Store:
+    """A folder that holds `<name>.tar.gz` for each bundle, and `published.json`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder, readable by its owner only, if it is not there.
+
+        Raises:
+            StoreUnusable: it cannot be made or written.
+        """
+        self._folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StoreUnusable(f"{folder}: {error.strerror}") from None
+
+    def path(self, name: str) -> Path:
+        """Where a bundle's file is, whether it exists or not."""
+        return self._folder / f"{name}.tar.gz"
+
+    def save(self, bundle: Bundle) -> None:
+        """Write a bundle's file.
+
+        Raises:
+            StoreUnusable: the disk is full, or the folder is gone.
+        """
+        self._replace(self.path(bundle.name), bundle.content)
+
+    def load(self, name: str) -> Bundle | None:
+        """Read a bundle's file; None when there is none, or it is no whole bundle."""
+        try:
+            content = self.path(name).read_bytes()
+            with tarfile.open(self.path(name)) as tar:
+                members = {member.name.lstrip("/") for member in tar.getmembers()}
+                manifest = tar.extractfile("/.manifest")
+                revision = json.load(manifest)["revision"] if manifest else None
+        except (OSError, EOFError, KeyError, ValueError, tarfile.TarError):
+            return None
+        if not isinstance(revision, str) or ".signatures.json" not in members:
+            return None
+        return Bundle(name, revision, etag_of(content), content)
+
+    def published(self) -> Published | None:
+        """What was published before, or None where nothing was, or it cannot be trusted."""
+        try:
+            stored: dict[str, Any] = json.loads((self._folder / _STATE).read_bytes())
+            return Published(stored["epoch"], dict(stored["since"]), dict(stored["bases"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def save_published(self, published: Published) -> None:
+        """Remember what has been published.
+
+        Raises:
+            StoreUnusable: as `save`.
+        """
+        document = {
+            "epoch": published.epoch,
+            "since": dict(published.since),
+            "bases": dict(published.bases),
+        }
+        self._replace(self._folder / _STATE, canonical(document))
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        try:
+            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(file.name).replace(path)
+        except OSError as error:
+            raise StoreUnusable(f"{path}: {error.strerror}") from None
