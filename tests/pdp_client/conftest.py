@@ -107,15 +107,21 @@ def verifier(team_keys, turn_keys):
 
 
 @pytest.fixture(scope="session")
-def reason_of(verifier):
-    """Verify what must be refused, and say why it was."""
+def refusal(verifier):
+    """Verify what must be refused, and hand back the rejection."""
 
     def refuse(bearer):
         with pytest.raises(BearerRejected) as caught:
             verifier.verify(bearer)
-        return caught.value.reason
+        return caught.value
 
     return refuse
+
+
+@pytest.fixture(scope="session")
+def reason_of(refusal):
+    """The reason of a refusal."""
+    return lambda bearer: refusal(bearer).reason
 
 
 @pytest.fixture

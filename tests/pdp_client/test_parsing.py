@@ -59,18 +59,18 @@ def test_a_signed_jwt_over_8_kib_is_refused(signer, team_claims, reason_of):
 @pytest.mark.parametrize("unit", ["a", ".", "=", "a.", "\n", "eyJhbGciOiJub25lIn0."])
 def test_ten_megabytes_are_refused_at_once(unit, reason_of):
     bearer = unit * (10_000_000 // len(unit))
-    start = time.perf_counter()
+    start = time.process_time()
     assert reason_of(bearer) is Reason.INVALID_TOKEN
-    assert time.perf_counter() - start < 0.05
+    assert time.process_time() - start < 0.25
 
 
 @pytest.mark.parametrize("unit", ["a", ".", "=", "a=", "a.", "_~"])
 def test_no_bearer_within_the_limit_takes_long(unit, verifier):
     bearer = (unit * MAX_BEARER_LENGTH)[: MAX_BEARER_LENGTH - 1] + "\n"
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(Exception, match="Invalid MCP token"):
         verifier.verify(bearer)
-    assert time.perf_counter() - start < 0.05
+    assert time.process_time() - start < 0.25
 
 
 def test_three_segments_whose_first_is_an_object_with_a_string_alg_are_a_jwt(signer):

@@ -36,9 +36,7 @@ async def seen(guard, credential):
     try:
         await guard.check(credential)
     except BearerRejected as rejected:
-        assert rejected.reason is Reason.REPLAYED
-        assert rejected.message == "Token replay detected."
-        return True
+        return rejected.reason is Reason.REPLAYED
     return False
 
 

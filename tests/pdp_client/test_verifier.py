@@ -27,18 +27,6 @@ def without(claims, *names):
     return {name: value for name, value in claims.items() if name not in names}
 
 
-@pytest.fixture
-def why(verifier):
-    """The message of a refusal."""
-
-    def refuse(bearer):
-        with pytest.raises(BearerRejected) as caught:
-            verifier.verify(bearer)
-        return caught.value.message
-
-    return refuse
-
-
 # What is let through
 
 
@@ -110,21 +98,23 @@ def test_a_credential_cannot_be_changed(signer, team_claims, verifier):
 # kid
 
 
-def test_a_jwt_without_a_kid_is_key_missing(signer, team_claims, why, reason_of):
+def test_a_jwt_without_a_kid_is_key_missing(signer, team_claims, refusal):
     token = signer.token(team_claims, kid=...)
-    assert reason_of(token) is Reason.KEY_MISSING
-    assert why(token) == "JWT header missing kid."
+    rejected = refusal(token)
+    assert rejected.reason is Reason.KEY_MISSING
+    assert rejected.message == "JWT header missing kid."
 
 
 @pytest.mark.parametrize(
     "kid",
     ["", "k-eddsa", " k-EdDSA", "k-EdDSA\x00", "k-EdDSA\n", "../../etc/passwd", "/dev/null", "' OR 1=1 --", '"', "{kid}", "%s", "k" * 5_000, "\ud800", "\u202e", "__class__"],
 )  # fmt: skip
-def test_a_kid_is_only_ever_a_name_to_look_up(kid, signer, team_claims, why, reason_of):
+def test_a_kid_is_only_ever_a_name_to_look_up(kid, signer, team_claims, refusal):
     token = signer.token(team_claims, kid=kid)
-    assert reason_of(token) is Reason.KEY_UNKNOWN
-    assert why(token).isprintable() or kid == "\u202e"
-    assert len(why(token)) < 110
+    rejected = refusal(token)
+    assert rejected.reason is Reason.KEY_UNKNOWN
+    assert rejected.message.isprintable()
+    assert len(rejected.message) < 110
 
 
 def test_a_kid_of_ten_thousand_characters_is_over_the_limit(signer, team_claims, reason_of):
@@ -148,12 +138,11 @@ def test_a_signature_cut_off_is_a_bad_one(signer, team_claims, reason_of):
 @pytest.mark.parametrize(
     "alg", ["eddsa", "Ed25519", "HS256", "RS256", "ES256", "EdDSA ", "EdDSA\x00", "EDDSA"]
 )
-def test_an_alg_that_is_not_exactly_the_keys_is_unsupported(
-    alg, signer, team_claims, why, reason_of
-):
+def test_an_alg_that_is_not_exactly_the_keys_is_unsupported(alg, signer, team_claims, refusal):
     token = signer.token(team_claims, alg=alg)
-    assert reason_of(token) is Reason.ALG_UNSUPPORTED
-    assert why(token) == "Unsupported JWT alg."
+    rejected = refusal(token)
+    assert rejected.reason is Reason.ALG_UNSUPPORTED
+    assert rejected.message == "Unsupported JWT alg."
 
 
 def test_two_algorithms_of_one_key_type_are_not_interchangeable(signers, team_claims, reason_of):
@@ -230,18 +219,14 @@ def test_a_key_of_the_same_kid_elsewhere_is_another_key(team_claims, reason_of):
 # exp
 
 
-@pytest.mark.parametrize(
-    ("ago", "expired"),
-    [(-3600, False), (0, False), (29, False), (29.9, False), (30, True), (31, True)],
-)
-def test_a_token_has_expired_30_seconds_past_its_exp(
-    ago, expired, now, signer, team_claims, verifier, reason_of
-):
-    token = signer.token({**team_claims, "exp": now - ago})
-    if expired:
-        assert reason_of(token) is Reason.TOKEN_EXPIRED
-    else:
-        assert verifier.verify(token).kind == "jwt"
+@pytest.mark.parametrize("ago", [-3600, 0, 29, 29.9])
+def test_a_token_is_good_until_30_seconds_past_its_exp(ago, now, signer, team_claims, verifier):
+    assert verifier.verify(signer.token({**team_claims, "exp": now - ago})).kind == "jwt"
+
+
+@pytest.mark.parametrize("ago", [30, 31, 3600])
+def test_a_token_has_expired_30_seconds_past_its_exp(ago, now, signer, team_claims, reason_of):
+    assert reason_of(signer.token({**team_claims, "exp": now - ago})) is Reason.TOKEN_EXPIRED
 
 
 @pytest.mark.parametrize("exp", [0, -1, -1e300])
@@ -278,20 +263,21 @@ def test_only_mnemosyne_issues_team_jwts(turn_signer, team_claims, reason_of):
 
 
 @pytest.mark.parametrize("name", ["exp", "iat", "iss", "sub", "jti"])
-def test_each_required_claim_is_named_when_it_is_missing(name, signer, team_claims, why, reason_of):
+def test_each_required_claim_is_named_when_it_is_missing(name, signer, team_claims, refusal):
     token = signer.token(without(team_claims, name))
-    assert reason_of(token) is Reason.CLAIM_MISSING
-    assert why(token) == f"JWT missing required claim: {name}"
+    rejected = refusal(token)
+    assert rejected.reason is Reason.CLAIM_MISSING
+    assert rejected.message == f"JWT missing required claim: {name}"
 
 
 @pytest.mark.parametrize("name", ["exp", "iat", "nbf"])
 @pytest.mark.parametrize(
     "value", ["1790000100", "", None, True, False, [], {}, 10**400, 2**63, 253_402_300_800]
 )
-def test_a_time_that_is_no_time_is_invalid(name, value, signer, team_claims, why, reason_of):
-    token = signer.token({**team_claims, name: value})
-    assert reason_of(token) is Reason.CLAIM_INVALID
-    assert why(token) == f"Invalid JWT claim: {name} is not a time in seconds."
+def test_a_time_that_is_no_time_is_invalid(name, value, signer, team_claims, refusal):
+    rejected = refusal(signer.token({**team_claims, name: value}))
+    assert rejected.reason is Reason.CLAIM_INVALID
+    assert rejected.message == f"Invalid JWT claim: {name} is not a time in seconds."
 
 
 @pytest.mark.parametrize("digits", ["1" + "0" * 400, "1" + "0" * 5000, "1e400", "1e308", "1.7e15"])
@@ -304,13 +290,15 @@ def test_an_exp_beyond_all_time_is_invalid_however_it_is_spelt(
 
 
 @pytest.mark.parametrize("name", ["iat", "nbf"])
-def test_a_time_in_the_future_is_invalid_beyond_the_leeway(
-    name, now, signer, team_claims, verifier, why, reason_of
-):
+def test_a_time_may_lie_in_the_future_by_the_leeway(name, now, signer, team_claims, verifier):
     assert verifier.verify(signer.token({**team_claims, name: now + 30})).kind == "jwt"
-    token = signer.token({**team_claims, name: now + 31})
-    assert reason_of(token) is Reason.CLAIM_INVALID
-    assert why(token) == f"Invalid JWT claim: {name} is in the future."
+
+
+@pytest.mark.parametrize("name", ["iat", "nbf"])
+def test_a_time_in_the_future_is_invalid_beyond_the_leeway(name, now, signer, team_claims, refusal):
+    rejected = refusal(signer.token({**team_claims, name: now + 31}))
+    assert rejected.reason is Reason.CLAIM_INVALID
+    assert rejected.message == f"Invalid JWT claim: {name} is in the future."
 
 
 @pytest.mark.parametrize("name", ["sub", "jti"])
@@ -465,7 +453,9 @@ def outcome(verifier, bearer):
     """Whatever is shown, a credential comes out or a BearerRejected does."""
     try:
         credential = verifier.verify(bearer)
-    except BearerRejected as rejected:
+    except BearerRejected as error:
+        credential, rejected = None, error
+    if credential is None:
         assert isinstance(rejected.reason, Reason)
         assert len(rejected.message) < 150
         return None
