@@ -2,11 +2,15 @@
 
     PDPError                  the base; never raised itself
     ├── BearerRejected        a bearer that Python refuses before OPA is asked
+    ├── OPAUnreachable        OPA gave no answer
+    ├── AnswerUnusable        OPA's answer is no decision
+    ├── RecordFailed          the record of a decision could not be written
     └── ConfigurationError    what it was built with cannot work
         └── KeyringError      a JWK set that cannot be used
 
-A denial is a value (`Decision`), so `BearerRejected` stays inside the package unless a caller uses
-`BearerVerifier` by itself. No message ever holds a part of a bearer or of a key; a `kid` is quoted.
+A denial is a value (`Decision`), and so is an outage: all but `ConfigurationError` stay inside the
+package unless a caller uses its parts by themselves. No message ever holds a part of a bearer or
+of a key; a `kid` is quoted.
 """
 
 from typing import ClassVar, Self
@@ -43,6 +47,24 @@ class BearerRejected(PDPError):  # noqa: N818 - the contract's name
     def because(cls, reason: Reason, **details: str) -> Self:
         """The rejection with the contract's message; `details` as in `reasons.message`."""
         return cls(reason, message_for(reason, **details))
+
+
+class OPAUnreachable(PDPError):  # noqa: N818 - the state, as in the reasons table
+    """OPA could not be reached, or went away before it had answered."""
+
+    code = "opa_unreachable"
+
+
+class AnswerUnusable(PDPError):  # noqa: N818 - the same
+    """OPA answered, but with no decision: another status, no JSON, no `result`, another shape."""
+
+    code = "answer_unusable"
+
+
+class RecordFailed(PDPError):  # noqa: N818 - the same
+    """A decision could not be written down, so it must not take effect."""
+
+    code = "record_failed"
 
 
 class ConfigurationError(PDPError):

@@ -1,0 +1,118 @@
+"""The record of each decision: one line of JSON, written before the tool runs.
+
+It holds enough to ask again, and no bearer and no argument: a token is its digest, a JWT its
+verified claims, arguments are a hash. Written, not synced: a crash of the process loses nothing, a
+crash of the machine may lose the last lines.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from pdp_client.decision import Action, Decision
+from pdp_client.exceptions import RecordFailed
+from pdp_client.verifier import Credential
+
+
+class DecisionRecord(Protocol):
+    """Where decisions are written down."""
+
+    def write(self, entry: Mapping[str, Any]) -> None:
+        """Write one entry, whole or not at all.
+
+        Raises:
+            RecordFailed: it could not be written; the decision must not take effect.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        ...
+
+
+class FileRecord:
+    """An append-only file with one JSON object a line, mode 0600.
+
+    Several processes may append to one file: a line is one `write` with `O_APPEND`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open the file, making it if need be.
+
+        Raises:
+            RecordFailed: it cannot be opened.
+        """
+        try:
+            self._file = os.open(Path(path), os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
+        except OSError as error:
+            raise RecordFailed(f"{path}: {error.strerror}") from None
+
+    def write(self, entry: Mapping[str, Any]) -> None:
+        """As `DecisionRecord.write`."""
+        line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+        try:
+            written = os.write(self._file, line)
+        except OSError as error:
+            raise RecordFailed(str(error.strerror)) from None
+        if written != len(line):
+            raise RecordFailed("the record took only a part of a line")
+
+    def close(self) -> None:
+        """As `DecisionRecord.close`."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def entry(
+    decision: Decision,
+    *,
+    at: float,
+    took_ms: float,
+    credential: Credential | None,
+    action: Action,
+    context: Mapping[str, str],
+) -> dict[str, Any]:
+    """The entry for one decision.
+
+    Args:
+        decision: what was decided.
+        at: when, in seconds since 1970.
+        took_ms: how long it took, in milliseconds.
+        credential: what the bearer proved; None for no bearer, or one that was refused.
+        action: what was asked for.
+        context: the server's and transport's names.
+    """
+    principal = decision.principal
+    return {
+        "id": decision.decision_id,
+        "at": round(at, 6),
+        "took_ms": round(took_ms, 3),
+        "credential": credential.as_input() if credential else {"kind": "anonymous"},
+        "principal": str(principal) if principal else "anonymous",
+        "action": {"method": action.method, "name": action.name, "tags": [*action.tags]},
+        "arguments_hash": arguments_hash(action.arguments),
+        "context": dict(context),
+        "allow": decision.allow,
+        "reason": decision.reason.value,
+        "reasons": list(decision.reasons),
+        "libraries": list(decision.libraries),
+        "epoch": decision.epoch,
+        "revision": decision.revision,
+        "data_age_ms": decision.data_age_ms,
+    }
+
+
+def arguments_hash(arguments: Mapping[str, Any] | None) -> str | None:
+    """SHA-256 of the arguments as JSON with sorted keys, in hex; None when there are none."""
+    if arguments is None:
+        return None
+    try:
+        text = json.dumps(arguments, sort_keys=True, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        # Not JSON: such a call is refused, and the record says so without its arguments.
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()
