@@ -6,9 +6,10 @@ does not fit is published as `null`, which every rule takes for a record that is
 
 import hashlib
 from collections.abc import Mapping
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic takes typing's only from Python 3.12 on
 
 from registry.globs import glob_fault
 from registry.model import Kind, Ref

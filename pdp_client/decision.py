@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pdp_client.exceptions import AnswerUnusable
 from pdp_client.reasons import Reason, ReasonClass, message
+from pdp_client.verifier import Credential
 
 _REASONS = frozenset(Reason)
 
@@ -72,6 +73,7 @@ class Decision:
         valid_until: when time alone could change the answer, seconds since 1970; None: never cache.
         uses_arguments: whether the arguments could change the answer.
         decision_id: this decision's id in the record.
+        credential: what the bearer proved; None without a bearer, or with one that was refused.
     """
 
     allow: bool
@@ -86,6 +88,7 @@ class Decision:
     valid_until: float | None = None
     uses_arguments: bool = True
     decision_id: str = ""
+    credential: Credential | None = field(default=None, repr=False)
 
     @property
     def reason_class(self) -> ReasonClass:

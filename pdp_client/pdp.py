@@ -106,14 +106,9 @@ class PDP:
         action = Action(name=tool, tags=tags, arguments=arguments)
         began, at = time.perf_counter(), self._clock()
         credential, decision = await self._decide(bearer, action, transport)
-        return self._recorded(
-            decision,
-            at=at,
-            took_ms=(time.perf_counter() - began) * 1000,
-            credential=credential,
-            action=action,
-            transport=transport,
-        )
+        took_ms = (time.perf_counter() - began) * 1000
+        decision = replace(decision, credential=credential, decision_id=uuid.uuid4().hex)
+        return self._recorded(decision, at=at, took_ms=took_ms, action=action, transport=transport)
 
     async def visible(
         self, bearer: str | None, *, actions: Sequence[Action], transport: str = ""
@@ -153,15 +148,15 @@ class PDP:
         It holds no libraries, and is denied only when the record cannot be written.
         """
         decision = Decision(
-            allow=True, reason=Reason.OK, reasons=(Reason.OK.value,), message="", valid_until=None
+            allow=True,
+            reason=Reason.OK,
+            reasons=(Reason.OK.value,),
+            message="",
+            decision_id=uuid.uuid4().hex,
         )
+        action = Action(name=tool)
         return self._recorded(
-            decision,
-            at=self._clock(),
-            took_ms=0.0,
-            credential=None,
-            action=Action(name=tool),
-            transport=transport,
+            decision, at=self._clock(), took_ms=0.0, action=action, transport=transport
         )
 
     async def _decide(
@@ -210,24 +205,15 @@ class PDP:
         *,
         at: float,
         took_ms: float,
-        credential: Credential | None,
         action: Action,
         transport: str,
     ) -> Decision:
-        decision = replace(decision, decision_id=uuid.uuid4().hex)
         if self._record is None:
             return decision
         context = {"server": self._server, "transport": transport}
         try:
             self._record.write(
-                entry(
-                    decision,
-                    at=at,
-                    took_ms=took_ms,
-                    credential=credential,
-                    action=action,
-                    context=context,
-                )
+                entry(decision, at=at, took_ms=took_ms, action=action, context=context)
             )
         except PDPError as error:
             # What is not on record must not happen. A denial that is not on record stays a denial.

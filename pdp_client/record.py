@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from pdp_client.decision import Action, Decision
 from pdp_client.exceptions import RecordFailed
-from pdp_client.verifier import Credential
 
 
 class DecisionRecord(Protocol):
@@ -72,7 +71,6 @@ def entry(
     *,
     at: float,
     took_ms: float,
-    credential: Credential | None,
     action: Action,
     context: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -82,11 +80,10 @@ def entry(
         decision: what was decided.
         at: when, in seconds since 1970.
         took_ms: how long it took, in milliseconds.
-        credential: what the bearer proved; None for no bearer, or one that was refused.
         action: what was asked for.
         context: the server's and transport's names.
     """
-    principal = decision.principal
+    principal, credential = decision.principal, decision.credential
     return {
         "id": decision.decision_id,
         "at": round(at, 6),

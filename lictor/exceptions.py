@@ -1,0 +1,54 @@
+"""What the operator's tool raises, beside the errors of the rooms that it uses.
+
+```
+LictorError            never raised itself; every subclass carries a stable `code`
+├── NotInitialised     the state directory is not there, or not whole
+├── AlreadyInitialised `lictor init` would overwrite something
+├── InvalidArgument    an argument that no flag's type could refuse
+├── KeyFileUnusable    a file of signing keys cannot be read or written
+├── NoSigningKey       no key is there to mint a team's JWT with
+└── WakeFailed         the registry was written, `lictor serve` could not be told
+```
+"""
+
+
+class LictorError(Exception):
+    """The base of this package's errors; `code` is stable."""
+
+    code = "lictor_error"
+
+
+class NotInitialised(LictorError):  # noqa: N818 - the state, as everywhere here
+    """There is no state directory; the message says how to make one."""
+
+    code = "not_initialised"
+
+
+class AlreadyInitialised(LictorError):  # noqa: N818 - the same
+    """The state directory is in use."""
+
+    code = "already_initialised"
+
+
+class InvalidArgument(LictorError):  # noqa: N818 - the same
+    """An argument cannot be used as it is."""
+
+    code = "invalid_argument"
+
+
+class KeyFileUnusable(LictorError):  # noqa: N818 - the same
+    """A JWK set cannot be read or written; the message names the file, never its content."""
+
+    code = "key_file_unusable"
+
+
+class NoSigningKey(LictorError):  # noqa: N818 - the same
+    """No active signing key of the issuer has its private part here."""
+
+    code = "no_signing_key"
+
+
+class WakeFailed(LictorError):  # noqa: N818 - the same
+    """The write stands, but `lictor serve` did not answer; it finds the write at its next look."""
+
+    code = "wake_failed"

@@ -1,0 +1,147 @@
+"""Signing keys of issuers, as JWK sets in files, and the team JWTs minted with them.
+
+An issuer has two files: `<issuer>.jwks` with the private keys (mode 0600, for minting) and
+`<issuer>.public.jwks`, which is all that an MCP server gets. A symmetric key that was taken over is
+in both: whoever verifies with it can also mint, which is why new keys are EdDSA.
+"""
+
+import json
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from jwt.algorithms import OKPAlgorithm
+from jwt.utils import base64url_encode
+
+from lictor.exceptions import InvalidArgument, KeyFileUnusable, NoSigningKey
+from pdp_client import BearerVerifier, Issuer, Keyring, KeyringError
+
+TEAM_ISSUER = "mnemosyne"
+YEARS = 5 * 365 * 24 * 3600
+"""Seconds for which a team's JWT is good, as far as its `exp` goes."""
+
+_PUBLIC = ".public.jwks"
+
+
+class KeyFolder:
+    """The keys of every issuer."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def new(self, *, issuer: str = TEAM_ISSUER, kid: str | None = None) -> dict[str, Any]:
+        """Make an Ed25519 key for an issuer and return its public JWK.
+
+        Raises:
+            InvalidArgument: the kid is taken, or the issuer's name is no file name.
+            KeyFileUnusable: the files cannot be read or written.
+        """
+        private = ed25519.Ed25519PrivateKey.generate()
+        named = {"kid": kid or f"{issuer}-{secrets.token_hex(4)}", "alg": "EdDSA", "use": "sig"}
+        public = {**OKPAlgorithm.to_jwk(private.public_key(), as_dict=True), **named}
+        whole = {**OKPAlgorithm.to_jwk(private, as_dict=True), **named}
+        self._add(issuer, private=whole, public=public)
+        return public
+
+    def take_over(self, secret_hex: str, *, issuer: str, kid: str, alg: str = "HS256") -> str:
+        """Take over a symmetric secret, given as hex, and return its algorithm.
+
+        Raises:
+            InvalidArgument: the secret is no hex, or too short for the algorithm (RFC 7518, 3.2).
+            KeyFileUnusable: the files cannot be read or written.
+        """
+        try:
+            secret = bytes.fromhex(secret_hex.strip())
+        except ValueError:
+            raise InvalidArgument("the secret is no hexadecimal text") from None
+        encoded = base64url_encode(secret).decode()
+        jwk = {"kty": "oct", "k": encoded, "kid": kid, "alg": alg, "use": "sig"}
+        try:
+            Keyring.from_jwks({"keys": [jwk]})
+        except KeyringError as error:
+            raise InvalidArgument(str(error)) from None
+        self._add(issuer, private=jwk, public=jwk)
+        return alg
+
+    def verifier(self) -> BearerVerifier:
+        """A verifier that accepts every issuer that has keys here."""
+        issuers = [
+            Issuer(path.name.removesuffix(_PUBLIC), Keyring.from_jwks(path))
+            for path in sorted(self._folder.glob(f"*{_PUBLIC}"))
+        ]
+        return BearerVerifier(issuers)
+
+    def mint_team(
+        self,
+        team_id: str,
+        *,
+        jti: str,
+        active_kids: Iterable[str],
+        lifetime: float = YEARS,
+        clock: Callable[[], float] = time.time,
+    ) -> str:
+        """Sign a team's JWT with the newest key that the registry holds active.
+
+        Raises:
+            NoSigningKey: there is none.
+            KeyFileUnusable: the file cannot be read.
+        """
+        active = set(active_kids)
+        usable = [key for key in self._read(TEAM_ISSUER, ".jwks") if key.get("kid") in active]
+        if not usable:
+            raise NoSigningKey(f"no active key of {TEAM_ISSUER} is here; make one: lictor key new")
+        newest = usable[-1]
+        now = int(clock())
+        claims = {
+            "iss": TEAM_ISSUER,
+            "typ": "team",
+            "sub": f"team:{team_id}",
+            "jti": jti,
+            "iat": now,
+            "exp": now + int(lifetime),
+        }
+        key = jwt.PyJWK(newest)
+        return jwt.encode(claims, key, algorithm=newest["alg"], headers={"kid": newest["kid"]})
+
+    def _add(self, issuer: str, *, private: dict[str, Any], public: dict[str, Any]) -> None:
+        if not issuer or not all(c.isalnum() or c in "-_" for c in issuer):
+            raise InvalidArgument("an issuer's name here has letters, digits, - and _ only")
+        for path in self._folder.glob("*.jwks"):
+            stem = path.name.removesuffix(_PUBLIC).removesuffix(".jwks")
+            if any(key.get("kid") == private["kid"] for key in self._read(stem, _PUBLIC)):
+                raise InvalidArgument(f"kid {private['kid']!r} is taken")
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._write(issuer, ".jwks", [*self._read(issuer, ".jwks"), private], mode=0o600)
+        # A symmetric secret is as secret in the public file.
+        mode = 0o600 if private is public else 0o644
+        self._write(issuer, _PUBLIC, [*self._read(issuer, _PUBLIC), public], mode=mode)
+
+    def _read(self, issuer: str, ending: str) -> list[dict[str, Any]]:
+        path = self._folder / f"{issuer}{ending}"
+        try:
+            keys = json.loads(path.read_bytes())["keys"]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise KeyFileUnusable(f"{path}: no JWK set ({type(error).__name__})") from None
+        if not isinstance(keys, list):
+            raise KeyFileUnusable(f"{path}: no JWK set")
+        return keys
+
+    def _write(self, issuer: str, ending: str, keys: list[dict[str, Any]], *, mode: int) -> None:
+        path = self._folder / f"{issuer}{ending}"
+        try:
+            if path.exists():
+                mode &= path.stat().st_mode
+            with tempfile.NamedTemporaryFile("w", dir=self._folder, delete=False) as file:
+                json.dump({"keys": keys}, file, indent=1)
+            os.chmod(file.name, mode)  # noqa: PTH101 - a name, not a path, is what there is
+            Path(file.name).replace(path)
+        except OSError as error:
+            raise KeyFileUnusable(f"{path}: {error.strerror}") from None

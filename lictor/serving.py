@@ -1,0 +1,140 @@
+"""`lictor serve`: the publisher, and the two HTTP faces that it has."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvicorn
+from starlette.applications import Starlette
+
+from bundles.catalogue import Catalogue
+from bundles.exceptions import StoreUnusable
+from bundles.fleet import Fleet
+from bundles.publisher import Publisher
+from bundles.server import admin_app, bundle_app
+from bundles.signing import SigningKey
+from bundles.store import Store
+from lictor.exceptions import InvalidArgument, NotInitialised
+from lictor.settings import Settings
+from lictor.state import read_secret
+from registry import Registry, open_registry
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A running `lictor serve`.
+
+    Attributes:
+        url: where OPA finds it.
+        publisher: publishes the registry.
+        registry: what is published.
+        fleet: who reports what.
+        finished: done when a part has ended, which none does by itself.
+    """
+
+    url: str
+    publisher: Publisher
+    registry: Registry
+    fleet: Fleet
+    finished: "asyncio.Future[None]"
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[Serving]:
+    """Publish and serve until the context ends.
+
+    Raises:
+        NotInitialised: no policy bundle has been built.
+        StoreUnusable: the address or the folder of bundles cannot be used.
+        RegistryError: the registry cannot be opened.
+    """
+    store = Store(settings.bundles)
+    for name in ("policy", "site"):
+        if store.load(name) is None:
+            raise NotInitialised(f"no {name} bundle; run: lictor policies build --sign")
+    fleet, catalogue = Fleet(), Catalogue()
+    async with aclosing(await open_registry(settings.registry)) as registry:
+        publisher = Publisher(
+            registry,
+            store=store,
+            catalogue=catalogue,
+            key=SigningKey.load(settings.bundle_keys / "data.pem"),
+            fleet=fleet,
+            shards=settings.shards,
+        )
+        await publisher.start()
+        bundles = bundle_app(catalogue, fleet, bearer=read_secret(settings.bundles_token_file))
+        with _tcp(settings.bundles_url) as tcp, _unix(settings.admin_socket) as unix:
+            host, port = tcp.getsockname()[:2]
+            parts = [
+                asyncio.ensure_future(publisher.run()),
+                asyncio.ensure_future(_serve(bundles, tcp)),
+                asyncio.ensure_future(_serve(admin_app(publisher, fleet), unix)),
+            ]
+            finished = asyncio.ensure_future(_first(parts))
+            try:
+                yield Serving(f"http://{host}:{port}", publisher, registry, fleet, finished)
+            finally:
+                for part in (finished, *parts):
+                    part.cancel()
+                await asyncio.gather(finished, *parts, return_exceptions=True)
+
+
+async def _first(parts: Sequence["asyncio.Future[None]"]) -> None:
+    done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+    for part in done:
+        part.result()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, leaving signals to the command that runs it."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _serve(app: Starlette, listener: socket.socket) -> None:
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+    server = _Server(config)
+    try:
+        await server.serve(sockets=[listener])
+    except asyncio.CancelledError:
+        # Long polls have nothing to lose: OPA asks again.
+        server.force_exit = True
+        raise
+
+
+@contextmanager
+def _tcp(url: str) -> Iterator[socket.socket]:
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise InvalidArgument("LICTOR_BUNDLES_URL is http://host:port where lictor serve listens")
+    try:
+        family = socket.AF_INET6 if ":" in parts.hostname else socket.AF_INET
+        listener = socket.create_server((parts.hostname, parts.port or 0), family=family)
+    except OSError as error:
+        raise StoreUnusable(f"cannot listen at {parts.netloc}: {error.strerror}") from None
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _unix(path: Path) -> Iterator[socket.socket]:
+    with suppress(FileNotFoundError):
+        path.unlink()
+    with socket.socket(socket.AF_UNIX) as listener:
+        try:
+            listener.bind(str(path))
+            path.chmod(0o600)
+        except OSError as error:
+            raise StoreUnusable(f"cannot listen at {path}: {error.strerror or error}") from None
+        listener.listen()
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)

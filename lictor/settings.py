@@ -1,0 +1,102 @@
+"""Settings: flags, then `LICTOR_*` variables, then `lictor.toml` in the state directory."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+TOML = "lictor.toml"
+DEFAULT_BUNDLES_URL = "http://127.0.0.1:8180"
+
+
+def default_state() -> Path:
+    """`$LICTOR_STATE`, else `$XDG_STATE_HOME/lictor`, by default `~/.local/state/lictor`."""
+    if named := os.environ.get("LICTOR_STATE"):
+        return Path(named)
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "lictor"
+
+
+class Settings(BaseSettings):
+    """Where everything is. Whatever is not set lies in the state directory."""
+
+    model_config = SettingsConfigDict(env_prefix="LICTOR_", extra="forbid", frozen=True)
+
+    state: Path = Field(default_factory=default_state)
+    """The state directory: keys, registry, published bundles, sockets."""
+    registry: str = ""
+    """`sqlite:///…`; by default a file in the state directory."""
+    keys: Path = Path()
+    """The folder of signing keys, one JWK set for each issuer."""
+    site: Path = Path()
+    """The folder of the site's own rules."""
+    opa_url: str = ""
+    """`unix:///…`, `http://…` or `https://…`."""
+    opa_token_file: Path = Path()
+    """Holds the bearer that OPA asks for."""
+    bundles_url: str = DEFAULT_BUNDLES_URL
+    """Where `lictor serve` listens, and where OPA and `lictor` look for it."""
+    shards: int | None = Field(default=None, ge=1, le=64)
+    """Base shards of a new epoch; by default by the registry's size."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, environment, TOML; nothing else."""
+        del dotenv_settings, file_secret_settings
+        state = init_settings().get("state") or default_state()
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=Path(state) / TOML)
+        return init_settings, env_settings, toml
+
+    def model_post_init(self, _: Any) -> None:
+        """Put what was not set into the state directory."""
+        state = self.state.expanduser().absolute()
+        defaults = {
+            "registry": f"sqlite:///{state / 'registry.db'}",
+            "keys": state / "keys",
+            "site": state / "site",
+            "opa_url": f"unix://{state / 'opa' / 'opa.sock'}",
+            "opa_token_file": state / "opa" / "client.token",
+        }
+        object.__setattr__(self, "state", state)
+        for name, default in defaults.items():
+            if name not in self.model_fields_set:
+                object.__setattr__(self, name, default)
+
+    @property
+    def bundles(self) -> Path:
+        """The folder of published bundles."""
+        return self.state / "bundles"
+
+    @property
+    def bundle_keys(self) -> Path:
+        """The folder of the keys that sign bundles."""
+        return self.state / "bundle-keys"
+
+    @property
+    def bundles_token_file(self) -> Path:
+        """Holds the bearer that `lictor serve` asks for."""
+        return self.state / "bundles.token"
+
+    @property
+    def admin_socket(self) -> Path:
+        """Where `lictor` wakes `lictor serve`."""
+        return self.state / "admin.sock"
+
+    @property
+    def record(self) -> Path:
+        """The decisions that `lictor decide` makes."""
+        return self.state / "decisions.jsonl"

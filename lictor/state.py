@@ -1,0 +1,93 @@
+"""The state directory: made once by `lictor init`, and what every command finds in it."""
+
+import os
+import secrets
+from contextlib import aclosing
+from pathlib import Path
+
+from bundles.opa_binary import OPA
+from bundles.policies import build_policy, build_site
+from bundles.signing import Bundle, SigningKey
+from bundles.store import Store
+from lictor.exceptions import AlreadyInitialised, NotInitialised
+from lictor.keys import KeyFolder
+from lictor.settings import TOML, Settings
+from registry import open_registry
+from registry.operations import Operator
+
+_README = """\
+# The rules of this site, in package `site`. They only narrow: `deny contains {"action": …,
+# "code": …, "message": …}` refuses an action, `hidden contains uid` takes a library away. They may
+# read `data.lictor.actions`, `.principal`, `.granted_libraries` and `.library(uid)`.
+package site
+"""
+
+
+async def initialise(settings: Settings, *, actor: str) -> None:
+    """Make the state directory: keys, settings, an empty registry, a folder for the site's rules.
+
+    Raises:
+        AlreadyInitialised: it is there.
+    """
+    toml = settings.state / TOML
+    if toml.exists():
+        raise AlreadyInitialised(f"{settings.state} is initialised already")
+    for folder in (settings.state, settings.bundle_keys, settings.keys, settings.site):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for keyid in ("policy", "data"):
+        key = SigningKey.generate(keyid)
+        key.save(settings.bundle_keys)
+        (settings.bundle_keys / f"{keyid}.pub.pem").write_text(key.public_pem)
+    _write_private(settings.bundles_token_file, secrets.token_urlsafe(32))
+    if not any(settings.site.glob("*.rego")):
+        (settings.site / "site.rego").write_text(_README)
+    public = KeyFolder(settings.keys).new()
+    async with aclosing(await open_registry(settings.registry)) as registry:
+        await Operator(registry, actor=actor).add_key(public["kid"], alg=public["alg"])
+    # Last: what marks the directory as whole.
+    toml.write_text(
+        "# Flags and LICTOR_* variables come before what stands here.\n"
+        f'bundles_url = "{settings.bundles_url}"\n'
+    )
+
+
+def require(settings: Settings) -> None:
+    """Refuse to work in a directory that `lictor init` has not made.
+
+    Raises:
+        NotInitialised: it is not there.
+    """
+    if not (settings.state / TOML).exists():
+        raise NotInitialised(f"{settings.state} is not initialised; run: lictor init")
+
+
+def build_policies(settings: Settings, opa: OPA, *, save: bool) -> list[Bundle]:
+    """Check, build and sign the policy and site bundles; `save` hands them to `lictor serve`.
+
+    Raises:
+        BundleError: a rule that must not be signed, or a key that cannot sign.
+    """
+    key = SigningKey.load(settings.bundle_keys / "policy.pem")
+    built = [build_policy(opa, key), build_site(opa, settings.site, key)]
+    if save:
+        store = Store(settings.bundles)
+        for bundle in built:
+            store.save(bundle)
+    return built
+
+
+def read_secret(path: Path) -> str:
+    """Read a one-line secret file.
+
+    Raises:
+        NotInitialised: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise NotInitialised(f"{path}: no readable secret ({type(error).__name__})") from None
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
+        file.write(text)

@@ -1,0 +1,77 @@
+"""What tests of several rooms share: a real OPA, and a whole lictor around it."""
+
+import asyncio
+import shutil
+import tempfile
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from support.stack import Stack, fresh_settings
+
+from bundles.opa_binary import find_opa
+from lictor.settings import Settings
+from lictor.state import build_policies, initialise
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch):
+    for name in ("STATE", "REGISTRY", "KEYS", "SITE", "OPA_URL", "BUNDLES_URL", "SHARDS"):
+        monkeypatch.delenv(f"LICTOR_{name}", raising=False)
+
+
+@pytest.fixture(scope="session")
+def opa_binary():
+    """The real OPA; without one there is nothing to test."""
+    return find_opa()
+
+
+@pytest.fixture(scope="session")
+def state_template(opa_binary, tmp_path_factory):
+    """A state directory as `lictor init` and `lictor policies build` leave it."""
+    folder = tmp_path_factory.mktemp("template") / "state"
+    settings = Settings(state=folder, bundles_url="http://127.0.0.1:0")
+    asyncio.run(initialise(settings, actor="tests"))
+    build_policies(settings, opa_binary, save=True)
+    return folder
+
+
+@pytest.fixture
+def short_path():
+    """A folder whose path leaves room for a unix socket's name."""
+    with tempfile.TemporaryDirectory(prefix="lt-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def settings(state_template, short_path):
+    """The settings of a fresh, initialised state directory."""
+    return fresh_settings(state_template, short_path / "s")
+
+
+@pytest.fixture
+async def make_stack(settings, opa_binary):
+    """Start a whole lictor, with what a test wants to be different."""
+    async with AsyncExitStack() as exit_:
+
+        async def start(*, site=None, **changes):
+            if site is not None:
+                shutil.rmtree(settings.site)
+                settings.site.mkdir()
+                (settings.site / "rules.rego").write_text(site)
+                build_policies(settings, opa_binary, save=True)
+            used = settings.model_copy(update=changes.pop("settings", {}))
+            return await exit_.enter_async_context(Stack(used, opa_binary, **changes))
+
+        yield start
+
+
+@pytest.fixture
+async def stack(make_stack):
+    """A whole lictor: a SQLite registry, its publisher, and an OPA on a unix socket."""
+    return await make_stack()

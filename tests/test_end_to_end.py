@@ -1,0 +1,19 @@
+"""From a bearer to a decision, through everything that is real."""
+
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_token_is_allowed_its_tools_and_its_libraries(stack):
+    await stack.user("ada", name="Ada")
+    await stack.library("lib-a", "w")
+    bearer = await stack.token("ada", tools=["search"], libraries=["lib-a"])
+    await stack.settle()
+    pdp = stack.pdp()
+
+    decision = await pdp.authorize(bearer, tool="search")
+
+    assert decision.allow is True
+    assert decision.libraries == ("lib-a",)
+    assert (await pdp.authorize(bearer, tool="delete")).reason == "tool_not_allowed"
