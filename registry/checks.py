@@ -49,8 +49,6 @@ def checked(record: R) -> R:
             if (check := _SETTINGS.get(record.name)) is None:
                 raise InvalidRecord("settings", "name", "is not a setting")
             faults.each("value", check)
-        case _:
-            raise TypeError(type(record).__name__)
     return replace(record, **_canonical(record))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from registry import model
@@ -73,6 +74,7 @@ def _same(value: Any) -> Any:
     return value
 
 
+@lru_cache  # a registry has few different lists, and its tokens are many
 def _array(cell: str) -> tuple[Any, ...]:
     return tuple(json.loads(cell))
 

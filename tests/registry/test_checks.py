@@ -50,6 +50,7 @@ def test_an_odd_id_is_an_id(text):
         (TEAM, "id", UUID.replace("-", "")),
         (TEAM, "id", "urn:uuid:" + UUID),
         (TEAM, "id", None),
+        (TEAM, "id", "docs"),
         (TEAM, "active_jti", ""),
         (TEAM, "workspaces", "docs"),
         (TEAM, "tools", ("read_[",)),

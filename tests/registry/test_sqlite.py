@@ -16,7 +16,7 @@ from registry.exceptions import (
     UnsupportedRegistry,
 )
 from registry.sqlite import connection
-from registry.sqlite.file import LAYOUT
+from registry.sqlite.file import LAYOUT, _create
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +46,14 @@ async def test_the_files_are_for_their_owner_only_and_nothing_else_is_left(regis
     names = sorted(file.name for file in path.parent.iterdir())
     assert names == ["registry.db", "registry.db-shm", "registry.db-wal"]
     assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
+
+
+async def test_of_two_who_make_the_same_file_the_first_file_stays(path):
+    _create(path)
+    before = path.read_bytes(), path.stat().st_ino
+    _create(path)
+    assert (path.read_bytes(), path.stat().st_ino) == before
+    assert contents(path.parent).keys() == {"registry.db"}
 
 
 async def test_commits_are_durable_and_readers_do_not_block_writers(registry, house):
@@ -114,6 +122,11 @@ async def test_a_file_removed_after_it_was_opened_does_not_come_back_empty(path,
         await registry.stamp()
     await registry.aclose()
     assert not path.exists()
+
+
+async def test_a_programming_error_is_not_blamed_on_the_file(registry):
+    with pytest.raises(sqlite3.ProgrammingError):
+        await registry._reader.run(lambda db: db.execute("SELECT ?", ()))
 
 
 async def test_a_file_that_stays_locked_is_unavailable(monkeypatch, path, url):
