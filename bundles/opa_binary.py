@@ -184,3 +184,8 @@ def _advice(tried: list[str]) -> str:
             "  install Go 1.26 or newer; lictor then builds OPA by itself",
         ]
     )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    print(find_opa().path)  # noqa: T201 - for the Makefile, which wants a path

@@ -1,0 +1,99 @@
+# `make` alone lists the targets. `make check` is exactly what CI runs.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+REGAL := v0.42.0
+REGO := policies/lictor policies/site policies/system
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lictor
+export PATH := $(CURDIR)/$(BIN):$(CACHE)/bin:$(PATH)
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# uv installs in a third of pip's time; pip itself checks and installs uv. For a private index, set
+# PIP_INDEX_URL and UV_DEFAULT_INDEX.
+$(VENV)/run: requirements/uv.txt requirements/run.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(INSTALL) --require-hashes -r requirements/run.txt
+	$(INSTALL) --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/dev: $(VENV)/run requirements/dev.txt
+	$(INSTALL) --require-hashes -r requirements/dev.txt
+	touch $@
+
+.PHONY: setup
+setup: $(VENV)/dev ## Install all that development needs: Python packages, OPA, Regal
+	python -m bundles.opa_binary
+	$(MAKE) --no-print-directory regal
+
+# Regal's own `go install` fails, and it must not share a module with OPA: each pins its own versions.
+.PHONY: regal
+regal:
+	if command -v regal > /dev/null; then regal version | head -1; \
+	elif command -v go > /dev/null; then \
+	  echo "building regal $(REGAL) with Go; this takes a minute or two, once"; \
+	  folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; mkdir -p $(CACHE)/bin; \
+	  printf 'module build\ngo 1.26\nrequire github.com/open-policy-agent/regal %s\n' $(REGAL) > $$folder/go.mod; \
+	  cd $$folder && GOFLAGS=-mod=mod CGO_ENABLED=0 go build -o $(CACHE)/bin/regal github.com/open-policy-agent/regal; \
+	else echo "regal is not installed and Go is not there to build it: the Rego will not be linted"; fi
+
+.PHONY: demo
+demo: $(VENV)/run ## Watch real MCP clients being allowed and refused by a real OPA (KEEP=1 leaves it running)
+	lictor demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: $(VENV)/dev ## Run all tests
+	python -m pytest
+
+.PHONY: opa-test
+opa-test: $(VENV)/dev ## Check, test and lint the Rego
+	opa=$$(python -m bundles.opa_binary); \
+	"$$opa" fmt --list --fail $(REGO); \
+	"$$opa" check --strict --schema policies/schemas $(REGO); \
+	"$$opa" test --coverage --threshold 100 --format pretty $(REGO) tests/cases > /dev/null; \
+	"$$opa" test $(REGO) tests/cases; \
+	if command -v regal > /dev/null; then regal lint policies; \
+	else echo "regal is not installed, so the Rego was not linted (make setup builds it where Go is)"; fi
+
+.PHONY: lint
+lint: $(VENV)/dev ## Check format, lint, import arrows and types
+	ruff format --check .
+	ruff check .
+	lint-imports
+	mypy
+
+.PHONY: check
+check: setup lint opa-test ## Everything that CI checks: lint, types, Rego, tests, coverage
+	coverage erase
+	coverage run -m pytest
+	coverage combine --quiet
+	coverage report --fail-under 90
+
+.PHONY: bench
+bench: $(VENV)/dev ## Measure where the time of a decision goes
+	python -m bench.decision
+
+.PHONY: audit
+audit: $(VENV)/dev ## Look for known vulnerabilities in what is pinned
+	pip-audit --requirement requirements/dev.txt --require-hashes --disable-pip
+
+.PHONY: lock
+lock: ## Pin the newest packages that fit, with their hashes
+	$(COMPILE) requirements/uv.in -o requirements/uv.txt
+	$(COMPILE) --extra all pyproject.toml requirements/build.in -o requirements/run.txt
+	$(COMPILE) --extra all --group dev -c requirements/run.txt pyproject.toml requirements/build.in \
+	  -o requirements/dev.txt
+
+.PHONY: clean
+clean: ## Remove what make made here (not the cache)
+	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
