@@ -1,0 +1,44 @@
+"""What `mcp_plugin` raises: how a refusal crosses FastMCP, which turns it into an error result.
+
+    PluginError                     the base; never raised itself
+    ├── CallDenied                  the decision on a tool call was no
+    └── LibrariesUnavailable        a tool asked for libraries that no decision gives it
+
+Both are FastMCP's `AuthorizationError`, whose text reaches the client even where a server masks its
+errors. That text is all that a client sees.
+"""
+
+from typing import ClassVar
+
+from fastmcp.exceptions import AuthorizationError
+
+from pdp_client import Decision
+
+
+class PluginError(AuthorizationError):
+    """The base of every error of this package; `code` is stable and fit for a metric's label."""
+
+    code: ClassVar[str]
+
+
+class CallDenied(PluginError):  # noqa: N818 - the state, as in pdp_client
+    """A tool call was refused.
+
+    Attributes:
+        decision: Why; its message is this error's text.
+    """
+
+    code = "call_denied"
+
+    def __init__(self, decision: Decision) -> None:
+        super().__init__(decision.message)
+        self.decision = decision
+
+
+class LibrariesUnavailable(PluginError):  # noqa: N818 - the same
+    """A tool limited by `AllowedLibraries()` ran without a decision that names libraries."""
+
+    code = "libraries_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("This tool needs the libraries of an authenticated caller.")

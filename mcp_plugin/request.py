@@ -1,0 +1,75 @@
+"""What FastMCP knows about the request that carries a message: bearer, transport, version."""
+
+import logging
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import mcp_types
+from fastmcp import Context
+from fastmcp.utilities.versions import VersionSpec
+
+from pdp_client.reasons import quote
+
+Outcome = Literal["bearer", "none", "repeated", "malformed"]
+
+_log = logging.getLogger(__name__)
+
+
+def extract(headers: Iterable[tuple[bytes, bytes]]) -> tuple[Outcome, str | None]:
+    """Read the bearer out of ASGI's raw headers; only those still show that one came twice.
+
+    RFC 6750 §2.1, RFC 9110 §11.4.
+
+    Returns:
+        What was found, and what stood after `Bearer `, unverified: None without a header. Where
+        the header itself is wrong it is empty, which no token is: the PDP refuses it as
+        `invalid_token`.
+    """
+    values = [value for name, value in headers if name.lower() == b"authorization"]
+    if not values:
+        return "none", None
+    if len(values) > 1:
+        # Which one counts differs between proxies and frameworks.
+        return "repeated", ""
+    scheme, _, token = values[0].partition(b" ")
+    if scheme.lower() != b"bearer":
+        return "malformed", ""
+    # Bytes that are not ASCII become U+FFFD, which the PDP refuses like any other stray character.
+    return "bearer", token.lstrip(b" ").decode("ascii", errors="replace")
+
+
+def bearer(context: Context) -> str | None:
+    """The bearer of the current request, as `extract` reads it; None where there is no HTTP."""
+    request = _http_request(context)
+    if request is None:
+        return None
+    headers = request.scope["headers"]
+    outcome, found = extract(headers)
+    _log.debug(
+        "mcp_auth.extract outcome=%s len=%d path=%s header_names=%s",
+        outcome,
+        len(found or ""),
+        quote(request.url.path),
+        sorted({name.decode("latin-1") for name, _ in headers}),
+    )
+    return found
+
+
+def transport(context: Context) -> str:
+    """`http`, or FastMCP's word for what the server runs on, or nothing in memory."""
+    return "http" if _http_request(context) else context.transport or ""
+
+
+def version(call: mcp_types.CallToolRequestParams) -> VersionSpec | None:
+    """The version of the tool that FastMCP will run; it writes it into the call's `_meta`."""
+    meta: dict[str, Any] = {**(call.meta or {})}
+    asked = meta.get("fastmcp", {}).get("version")
+    if asked is None:
+        return None
+    return VersionSpec(**asked) if isinstance(asked, dict) else VersionSpec(eq=asked)
+
+
+def _http_request(context: Context) -> Any:
+    # Only the request that carries this very message. FastMCP's `get_http_request` falls back on
+    # one that it inherited, which behind an in-memory client may be another caller's.
+    return context.request_context.request if context.request_context else None
