@@ -7,7 +7,8 @@ LictorError            never raised itself; every subclass carries a stable `cod
 ├── InvalidArgument    an argument that no flag's type could refuse
 ├── KeyFileUnusable    a file of signing keys cannot be read or written
 ├── NoSigningKey       no key is there to mint a team's JWT with
-└── WakeFailed         the registry was written, `lictor serve` could not be told
+├── WakeFailed         the registry was written, `lictor serve` could not be told
+└── DemoFailed         a part of the demo did not come up
 ```
 """
 
@@ -52,3 +53,9 @@ class WakeFailed(LictorError):  # noqa: N818 - the same
     """The write stands, but `lictor serve` did not answer; it finds the write at its next look."""
 
     code = "wake_failed"
+
+
+class DemoFailed(LictorError):  # noqa: N818 - the same
+    """A part of the demo did not come up; the message holds the last of its log."""
+
+    code = "demo_failed"

@@ -10,7 +10,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,15 @@ class KeyFolder:
         ]
         return BearerVerifier(issuers)
 
+    def require_signing_key(self, active_kids: Iterable[str]) -> None:
+        """Make sure that `mint_team` can sign.
+
+        Raises:
+            NoSigningKey: none of the active keys of the team issuer is here.
+            KeyFileUnusable: the file cannot be read.
+        """
+        self._newest(TEAM_ISSUER, active_kids)
+
     def mint_team(
         self,
         team_id: str,
@@ -92,11 +101,6 @@ class KeyFolder:
             NoSigningKey: there is none.
             KeyFileUnusable: the file cannot be read.
         """
-        active = set(active_kids)
-        usable = [key for key in self._read(TEAM_ISSUER, ".jwks") if key.get("kid") in active]
-        if not usable:
-            raise NoSigningKey(f"no active key of {TEAM_ISSUER} is here; make one: lictor key new")
-        newest = usable[-1]
         now = int(clock())
         claims = {
             "iss": TEAM_ISSUER,
@@ -106,8 +110,25 @@ class KeyFolder:
             "iat": now,
             "exp": now + int(lifetime),
         }
-        key = jwt.PyJWK(newest)
-        return jwt.encode(claims, key, algorithm=newest["alg"], headers={"kid": newest["kid"]})
+        return self.sign(claims, issuer=TEAM_ISSUER, active_kids=active_kids)
+
+    def sign(self, claims: Mapping[str, Any], *, issuer: str, active_kids: Iterable[str]) -> str:
+        """Sign a JWT with the issuer's newest key that the registry holds active.
+
+        Raises:
+            NoSigningKey: there is none.
+            KeyFileUnusable: the file cannot be read.
+        """
+        newest = self._newest(issuer, active_kids)
+        headers = {"kid": newest["kid"]}
+        return jwt.encode(dict(claims), jwt.PyJWK(newest), algorithm=newest["alg"], headers=headers)
+
+    def _newest(self, issuer: str, active_kids: Iterable[str]) -> dict[str, Any]:
+        active = set(active_kids)
+        usable = [key for key in self._read(issuer, ".jwks") if key.get("kid") in active]
+        if not usable:
+            raise NoSigningKey(f"no active key of {issuer} is here; make one: lictor key new")
+        return usable[-1]
 
     def _add(self, issuer: str, *, private: dict[str, Any], public: dict[str, Any]) -> None:
         if not issuer or not all(c.isalnum() or c in "-_" for c in issuer):

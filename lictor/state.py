@@ -38,7 +38,9 @@ async def initialise(settings: Settings, *, actor: str) -> None:
         key = SigningKey.generate(keyid)
         key.save(settings.bundle_keys)
         (settings.bundle_keys / f"{keyid}.pub.pem").write_text(key.public_pem)
-    _write_private(settings.bundles_token_file, secrets.token_urlsafe(32))
+    for secret in (settings.bundles_token_file, settings.opa_token_file):
+        secret.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write_private(secret, secrets.token_urlsafe(32))
     if not any(settings.site.glob("*.rego")):
         (settings.site / "site.rego").write_text(_README)
     public = KeyFolder(settings.keys).new()

@@ -1,0 +1,5 @@
+"""`python -m lictor`."""
+
+from lictor.cli import main
+
+main()

@@ -1,0 +1,61 @@
+"""The `lictor` command: results on stdout, all else on stderr, and exit codes that mean something.
+
+0 allowed or done, 1 failure, 2 usage, 3 denied, 4 unauthenticated.
+"""
+
+import sys
+from importlib.metadata import version
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError
+
+from bundles.exceptions import BundleError
+from lictor.commands import decide, demo, people, services
+from lictor.console import note
+from lictor.exceptions import InvalidArgument, LictorError
+from pdp_client import PDPError
+from registry import RegistryError
+
+FAILURE, USAGE = 1, 2
+
+app = App(
+    name="lictor",
+    help="A policy decision point for MCP servers.",
+    version=version("lictor"),
+    result_action="return_value",
+)
+for group in (people.user, people.workspace, people.library, people.team, people.token, people.key):
+    app.command(group)
+for group in (services.policies, services.registry):
+    app.command(group)
+for verb in (
+    services.init,
+    services.serve,
+    services.opa,
+    people.lockdown,
+    decide.decide,
+    demo.demo,
+):
+    app.command(verb)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run one command and exit."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    try:
+        code = app(arguments, exit_on_error=False, print_error=True)
+    except (CycloptsError, InvalidArgument) as error:
+        if isinstance(error, InvalidArgument):
+            note(str(error))
+        return USAGE
+    except (LictorError, RegistryError, BundleError, PDPError) as error:
+        note(str(error))
+        return FAILURE
+    except OSError as error:
+        note(f"{error.filename or 'file'}: {error.strerror}")
+        return FAILURE
+    return code if isinstance(code, int) else 0

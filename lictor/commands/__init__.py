@@ -1,0 +1,1 @@
+"""The verbs of the `lictor` command, a module for each group."""

@@ -1,0 +1,303 @@
+"""The registry's verbs: `lictor user`, `workspace`, `library`, `team`, `token`, `key` and so on."""
+
+import re
+import sys
+import time
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from lictor.console import Common
+from lictor.exceptions import InvalidArgument
+from lictor.keys import TEAM_ISSUER, KeyFolder
+from pdp_client.opaque import digest, mint_opaque
+from registry import Key, Library, Registry, Team, Token, User, Workspace
+from registry.operations import Done
+
+user = App(name="user", help="People and service accounts.")
+workspace = App(name="workspace", help="Groups of libraries that teams are assigned to.")
+library = App(name="library", help="Libraries, each in one workspace.")
+team = App(name="team", help="Teams, and the one JWT that each has.")
+token = App(name="token", help="Opaque tokens of users.")
+key = App(name="key", help="Keys that sign JWTs.")
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DEFAULT = Common()
+_ALL = ("*",)
+
+
+@user.command(name="add")
+async def add_user(user_id: str, /, *, name: str | None = None, common: Common = _DEFAULT) -> None:
+    """Add an active user."""
+    async with common.operator() as operator:
+        await _done(common, await operator.add_user(user_id, name=name))
+
+
+@user.command(name="disable")
+async def disable_user(user_id: str, /, *, common: Common = _DEFAULT) -> None:
+    """Switch off all that a user's tokens and teams may do."""
+    async with common.operator() as operator:
+        await _done(common, await operator.disable_user(user_id))
+
+
+@user.command(name="enable")
+async def enable_user(user_id: str, /, *, common: Common = _DEFAULT) -> None:
+    """Undo `disable`."""
+    async with common.operator() as operator:
+        await _done(common, await operator.enable_user(user_id))
+
+
+@user.command(name="list")
+async def list_users(*, common: Common = _DEFAULT) -> None:
+    """List all users."""
+    async with common.registry() as registry:
+        common.show(await registry.all(User))
+
+
+@workspace.command(name="add")
+async def add_workspace(
+    workspace_id: str, /, *, name: str | None = None, common: Common = _DEFAULT
+) -> None:
+    """Add a workspace."""
+    async with common.operator() as operator:
+        await _done(common, await operator.add_workspace(workspace_id, name=name))
+
+
+@workspace.command(name="list")
+async def list_workspaces(*, common: Common = _DEFAULT) -> None:
+    """List all workspaces."""
+    async with common.registry() as registry:
+        common.show(await registry.all(Workspace))
+
+
+@library.command(name="add")
+async def add_library(
+    uid: str,
+    /,
+    *,
+    workspace: str,
+    name: str | None = None,
+    tag: Annotated[list[str] | None, Parameter(negative="")] = None,
+    common: Common = _DEFAULT,
+) -> None:
+    """Add a library to a workspace."""
+    async with common.operator() as operator:
+        await _done(
+            common, await operator.add_library(uid, workspace=workspace, name=name, tags=tag or ())
+        )
+
+
+@library.command(name="list")
+async def list_libraries(*, common: Common = _DEFAULT) -> None:
+    """List all libraries."""
+    async with common.registry() as registry:
+        common.show(await registry.all(Library))
+
+
+@team.command(name="create")
+async def create_team(
+    name: str,
+    /,
+    *,
+    owner: str,
+    workspace: Annotated[list[str] | None, Parameter(negative="")] = None,
+    tool: Annotated[list[str] | None, Parameter(negative="")] = None,
+    common: Common = _DEFAULT,
+) -> None:
+    """Create a team and print its JWT, this once.
+
+    Args:
+        name: for people.
+        owner: a user; when that user is disabled, so is the team.
+        workspace: whose libraries the team may touch; more than once for several.
+        tool: a pattern of tools that it may call; without any, all.
+        common: the flags that every command has.
+    """
+    async with common.operator() as operator, common.registry() as registry:
+        # Before the team is made: one whose JWT nobody can sign would be of no use.
+        kids = await _active_kids(common, registry)
+        done = await operator.create_team(
+            name, owner=owner, workspaces=workspace or (), tools=tool or _ALL
+        )
+        await _minted(common, done, kids)
+
+
+@team.command(name="rotate")
+async def rotate_team(team_id: str, /, *, common: Common = _DEFAULT) -> None:
+    """Kill a team's JWT and print the new one, this once."""
+    async with common.operator() as operator, common.registry() as registry:
+        kids = await _active_kids(common, registry)
+        await _minted(common, await operator.rotate_team(team_id), kids)
+
+
+@team.command(name="deactivate")
+async def deactivate_team(team_id: str, /, *, common: Common = _DEFAULT) -> None:
+    """Switch a team off."""
+    async with common.operator() as operator:
+        await _done(common, await operator.deactivate_team(team_id))
+
+
+@team.command(name="activate")
+async def activate_team(team_id: str, /, *, common: Common = _DEFAULT) -> None:
+    """Undo `deactivate`; the team's JWT is good again."""
+    async with common.operator() as operator:
+        await _done(common, await operator.activate_team(team_id))
+
+
+@team.command(name="assign")
+async def assign(team_id: str, workspace_id: str, /, *, common: Common = _DEFAULT) -> None:
+    """Give a team a workspace's libraries."""
+    async with common.operator() as operator:
+        await _done(common, await operator.assign(team_id, workspace_id))
+
+
+@team.command(name="unassign")
+async def unassign(team_id: str, workspace_id: str, /, *, common: Common = _DEFAULT) -> None:
+    """Take a workspace's libraries from a team."""
+    async with common.operator() as operator:
+        await _done(common, await operator.unassign(team_id, workspace_id))
+
+
+@team.command(name="list")
+async def list_teams(*, common: Common = _DEFAULT) -> None:
+    """List all teams."""
+    async with common.registry() as registry:
+        common.show([_shown(team) for team in await registry.all(Team)])
+
+
+@token.command(name="create")
+async def create_token(
+    *,
+    user: str,
+    tool: Annotated[list[str], Parameter(negative="")],
+    library: Annotated[list[str] | None, Parameter(negative="")] = None,
+    expires_in: str | None = None,
+    common: Common = _DEFAULT,
+) -> None:
+    """Create an opaque token and print it, this once.
+
+    Args:
+        user: whose token it is.
+        tool: a pattern of tools that it may call; at least one.
+        library: a library that it may touch; without any, none.
+        expires_in: such as 90s, 15m, 1h or 30d; without it, never.
+        common: the flags that every command has.
+    """
+    expires_at = None if expires_in is None else time.time() + _seconds(expires_in)
+    bearer = mint_opaque()
+    async with common.operator() as operator:
+        done = await operator.create_token(
+            digest(bearer), user=user, tools=tool, libraries=library or (), expires_at=expires_at
+        )
+        await _done(common, done, token=bearer)
+
+
+@token.command(name="revoke")
+async def revoke_token(token_id: str, /, *, common: Common = _DEFAULT) -> None:
+    """Switch a token off, for good.
+
+    Args:
+        token_id: its id as `create` and `list` print it, or its whole digest.
+        common: the flags that every command has.
+    """
+    async with common.operator() as operator:
+        await _done(common, await operator.revoke_token(token_id))
+
+
+@token.command(name="list")
+async def list_tokens(*, common: Common = _DEFAULT) -> None:
+    """List all tokens, masked."""
+    async with common.registry() as registry:
+        common.show([_shown(token) for token in await registry.all(Token)])
+
+
+@key.command(name="new")
+async def new_key(
+    *, issuer: str = TEAM_ISSUER, kid: str | None = None, common: Common = _DEFAULT
+) -> None:
+    """Make an Ed25519 key; the next JWT of a team is signed with it."""
+    async with common.operator() as operator:
+        public = KeyFolder(common.settings.keys).new(issuer=issuer, kid=kid)
+        await _done(common, await operator.add_key(public["kid"], alg=public["alg"]))
+
+
+@key.command(name="import")
+async def import_key(
+    kid: str,
+    /,
+    *,
+    issuer: str,
+    hex: Annotated[  # noqa: A002 - the flag's name
+        bool, Parameter(negative="", help="The secret on standard input is hexadecimal.")
+    ],
+    alg: Literal["HS256", "HS384", "HS512"] = "HS256",
+    common: Common = _DEFAULT,
+) -> None:
+    """Take over a symmetric secret of another system, read from standard input."""
+    if not hex:
+        raise InvalidArgument("a secret is taken over as hexadecimal text: --hex")
+    async with common.operator() as operator:
+        KeyFolder(common.settings.keys).take_over(
+            sys.stdin.readline(), issuer=issuer, kid=kid, alg=alg
+        )
+        await _done(common, await operator.add_key(kid, alg=alg))
+
+
+@key.command(name="retire")
+async def retire_key(kid: str, /, *, common: Common = _DEFAULT) -> None:
+    """Kill every JWT that a key signed."""
+    async with common.operator() as operator:
+        await _done(common, await operator.retire_key(kid))
+
+
+@key.command(name="list")
+async def list_keys(*, common: Common = _DEFAULT) -> None:
+    """List all keys."""
+    async with common.registry() as registry:
+        common.show(await registry.all(Key))
+
+
+async def lockdown(state: Literal["on", "off"], /, *, common: Common = _DEFAULT) -> None:
+    """Stop everything but public tools, or go on."""
+    async with common.operator() as operator:
+        await _done(common, await operator.lockdown(on=state == "on"))
+
+
+async def _active_kids(common: Common, registry: Registry) -> list[str]:
+    kids = [key.kid for key in await registry.all(Key) if key.active]
+    KeyFolder(common.settings.keys).require_signing_key(kids)
+    return kids
+
+
+async def _minted(common: Common, done: Done[Team], kids: list[str]) -> None:
+    jwt = KeyFolder(common.settings.keys).mint_team(
+        done.record.id, jti=done.record.active_jti, active_kids=kids
+    )
+    await _done(common, done, jwt=jwt)
+
+
+async def _done(common: Common, done: Done[Any], **secrets: str) -> None:
+    """Print what was done, then have it published: a secret that is shown once must be shown."""
+    stamp = {"epoch": done.stamp.epoch, "revision": done.stamp.revision}
+    common.show({**_shown(done.record), **secrets, **stamp})
+    sys.stdout.flush()
+    if done.changed:
+        await common.wake()
+
+
+def _shown(record: Any) -> dict[str, Any]:
+    fields = {name: getattr(record, name) for name in record.__dataclass_fields__}
+    match record:
+        case Token():
+            return {"id": fields.pop("label"), **fields}
+        case Team():
+            # The jti is no secret, but whoever sees it takes it for one.
+            del fields["active_jti"]
+    return fields
+
+
+def _seconds(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,9})([smhd])", text)
+    if not found:
+        raise InvalidArgument(f"{text!r} is no duration such as 90s, 15m, 1h or 30d")
+    return int(found[1]) * _UNITS[found[2]]

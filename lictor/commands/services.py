@@ -1,0 +1,204 @@
+"""`lictor init`, `serve`, `opa`, `policies` and `registry`: what runs, and what it runs on."""
+
+import asyncio
+import getpass
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import httpx2
+import stamina
+import structlog
+from cyclopts import App, Parameter
+
+from bundles.exceptions import BundleError
+from bundles.opa_binary import find_opa
+from bundles.opa_server import OPASettings, command, prepare
+from bundles.policies import product_folder
+from bundles.store import Store
+from lictor.console import Common, note
+from lictor.exceptions import NotInitialised
+from lictor.serving import serving
+from lictor.state import build_policies, initialise, read_secret, require
+from registry import Registry
+from registry.document import export_document, import_document
+
+policies = App(name="policies", help="The Rego: check, build, sign, test.")
+registry = App(name="registry", help="The registry as a whole.")
+
+_DEFAULT = Common()
+
+
+async def init(*, common: Common = _DEFAULT) -> None:
+    """Make a state directory with keys, settings and an empty registry."""
+    await initialise(common.settings, actor=getpass.getuser())
+    common.show({"state": str(common.settings.state), "next": "lictor policies build --sign"})
+
+
+async def serve(*, common: Common = _DEFAULT) -> None:
+    """Publish the registry as signed bundles, and hear what each OPA runs, until stopped."""
+    _log_to_stderr()
+    require(common.settings)
+    stop = asyncio.Event()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(one, stop.set)
+    async with serving(common.settings) as running:
+        stamp = running.publisher.stamp
+        log = structlog.get_logger("lictor.serve")
+        log.info("serving", url=running.url, epoch=stamp.epoch, revision=stamp.revision)
+        stop_asked = asyncio.ensure_future(stop.wait())
+        waits: list[asyncio.Future[Any]] = [stop_asked, running.finished]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        stop_asked.cancel()
+        if running.finished.done():
+            running.finished.result()
+
+
+def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A002 - the flag's name
+    """Find or build OPA, and become it: hardened, on its socket, joined to `lictor serve`.
+
+    Args:
+        id: this instance's name in status reports; by default the host's.
+        common: the flags that every command has.
+    """
+    settings = common.settings
+    require(settings)
+    binary = find_opa()
+    folder = settings.opa_token_file.parent
+    config = folder / "config.json"
+    try:
+        names = _served(settings.bundles_url, read_secret(settings.bundles_token_file))
+    except (httpx2.HTTPError, ValueError, KeyError) as error:
+        if not config.exists():
+            raise NotInitialised(
+                f"lictor serve does not answer at {settings.bundles_url} ({type(error).__name__}), "
+                "and this OPA has never been joined to it"
+            ) from None
+        note("lictor serve does not answer; OPA starts from the bundles that it has kept")
+        names = []
+    told = OPASettings(
+        id=id or socket.gethostname(),
+        folder=folder,
+        address=settings.opa_url,
+        bundles_url=settings.bundles_url,
+        bundles_token_file=settings.bundles_token_file,
+        policy_key=(settings.bundle_keys / "policy.pub.pem").read_text(),
+        data_key=(settings.bundle_keys / "data.pub.pem").read_text(),
+        bundles=names,
+    )
+    if names:
+        prepare(told)
+    note(f"OPA {binary.version} from {binary.origin}, listening at {settings.opa_url}")
+    sys.stderr.flush()
+    arguments = command(binary, told)
+    # In place of this process, so that whoever supervises it supervises OPA.
+    os.execv(arguments[0], arguments)  # noqa: S606 - an argument list, no shell
+
+
+@policies.command(name="build")
+def build(
+    *,
+    sign: Annotated[bool, Parameter(negative="")] = False,
+    output: Path | None = None,
+    common: Common = _DEFAULT,
+) -> None:
+    """Check the product's and the site's rules, and build their bundles.
+
+    Args:
+        sign: sign them and hand them to `lictor serve`; without it they are only checked.
+        output: the folder to write them to, in place of the one that `lictor serve` looks in.
+        common: the flags that every command has.
+    """
+    require(common.settings)
+    built = build_policies(common.settings, find_opa(), save=sign and output is None)
+    if sign and output is not None:
+        store = Store(output)
+        for bundle in built:
+            store.save(bundle)
+    common.show([{"bundle": b.name, "revision": b.revision, "signed": sign} for b in built])
+
+
+@policies.command(name="test")
+def run_tests(*, common: Common = _DEFAULT) -> None:
+    """Run the site's own Rego tests, with `opa test`."""
+    require(common.settings)
+    folders = [str(product_folder() / "lictor"), str(common.settings.site)]
+    said = find_opa().run("test", "--ignore=lictor_test.rego", *folders)
+    sys.stdout.write(said.decode())
+
+
+@registry.command(name="export")
+async def export_registry(file: Path | None = None, /, *, common: Common = _DEFAULT) -> None:
+    """Write everything but secrets as YAML, to a file or standard output."""
+    async with common.registry() as opened:
+        text = await export_document(opened, actor=getpass.getuser())
+    if file is None:
+        sys.stdout.write(text)
+    else:
+        await anyio.Path(file).write_text(text, encoding="utf-8")
+
+
+@registry.command(name="import")
+async def import_registry(file: Path, /, *, common: Common = _DEFAULT) -> None:
+    """Add and replace what a YAML file names, all of it or nothing; the rest stays as it is."""
+    text = await anyio.Path(file).read_text(encoding="utf-8")
+    async with common.registry() as opened:
+        done = await import_document(opened, text, actor=getpass.getuser())
+    stamp = done.stamp
+    common.show({"records": done.records, "epoch": stamp.epoch, "revision": stamp.revision})
+    await common.wake()
+
+
+@registry.command(name="check")
+async def check_registry(*, common: Common = _DEFAULT) -> None:
+    """Verify the chain of the change log from its beginning."""
+    async with common.registry() as opened:
+        common.show(await _checked(opened))
+
+
+async def _checked(opened: Registry) -> dict[str, Any]:
+    entries = await opened.verify_log()
+    stamp = await opened.stamp()
+    return {"entries": entries, "epoch": stamp.epoch, "revision": stamp.revision, "intact": True}
+
+
+def _served(url: str, bearer: str) -> list[str]:
+    """The names of the bundles that are served; waits for a `lictor serve` that is starting."""
+    for attempt in stamina.retry_context(on=httpx2.TransportError, timeout=10, wait_max=0.5):
+        with attempt:
+            answer = httpx2.get(f"{url}/bundles", headers={"Authorization": f"Bearer {bearer}"})
+    answer.raise_for_status()
+    names: list[str] = answer.json()["bundles"]
+    if "heartbeat" not in names:
+        raise BundleError("lictor serve has published nothing yet")
+    return names
+
+
+def _log_to_stderr() -> None:
+    """One JSON object a line, for the libraries' stdlib records as well."""
+    shared: list[Any] = [
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso"),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+            ],
+            foreign_pre_chain=shared,
+        )
+    )
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

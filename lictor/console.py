@@ -1,0 +1,130 @@
+"""What every command shares: its settings, its output, the registry that it writes, the wake-up."""
+
+import asyncio
+import getpass
+import json
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import httpx2
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from lictor.exceptions import WakeFailed
+from lictor.settings import Settings
+from lictor.state import require
+from registry import Registry, open_registry
+from registry.operations import Operator
+
+_WAKE_SECONDS = 5.0
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """The flags that every command has."""
+
+    state: Annotated[Path | None, Parameter(help="The state directory.")] = None
+    format: Annotated[
+        Literal["text", "json"], Parameter(help="`json` prints one object or array.")
+    ] = "text"
+    _written: list[bool] = field(default_factory=list, init=False, repr=False)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Flags, then `LICTOR_*` variables, then the TOML file."""
+        return Settings() if self.state is None else Settings(state=self.state)
+
+    @asynccontextmanager
+    async def registry(self) -> AsyncIterator[Registry]:
+        """The registry, for reading."""
+        require(self.settings)
+        async with aclosing(await open_registry(self.settings.registry)) as registry:
+            yield registry
+
+    @asynccontextmanager
+    async def operator(self) -> AsyncIterator[Operator]:
+        """The registry, for writing as whoever runs the command."""
+        async with self.registry() as registry:
+            yield Operator(registry, actor=getpass.getuser())
+
+    def show(self, value: Any) -> None:
+        """Print one result on stdout: an object or a list of objects."""
+        plain = _plain(value)
+        if self.format == "json":
+            print(json.dumps(plain, ensure_ascii=False))
+        elif isinstance(plain, list):
+            _show_table(plain)
+        else:
+            for key, one in plain.items():
+                print(f"{key}: {_text(one)}")
+
+    async def wake(self) -> None:
+        """Have `lictor serve` publish what was just written.
+
+        Without one on this state directory there is nobody to wake; it publishes at its start.
+
+        Raises:
+            WakeFailed: it is there and did not publish. The write stands.
+        """
+        path = self.settings.admin_socket
+        if not path.exists():
+            note("lictor serve does not run here; it will publish this when it starts")
+            return
+        transport = httpx2.AsyncHTTPTransport(uds=str(path))
+        try:
+            async with (
+                asyncio.timeout(_WAKE_SECONDS),
+                httpx2.AsyncClient(transport=transport, base_url="http://lictor") as client,
+            ):
+                answer = await client.post("/wake")
+                answer.raise_for_status()
+        except (httpx2.HTTPError, TimeoutError, OSError) as error:
+            raise WakeFailed(
+                "the change is in the registry, but lictor serve could not be told "
+                f"({type(error).__name__}); it looks by itself every second while it runs"
+            ) from None
+
+
+def note(text: str) -> None:
+    """Tell something that is no result, on stderr."""
+    print(f"lictor: {text}", file=sys.stderr)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _show_table(rows: Sequence[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in rows[0]:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(one) for one in row.values()))
+    # Piped, a row is a row, however long.
+    Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000).print(table)
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case list() | tuple():
+            return ", ".join(map(str, value)) or "-"
+        case _:
+            # A name from the registry must not steer the terminal.
+            return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))

@@ -1,0 +1,1 @@
+"""`lictor demo`: a whole lictor in a fresh directory, and real MCP clients that call through it."""
