@@ -69,15 +69,15 @@ _CLASSES: Final = {
 }
 
 _MESSAGES: Final = {
-    Reason.OK: "Allowed.",
+    Reason.OK: "",
     Reason.UNAVAILABLE: "The policy decision point is unavailable.",
     Reason.BEHIND: "Policy data has not caught up yet.",
     Reason.STALE_DATA: "Policy data is too old to decide on.",
     Reason.LOCKDOWN: "An operator has stopped all calls.",
     Reason.MISSING_TOKEN: "Authentication required. Provide a Bearer token.",
     Reason.KEY_MISSING: "JWT header missing kid.",
-    Reason.KEY_UNKNOWN: "Unknown signing key kid={kid!r}.",
-    Reason.KEY_RETIRED: "Signing key {kid!r} has been retired.",
+    Reason.KEY_UNKNOWN: "Unknown signing key kid='{kid}'.",
+    Reason.KEY_RETIRED: "Signing key '{kid}' has been retired.",
     Reason.ALG_UNSUPPORTED: "Unsupported JWT alg.",
     Reason.CLAIM_MISSING: "JWT missing required claim: {claim}",
     Reason.CLAIM_INVALID: "Invalid JWT claim: {problem}.",
@@ -91,15 +91,15 @@ _MESSAGES: Final = {
     Reason.TEAM_UNKNOWN: "Team JWT references a team that no longer exists.",
     Reason.TEAM_INACTIVE: "Team JWT references an inactive team.",
     Reason.USER_DISABLED: "User account is disabled.",
-    Reason.OWNER_DISABLED: "Team owner {owner!r} is disabled.",
-    Reason.TOOL_NOT_ALLOWED: "Token does not have permission to call {tool!r}.",
+    Reason.OWNER_DISABLED: "Team owner '{owner}' is disabled.",
+    Reason.TOOL_NOT_ALLOWED: "Token does not have permission to call '{tool}'.",
     Reason.SITE_RULE: "A rule of this site refused the call.",
 }
 
 
 def quote(text: str) -> str:
     """A caller's text made fit for a message: at most 64 characters, quoted and escaped."""
-    return repr(_clip(text))
+    return f"'{_plain(text)}'"
 
 
 def message(reason: Reason, **details: str) -> str:
@@ -109,13 +109,17 @@ def message(reason: Reason, **details: str) -> str:
         reason: What happened.
         details: What the message names: `kid` for the key reasons, `claim` for `CLAIM_MISSING`,
             `problem` for `CLAIM_INVALID`, `owner` for `OWNER_DISABLED`, `tool` for
-            `TOOL_NOT_ALLOWED`. Each is cut to 64 characters.
+            `TOOL_NOT_ALLOWED`. Each is cut to 64 characters, and escaped where unprintable.
 
     Raises:
         KeyError: A detail that the message names was not given.
     """
-    return _MESSAGES[reason].format(**{name: _clip(text) for name, text in details.items()})
+    return _MESSAGES[reason].format(**{name: _plain(text) for name, text in details.items()})
 
 
-def _clip(text: str) -> str:
-    return text if len(text) <= _QUOTED_LENGTH else f"{text[: _QUOTED_LENGTH - 1]}…"
+def _plain(text: str) -> str:
+    # The rules in Rego quote and cut in the same way (`_quoted` in lictor.rego).
+    cut = text if len(text) <= _QUOTED_LENGTH else f"{text[: _QUOTED_LENGTH - 1]}…"
+    if cut.isprintable():
+        return cut
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)

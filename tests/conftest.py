@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from support.plain import PlainOPA
 from support.stack import Stack, fresh_settings
 
 from bundles.opa_binary import find_opa
@@ -29,6 +30,15 @@ def _no_settings_from_outside(monkeypatch):
 def opa_binary():
     """The real OPA; without one there is nothing to test."""
     return find_opa()
+
+
+@pytest.fixture(scope="session")
+def plain_opa(opa_binary):
+    """A real OPA with the product's rules and no bundles, on a unix socket and on TCP; shared."""
+    with tempfile.TemporaryDirectory(prefix="lt-", dir="/tmp") as folder:
+        opa = PlainOPA(opa_binary, Path(folder)).start()
+        yield opa
+        opa.kill()
 
 
 @pytest.fixture(scope="session")

@@ -103,13 +103,15 @@ default message := ""
 
 message := _messages[reason]
 
-message := sprintf("Unknown signing key kid='%s'.", [input.credential.kid]) if reason == "key_unknown"
+message := sprintf("Unknown signing key kid=%s.", [_quoted(input.credential.kid)]) if reason == "key_unknown"
 
-message := sprintf("Signing key '%s' has been retired.", [input.credential.kid]) if reason == "key_retired"
+message := sprintf("Signing key %s has been retired.", [_quoted(input.credential.kid)]) if reason == "key_retired"
 
-message := sprintf("Team owner '%s' is disabled.", [caller.user_name]) if reason == "owner_disabled"
+message := sprintf("Team owner %s is disabled.", [_quoted(caller.user_name)]) if reason == "owner_disabled"
 
-message := sprintf("Token does not have permission to call '%s'.", [input.action.name]) if reason == "tool_not_allowed"
+message := sprintf("Token does not have permission to call %s.", [_quoted(input.action.name)]) if {
+	reason == "tool_not_allowed"
+}
 
 message := concat(" ", sort({rule.message | some rule in _site_rules})) if reason == "site_rule"
 
@@ -252,11 +254,16 @@ _listable := live.settings.listable.anonymous if {
 
 _visible_reason := [code | some code in _order; code in ((_blocked | caller.reasons) | {"ok"})][0]
 
+# As `pdp_client.reasons` does: at most 64 characters of a caller's text.
+_quoted(text) := sprintf("'%s'", [text]) if {
+	count(text) <= 64
+} else := sprintf("'%s…'", [substring(text, 0, 63)])
+
 _messages := {
-	"behind": "The decision point has not yet seen the newest change.",
-	"stale_data": "The decision point's data is too old, or its parts do not fit together.",
+	"behind": "Policy data has not caught up yet.",
+	"stale_data": "Policy data is too old to decide on.",
 	"lockdown": "An operator has stopped all calls.",
-	"unavailable": "No decision could be made.",
+	"unavailable": "The policy decision point is unavailable.",
 	"missing_token": "Authentication required. Provide a Bearer token.",
 	"issuer_invalid": "Invalid token issuer.",
 	"per_turn_retired": "Per-turn JWTs are no longer accepted; mint a team JWT.",

@@ -19,6 +19,12 @@ test_every_case_is_answered if {
 	count(answered) == count(cases)
 }
 
+test_a_message_quotes_at_most_64_characters if {
+	name := concat("", [char | some _ in numbers.range(1, 65); char := "é"])
+	answer := _answer({"credential": {"bearer": "no-tools"}, "action": {"name": name}})
+	answer.message == sprintf("Token does not have permission to call '%s…'.", [substring(name, 0, 63)])
+}
+
 test_visible_is_what_a_call_would_be_allowed if {
 	visible := lictor.visible with input as {
 		"credential": {"kind": "token", "digest": crypto.sha256("alice")},

@@ -16,7 +16,7 @@ DETAILS = {"kid": "k1", "claim": "exp", "problem": "…", "owner": "Ann", "tool"
 
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_has_a_message_and_a_code_fit_for_a_label(reason):
-    assert message(reason, **DETAILS)
+    assert bool(message(reason, **DETAILS)) is (reason is not Reason.OK)
     assert re.fullmatch(r"[a-z_]+", reason)
 
 
