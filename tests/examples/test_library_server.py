@@ -1,0 +1,116 @@
+"""The library server, run as its README says."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fastmcp import Client
+from fastmcp.client.transports import StreamableHttpTransport
+from support.stack import until
+
+from bundles.opa_server import client_token_file
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
+SERVER = ROOT / "examples" / "library_server" / "server.py"
+
+
+@pytest.fixture
+async def bearers(stack):
+    """Ada reads two libraries with a token, her team another with a JWT."""
+    await stack.user("ada")
+    for library in ("carroll", "poe", "shelley"):
+        await stack.library(library, "fiction")
+    await stack.library("darwin", "science")
+    token = await stack.token("ada", tools=["*"], libraries=["poe", "shelley"])
+    _, jwt = await stack.team("Beagle", owner="ada", workspaces=["science"])
+    await stack.settle()
+    return token, jwt
+
+
+def start(port, environment, log):
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, SERVER, "--port", str(port)],
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
+
+
+@pytest.fixture
+async def connect(stack, bearers, short_path):
+    """Start the server; gives clients for it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "LICTOR_OPA_URL": stack.opa.settings.address,
+        "LICTOR_OPA_TOKEN_FILE": str(client_token_file(stack.opa.settings.folder)),
+        "LICTOR_TEAM_JWKS": str(stack.settings.keys / "mnemosyne.public.jwks"),
+        "LICTOR_RECORD": str(short_path / "decisions.jsonl"),
+    }
+    process = start(port, environment, short_path / "server.log")
+
+    def client(bearer=None):
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        url = f"http://127.0.0.1:{port}/mcp"
+        return Client(StreamableHttpTransport(url, headers=headers), mode="legacy")
+
+    def listening():
+        assert process.poll() is None, (short_path / "server.log").read_text()
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        await until(listening, "the server listens")
+        yield client
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def test_each_caller_finds_its_own_libraries_and_no_others(connect, bearers, short_path):
+    token, jwt = bearers
+    async with connect(token) as ada:
+        libraries = (await ada.call_tool("list_libraries")).data
+        assert libraries == {
+            "poe": ["the-raven", "the-tell-tale-heart"],
+            "shelley": ["chapter-5", "letter-1"],
+        }
+        dreary = (await ada.call_tool("search", {"query": "dreary"})).structured_content["result"]
+        assert {hit["document"] for hit in dreary} == {"the-raven", "chapter-5"}
+        raven = {"library": "poe", "document": "the-raven"}
+        assert "nothing more" in (await ada.call_tool("get_document", raven)).data
+        for document in (
+            {"library": "darwin", "document": "conclusion"},
+            {"library": "poe", "document": "no-such"},
+            {"library": "../../corpus/poe", "document": "the-raven"},
+        ):
+            result = await ada.call_tool("get_document", document, raise_on_error=False)
+            assert result.content[0].text == "No such document."
+    async with connect(jwt) as team:
+        assert [*(await team.call_tool("list_libraries")).data] == ["darwin"]
+        assert (await team.call_tool("search", {"query": "dreary"})).structured_content == {
+            "result": []
+        }
+
+    records = [
+        json.loads(line) for line in (short_path / "decisions.jsonl").read_text().splitlines()
+    ]
+    assert {record["context"]["server"] for record in records} == {"library"}
+    assert len(records) == 8
+
+
+async def test_a_stranger_gets_the_health_and_nothing_else(connect):
+    async with connect() as stranger:
+        assert (await stranger.call_tool("get_health")).data == "ok"
+        result = await stranger.call_tool("list_libraries", raise_on_error=False)
+    assert result.content[0].text == "Authentication required. Provide a Bearer token."

@@ -1,0 +1,158 @@
+"""A guarded FastMCP server behind real HTTP, over a real OPA."""
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+import pytest
+import uvicorn
+from fastmcp import Client, Context, FastMCP
+from fastmcp.client.transports import StreamableHttpTransport
+from prometheus_client import CollectorRegistry
+from support.stack import until
+
+from mcp_plugin import AllowedLibraries, PolicyMiddleware, current_decision
+
+
+def demo_server():
+    """Tools of every kind, unguarded as yet."""
+    mcp = FastMCP("demo")
+
+    @mcp.tool
+    def get_health() -> str:
+        decision = current_decision()
+        return f"ok {decision.allow} {decision.credential}"
+
+    @mcp.tool(tags={"read"})
+    async def search(query: str = "", libraries: list[str] = AllowedLibraries()) -> list[str]:
+        return libraries
+
+    @mcp.tool
+    async def delete() -> str:
+        return "deleted"
+
+    @mcp.tool
+    async def state(ctx: Context) -> dict:
+        keys = ("mcp_user", "mcp_token", "mcp_claims", "mcp_resolved_libraries")
+        values = {key: await ctx.get_state(key) for key in keys}
+        return {key: repr(value) if key == "mcp_claims" else value for key, value in values.items()}
+
+    @mcp.tool
+    def crash() -> str:
+        raise RuntimeError("a fault of the tool's own")
+
+    @mcp.resource("data://secret")
+    def secret() -> str:
+        return "secret"
+
+    @mcp.resource("data://{name}")
+    def secrets(name: str) -> str:
+        return "secret"
+
+    @mcp.prompt
+    def ask() -> str:
+        return "secret"
+
+    return mcp
+
+
+class Served:
+    """A server behind HTTP, and clients for it."""
+
+    def __init__(self, mcp, url, metrics):
+        self.mcp = mcp
+        self.url = url
+        self.metrics = metrics
+
+    def client(self, bearer=None, *, mode="auto", headers=None):
+        headers = headers or ({"Authorization": f"Bearer {bearer}"} if bearer else {})
+        return Client(StreamableHttpTransport(self.url, headers=headers), mode=mode)
+
+    async def call(self, tool, arguments=None, *, bearer=None, **kwargs):
+        async with self.client(bearer, **kwargs) as client:
+            return (await client.call_tool(tool, arguments or {})).data
+
+    async def refusal(self, tool, arguments=None, *, bearer=None, **kwargs):
+        """The text of the in-band error that the call ends in."""
+        async with self.client(bearer, **kwargs) as client:
+            result = await client.call_tool(tool, arguments or {}, raise_on_error=False)
+        assert result.is_error, f"{tool} ran"
+        return result.content[0].text
+
+    async def tools(self, bearer=None, **kwargs):
+        async with self.client(bearer, **kwargs) as client:
+            return {tool.name for tool in await client.list_tools()}
+
+    def failures(self):
+        """What `mcp_auth_failures_total` counted, by reason."""
+        return {
+            sample.labels["reason"]: sample.value
+            for metric in self.metrics.collect()
+            for sample in metric.samples
+            if sample.name == "mcp_auth_failures_total"
+        }
+
+
+@asynccontextmanager
+async def serving(mcp, metrics=None, **http):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        app = mcp.http_app(**http)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        await until(lambda: server.started or task.done(), "uvicorn listens")
+        try:
+            yield Served(mcp, f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", metrics)
+        finally:
+            server.should_exit = True
+            await task
+
+
+@pytest.fixture
+async def guard():
+    """Guard and serve a server for a stack; `http` are arguments of FastMCP's `http_app`."""
+    async with AsyncExitStack() as exit_:
+
+        async def start(stack, mcp=None, *, pdp=None, http=None, **settings):
+            mcp = mcp or demo_server()
+            metrics = CollectorRegistry()
+            settings.setdefault("public_tools", {"get_health"})
+            mcp.add_middleware(PolicyMiddleware(pdp or stack.pdp(), registry=metrics, **settings))
+            return await exit_.enter_async_context(serving(mcp, metrics, **(http or {})))
+
+        yield start
+
+
+@pytest.fixture
+async def serve(stack, guard):
+    """The same for the one stack that most tests need."""
+    return partial(guard, stack)
+
+
+@pytest.fixture
+async def ada(stack):
+    """A token for everything, with two libraries."""
+    await stack.user("ada", name="Ada")
+    for uid in ("lib-a", "lib-b"):
+        await stack.library(uid, "w")
+    bearer = await stack.token("ada", tools=["*"], libraries=["lib-b", "lib-a"])
+    await stack.settle()
+    return bearer
+
+
+@pytest.fixture
+def lock_down(stack):
+    """Stop everything, and wait until OPA knows."""
+
+    async def lock_down():
+        await stack.operator.lockdown(on=True)
+        await stack.publisher.look()
+        pdp = stack.pdp()
+
+        async def locked():
+            return (await pdp.authorize(None, tool="x")).reason == "lockdown"
+
+        await until(locked, "OPA knows of the lockdown")
+
+    return lock_down

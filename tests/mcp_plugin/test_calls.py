@@ -1,0 +1,259 @@
+"""Tool calls over HTTP: who may, who may not, and what each is told."""
+
+import asyncio
+import signal
+import time
+
+import pytest
+from support.stack import until
+
+pytestmark = pytest.mark.anyio
+
+MISSING = "Authentication required. Provide a Bearer token."
+INVALID = "Invalid MCP token."
+UNAVAILABLE = "The policy decision point is unavailable."
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_an_allowed_call_receives_its_libraries(serve, ada, mode):
+    served = await serve()
+
+    assert await served.call("search", bearer=ada, mode=mode) == ["lib-a", "lib-b"]
+    assert served.failures() == {}
+
+
+async def test_a_team_s_jwt_receives_the_libraries_of_its_workspaces(serve, stack, ada):
+    served = await serve()
+    team, bearer = await stack.team("Docs", owner="ada", workspaces=["w"])
+    _, poor = await stack.team("Poor", owner="ada")
+    await stack.settle()
+
+    assert await served.call("search", bearer=bearer) == ["lib-a", "lib-b"]
+    assert await served.call("search", bearer=poor) == []
+    state = await served.call("state", bearer=bearer)
+    assert state["mcp_user"] == "ada"
+    assert state["mcp_token"] is None
+    assert f"'team_id': UUID('{team.id}')" in state["mcp_claims"]
+    assert "'kid': 'mnemosyne-" in state["mcp_claims"]
+    assert state["mcp_resolved_libraries"] == ["lib-a", "lib-b"]
+
+
+async def test_a_token_s_state_is_its_user_its_mask_and_its_libraries(serve, ada):
+    served = await serve()
+
+    state = await served.call("state", bearer=ada)
+
+    assert state.pop("mcp_token").startswith("lct_…")
+    assert state == {
+        "mcp_user": "ada",
+        "mcp_claims": "None",
+        "mcp_resolved_libraries": ["lib-a", "lib-b"],
+    }
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_each_refusal_reaches_the_client_as_an_error_result(serve, stack, ada, mode):
+    served = await serve()
+    narrow = await stack.token("ada", tools=["state"])
+    old = await stack.token("ada", expires_at=time.time() - 60)
+    team, jwt = await stack.team("Docs", owner="ada")
+    await stack.operator.rotate_team(team.id)
+    ended, of_ended = await stack.team("Ended", owner="ada")
+    await stack.operator.deactivate_team(ended.id)
+    await stack.settle()
+
+    async def refusal(bearer):
+        return await served.refusal("search", bearer=bearer, mode=mode)
+
+    assert await refusal(None) == MISSING
+    assert await refusal("garbage") == INVALID
+    assert await refusal("eyJhbGciOiJub25lIn0.e30.") == "JWT header missing kid."
+    assert await refusal(jwt) == INVALID
+    assert await refusal(of_ended) == "Team JWT references an inactive team."
+    assert await refusal(old) == "Token has expired."
+    assert await refusal(narrow) == "Token does not have permission to call 'search'."
+    assert served.failures() == {
+        "missing_token": 1,
+        "invalid_token": 2,
+        "key_missing": 1,
+        "team_inactive": 1,
+        "token_expired": 1,
+        "tool_not_allowed": 1,
+    }
+
+
+async def test_a_revocation_holds_on_the_next_call_of_an_open_session(serve, stack, ada):
+    served = await serve()
+    async with served.client(ada) as client:
+        assert (await client.call_tool("search")).data == ["lib-a", "lib-b"]
+        await stack.operator.disable_user("ada")
+        await stack.settle()
+
+        result = await client.call_tool("search", raise_on_error=False)
+
+    assert result.content[0].text == "User account is disabled."
+
+
+@pytest.mark.parametrize("bearer", [None, "garbage", "x" * 9000])
+async def test_a_public_tool_runs_whatever_the_bearer_even_without_opa(
+    serve, stack, lock_down, bearer
+):
+    served = await serve()
+    await lock_down()
+    assert await served.call("get_health", bearer=bearer) == "ok True None"
+
+    stack.opa.kill()
+
+    assert await served.call("get_health", bearer=bearer) == "ok True None"
+    assert served.failures() == {}
+
+
+async def test_a_public_tool_has_no_libraries_even_for_a_good_bearer(serve, ada):
+    served = await serve(public_tools={"search", "state"})
+
+    assert "needs the libraries" in await served.refusal("search", bearer=ada)
+    assert set((await served.call("state", bearer=ada)).values()) == {None, "None"}
+
+
+async def test_a_call_is_denied_while_opa_is_gone_and_allowed_once_it_is_back(serve, stack, ada):
+    served = await serve()
+    async with served.client(ada) as client:
+        await client.call_tool("search")
+        stack.opa.kill()
+
+        result = await client.call_tool("search", raise_on_error=False)
+
+        assert result.content[0].text == UNAVAILABLE
+        assert served.failures() == {"unavailable": 1}
+        stack.opa.start()
+
+        async def allowed():
+            return not (await client.call_tool("search", raise_on_error=False)).is_error
+
+        await until(allowed, "the call is allowed again")
+
+
+async def test_a_call_whose_question_opa_dies_over_is_denied(serve, stack, ada):
+    pdp = stack.pdp()
+    asked = asyncio.Event()
+    write = pdp._road._exchange
+
+    async def exchange(request):
+        asked.set()
+        return await write(request)
+
+    served = await serve(pdp=pdp)
+    async with served.client(ada) as client:
+        pdp._road._exchange = exchange
+        stack.opa.process.send_signal(signal.SIGSTOP)
+        call = asyncio.create_task(client.call_tool("search", raise_on_error=False))
+        await asked.wait()
+        stack.opa.kill()
+        result = await call
+
+    assert result.content[0].text == UNAVAILABLE
+    assert served.failures() == {"unavailable": 1}
+
+
+@pytest.mark.parametrize(
+    "name", ['x"] ; true #', "../../data", "..%2f..%2fdata", "x\nmcp_auth", ""]
+)
+async def test_a_strange_tool_name_is_an_unknown_tool_and_no_more(serve, stack, ada, name):
+    served = await serve()
+    narrow = await stack.token("ada", tools=["search"])
+    await stack.settle()
+
+    assert await served.refusal(name) == MISSING
+    assert (await served.refusal(name, bearer=narrow)).startswith("Token does not have permission")
+    assert await served.refusal(name, bearer=ada) == f"Unknown tool: {name!r}"
+
+
+async def test_no_stranger_learns_which_tools_exist(serve):
+    served = await serve()
+
+    for bearer in (None, "garbage"):
+        known = await served.refusal("delete", bearer=bearer)
+        assert await served.refusal("no_such_tool", bearer=bearer) == known
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_client_cannot_supply_the_libraries(serve, ada, mode):
+    served = await serve()
+    async with served.client(ada, mode=mode) as client:
+        search = next(tool for tool in await client.list_tools() if tool.name == "search")
+        assert "libraries" not in search.input_schema["properties"]
+
+        result = await client.call_tool("search", {"libraries": ["lib-z"]}, raise_on_error=False)
+
+    assert result.is_error
+    assert "lib-z" not in str(result.structured_content)
+
+
+async def test_the_version_that_runs_is_the_one_decided_on(make_stack, guard):
+    site = """package site
+
+deny contains {"action": a.name, "code": "writes", "message": "No writing."} if {
+	some a in data.lictor.actions
+	"write" in a.tags
+}
+"""
+    stack = await make_stack(site=site)
+    await stack.user("ada")
+    bearer = await stack.token("ada")
+    await stack.settle()
+    served = await guard(stack)
+
+    @served.mcp.tool(name="edit", version="1", tags={"write"})
+    def edit_1() -> str:
+        return "edited"
+
+    @served.mcp.tool(name="edit", version="2")
+    def edit_2() -> str:
+        return "looked"
+
+    async with served.client(bearer) as client:
+        assert (await client.call_tool("edit")).data == "looked"
+        result = await client.call_tool("edit", version="1", raise_on_error=False)
+
+    assert result.content[0].text == "No writing."
+    assert served.failures() == {"site_rule": 1}
+
+
+async def test_without_http_there_is_no_bearer_and_no_call(serve, ada):
+    from fastmcp import Client
+
+    served = await serve()
+    async with Client(served.mcp) as client:
+        result = await client.call_tool("search", raise_on_error=False)
+        assert result.content[0].text == MISSING
+        assert (await client.call_tool("get_health")).data == "ok True None"
+
+
+async def test_a_tool_s_own_client_does_not_speak_for_the_caller(serve, ada):
+    from fastmcp import Client
+
+    served = await serve()
+    inner = served.mcp
+
+    @served.mcp.tool
+    async def relay() -> str:
+        async with Client(inner) as client:
+            return (await client.call_tool("search", raise_on_error=False)).content[0].text
+
+    assert await served.call("relay", bearer=ada) == MISSING
+
+
+async def test_a_decision_that_cannot_be_recorded_is_a_denial(serve, stack, ada):
+    class Full:
+        def write(self, entry):
+            from pdp_client import RecordFailed
+
+            raise RecordFailed("disk full")
+
+        def close(self):
+            pass
+
+    served = await serve(pdp=stack.pdp(record=Full()))
+
+    assert await served.refusal("search", bearer=ada) == UNAVAILABLE
+    assert await served.refusal("get_health") == UNAVAILABLE

@@ -1,0 +1,175 @@
+"""Many callers at once: nobody ever sees another's libraries."""
+
+import asyncio
+import threading
+
+import httpx2
+import pytest
+from fastmcp import Context, FastMCP
+
+from mcp_plugin import AllowedLibraries, current_decision
+
+pytestmark = pytest.mark.anyio
+
+CALLERS = 24
+
+
+@pytest.fixture
+async def callers(stack):
+    """Bearers, each with one library that is its alone."""
+    await stack.user("ada")
+    bearers = {}
+    for n in range(CALLERS):
+        await stack.library(f"lib-{n:02}", "w")
+        bearers[f"lib-{n:02}"] = await stack.token("ada", libraries=[f"lib-{n:02}"])
+    await stack.settle()
+    return bearers
+
+
+def meeting_server():
+    """Tools that answer only when every caller is inside."""
+    mcp = FastMCP("meeting")
+    inside, threads = asyncio.Barrier(CALLERS), threading.Barrier(CALLERS, timeout=20)
+
+    @mcp.tool
+    async def meet(ctx: Context, libraries: list[str] = AllowedLibraries()) -> dict:
+        await inside.wait()
+        nested = await ctx.fastmcp.call_tool("inner")
+        state = await ctx.get_state("mcp_resolved_libraries")
+        return {
+            "own": libraries,
+            "state": state,
+            "decision": list(current_decision().libraries),
+            "nested": nested.structured_content,
+        }
+
+    @mcp.tool
+    def meet_in_threads(libraries: list[str] = AllowedLibraries()) -> dict:
+        threads.wait()
+        return {"own": libraries, "decision": list(current_decision().libraries)}
+
+    @mcp.tool
+    async def inner(ctx: Context, libraries: list[str] = AllowedLibraries()) -> dict:
+        await inside.wait()
+        return {"own": libraries, "state": await ctx.get_state("mcp_resolved_libraries")}
+
+    return mcp
+
+
+async def post(http, url, method, params, *, bearer, session=None):
+    headers = {"Authorization": f"Bearer {bearer}", "Accept": "application/json, text/event-stream"}
+    if session:
+        headers |= {"Mcp-Session-Id": session, "MCP-Protocol-Version": "2025-06-18"}
+    message = {"jsonrpc": "2.0", "id": bearer[-8:], "method": method, "params": params}
+    response = await http.post(url, json=message, headers=headers)
+    assert response.status_code == 200, response.text
+    return response
+
+
+async def test_callers_who_share_a_session_are_kept_apart(serve, callers):
+    served = await serve(meeting_server(), http={"json_response": True})
+    async with httpx2.AsyncClient(timeout=30) as http:
+        hello = {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "1"},
+        }
+        opened = await post(http, served.url, "initialize", hello, bearer="anyone-at-all")
+        session = opened.headers["mcp-session-id"]
+
+        async def call(bearer):
+            params = {"name": "meet", "arguments": {}}
+            answer = await post(
+                http, served.url, "tools/call", params, bearer=bearer, session=session
+            )
+            return answer.json()["result"]["structuredContent"]
+
+        answers = await asyncio.gather(*(call(bearer) for bearer in callers.values()))
+
+    for library, answer in zip(callers, answers, strict=True):
+        own = [library]
+        nested = {"own": own, "state": own}
+        assert answer == {"own": own, "state": own, "decision": own, "nested": nested}
+
+
+@pytest.mark.parametrize("tool", ["meet", "meet_in_threads"])
+async def test_callers_with_their_own_sessions_are_kept_apart(serve, callers, tool):
+    served = await serve(meeting_server())
+
+    answers = await asyncio.gather(
+        *(served.call(tool, bearer=bearer) for bearer in callers.values())
+    )
+
+    for library, answer in zip(callers, answers, strict=True):
+        assert answer["own"] == answer["decision"] == [library]
+
+
+async def test_a_call_within_a_call_leaves_the_outer_one_s_decision_alone(serve, callers):
+    mcp = FastMCP("nested")
+
+    @mcp.tool
+    async def open_to_all(ctx: Context) -> dict:
+        return {
+            "state": await ctx.get_state("mcp_resolved_libraries"),
+            "credential": current_decision().credential,
+        }
+
+    @mcp.tool
+    async def outer(ctx: Context) -> dict:
+        results = await asyncio.gather(
+            ctx.fastmcp.call_tool("open_to_all"), ctx.fastmcp.call_tool("open_to_all")
+        )
+        return {
+            "nested": [result.structured_content for result in results],
+            "state": await ctx.get_state("mcp_resolved_libraries"),
+            "decision": list(current_decision().libraries),
+        }
+
+    served = await serve(mcp, public_tools={"open_to_all"})
+
+    answer = await served.call("outer", bearer=callers["lib-07"])
+
+    nobody = {"state": None, "credential": None}
+    own = ["lib-07"]
+    assert answer == {"nested": [nobody, nobody], "state": own, "decision": own}
+
+
+async def test_a_call_within_a_call_is_decided_by_itself(serve, stack, callers):
+    mcp = FastMCP("nested")
+
+    @mcp.tool
+    async def outer(ctx: Context) -> str:
+        return str((await ctx.fastmcp.call_tool("forbidden")).structured_content)
+
+    @mcp.tool
+    async def forbidden() -> str:
+        return "reached"
+
+    served = await serve(mcp)
+    bearer = await stack.token("ada", tools=["outer"])
+    await stack.settle()
+
+    assert "permission to call 'forbidden'" in await served.refusal("outer", bearer=bearer)
+
+
+async def test_a_tool_does_not_run_where_there_is_no_middleware():
+    from fastmcp import Client
+
+    async with Client(meeting_server()) as client:
+        result = await client.call_tool("inner", raise_on_error=False)
+
+    assert "needs the libraries" in result.content[0].text
+
+
+async def test_a_tool_of_a_mounted_server_has_the_parent_s_decision(serve, callers):
+    parent = FastMCP("parent")
+    child = FastMCP("child")
+
+    @child.tool
+    def search(libraries: list[str] = AllowedLibraries()) -> list[str]:
+        return libraries
+
+    parent.mount(child, namespace="ns")
+    served = await serve(parent)
+
+    assert await served.call("ns_search", bearer=callers["lib-03"]) == ["lib-03"]

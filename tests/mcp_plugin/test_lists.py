@@ -1,0 +1,73 @@
+"""The tool list: what each caller sees of it."""
+
+import pytest
+
+pytestmark = pytest.mark.anyio
+
+ALL = {"get_health", "search", "delete", "state", "crash"}
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_a_caller_sees_what_it_may_call(serve, stack, ada, mode):
+    served = await serve()
+    narrow = await stack.token("ada", tools=["sea*", "delete"])
+    _, team = await stack.team("Docs", owner="ada", tools=["state"])
+    await stack.settle()
+
+    assert await served.tools(ada, mode=mode) == ALL
+    assert await served.tools(narrow, mode=mode) == {"get_health", "search", "delete"}
+    assert await served.tools(team, mode=mode) == {"get_health", "state"}
+
+
+async def test_a_stranger_sees_what_is_listable(serve):
+    served = await serve()
+
+    assert await served.tools() == ALL
+    assert await served.tools("garbage") == {"get_health"}
+    assert await served.tools(headers={"Authorization": "Basic eA=="}) == {"get_health"}
+
+
+async def test_a_stranger_sees_only_public_tools_where_listing_needs_a_token(serve, stack, ada):
+    served = await serve(list_without_token=False)
+
+    assert await served.tools() == {"get_health"}
+    assert await served.tools("garbage") == {"get_health"}
+    assert await served.tools(ada) == ALL
+
+
+async def test_the_list_shrinks_to_public_tools_in_lockdown_and_without_opa(
+    serve, stack, ada, lock_down
+):
+    served = await serve()
+    await lock_down()
+    assert await served.tools(ada) == {"get_health"}
+
+    stack.opa.kill()
+
+    assert await served.tools(ada) == {"get_health"}
+    assert await served.tools() == {"get_health"}
+
+
+async def test_a_list_is_one_query_however_long(serve, stack, ada):
+    pdp = stack.pdp()
+    asked = []
+    ask = pdp._road.ask
+
+    async def counting(rule, question):
+        asked.append(rule)
+        return await ask(rule, question)
+
+    pdp._road.ask = counting
+    served = await serve(pdp=pdp)
+
+    await served.tools(ada)
+
+    assert asked == ["visible"]
+
+
+async def test_a_server_without_tools_lists_none(serve, ada):
+    from fastmcp import FastMCP
+
+    served = await serve(FastMCP("empty"))
+
+    assert await served.tools(ada) == set()
