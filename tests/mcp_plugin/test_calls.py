@@ -176,6 +176,32 @@ async def test_no_stranger_learns_which_tools_exist(serve):
         assert await served.refusal("no_such_tool", bearer=bearer) == known
 
 
+async def test_a_tool_answers_to_no_name_but_the_one_that_is_listed(make_stack, guard):
+    from fastmcp.server.providers.addressing import hash_tool, hashed_backend_name
+
+    rule = """package site
+
+deny contains {"action": a.name, "code": "no", "message": "Not here."} if {
+	some a in data.lictor.actions
+	a.name == "wipe"
+}
+"""
+    stack = await make_stack(site=rule)
+    await stack.user("ada")
+    bearer = await stack.token("ada")
+    await stack.settle()
+    served = await guard(stack)
+    meta = {"fastmcp": {"tool_hash": hash_tool("app", "wipe")}, "ui": {"visibility": ["app"]}}
+
+    @served.mcp.tool(meta=meta)
+    def wipe() -> str:
+        return "wiped"
+
+    assert await served.refusal("wipe", bearer=bearer) == "Not here."
+    alias = hashed_backend_name("app", "wipe")
+    assert await served.refusal(alias, bearer=bearer) == f"Unknown tool: {alias!r}"
+
+
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 async def test_a_client_cannot_supply_the_libraries(serve, ada, mode):
     served = await serve()

@@ -116,6 +116,7 @@ async def test_a_call_within_a_call_leaves_the_outer_one_s_decision_alone(serve,
 
     @mcp.tool
     async def outer(ctx: Context) -> dict:
+        await ctx.fastmcp.call_tool("open_to_all")
         results = await asyncio.gather(
             ctx.fastmcp.call_tool("open_to_all"), ctx.fastmcp.call_tool("open_to_all")
         )
