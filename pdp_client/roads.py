@@ -6,22 +6,21 @@ redirects, nothing but 200, nothing that is not JSON. The deadline is the caller
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
 
 import aiohttp
 from opa_client.opa_async import AsyncOpaClient
 
+from pdp_client.answer import LARGEST, encode, result_of
 from pdp_client.exceptions import AnswerUnusable, ConfigurationError, OPAUnreachable
 from pdp_client.unix_road import UnixRoad
 
 Rule = Literal["decision", "visible"]
 """What can be asked. A caller's text never becomes part of a URL."""
-
-LARGEST_ANSWER = 16 << 20
 
 
 class Road(Protocol):
@@ -56,22 +55,29 @@ def open_road(
         client_cert: certificate and key files for mutual TLS; `https` only.
 
     Raises:
-        ConfigurationError: the URL has another form.
+        ConfigurationError: the URL has another form, or a certificate no use.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 8181
+    except ValueError:
+        raise _url_invalid() from None
     bare = not (parts.query or parts.fragment or parts.username or parts.password)
     if parts.scheme == "unix" and parts.path and not parts.netloc and bare and not client_cert:
         return UnixRoad(parts.path, token=token)
-    if parts.scheme in {"http", "https"} and parts.hostname and bare and parts.path in {"", "/"}:
-        return HTTPRoad(
-            parts.hostname,
-            parts.port or 8181,
-            tls=parts.scheme == "https",
-            token=token,
-            client_cert=client_cert,
-        )
+    tls = parts.scheme == "https"
+    http = tls or (parts.scheme == "http" and not client_cert)
+    if http and parts.hostname and bare and parts.path in {"", "/"}:
+        return HTTPRoad(parts.hostname, port, tls=tls, token=token, client_cert=client_cert)
+    raise _url_invalid()
+
+
+def _url_invalid() -> ConfigurationError:
     # Not quoted: a URL may hold a password.
-    raise ConfigurationError("OPA's URL is unix:///path, http://host:port or https://host:port")
+    return ConfigurationError(
+        "OPA's URL is unix:///path, http://host:port or https://host:port; "
+        "a client certificate goes with https"
+    )
 
 
 class HTTPRoad:
@@ -99,33 +105,39 @@ class HTTPRoad:
     async def ask(self, rule: Rule, question: Mapping[str, Any]) -> Any:
         """As `Road.ask`."""
         try:
-            # aiohttp would send NaN; what is no JSON must fail here as on the other road.
-            json.dumps(question, allow_nan=False)
-            answer = await self._client.query_rule(
+            body = await self._client.query_rule(
                 question, "lictor", rule, {"strict-builtin-errors": "true"}
             )
         except (aiohttp.ClientError, OSError) as error:
             raise OPAUnreachable(type(error).__name__) from None
-        except (TypeError, ValueError, RecursionError):
-            raise AnswerUnusable("question or answer is no JSON") from None
-        return result_of(answer)
+        return result_of(body)
 
     async def aclose(self) -> None:
         """As `Road.aclose`."""
         await self._client.close_connection()
 
 
+@dataclass(frozen=True, slots=True)
 class _Answer:
     """As much of aiohttp's response as `query_rule` uses, after the whole body was read."""
 
-    def __init__(self, body: bytes) -> None:
-        self._body = body
+    body: bytes
 
     def raise_for_status(self) -> None:
         """Other statuses than 200 have been refused before."""
 
-    async def json(self) -> Any:
-        return json.loads(self._body)
+    async def json(self) -> bytes:
+        """Hand the bytes through, for `result_of` to read as strictly as on the other road."""
+        return self.body
+
+
+@dataclass(slots=True)
+class _Attempt:
+    reused: bool = False
+
+
+async def _note_reuse(_: object, context: Any, __: object) -> None:
+    context.trace_request_ctx.reused = True
 
 
 class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # the library has no types
@@ -133,31 +145,53 @@ class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # the library has no
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._session: Any = None
         self._opening = asyncio.Lock()
+        self._closed = False
+
+    async def close_connection(self) -> None:
+        self._closed = True
+        await super().close_connection()
+
+    async def _init_session(self) -> None:
+        # The library's connector, with its TLS, under a session as strict as the other road.
+        await super()._init_session()
+        self._session.detach()
+        reuse = aiohttp.TraceConfig()
+        reuse.on_connection_reuseconn.append(_note_reuse)
+        self._session = aiohttp.ClientSession(
+            headers=self.headers,
+            connector=self._connector,
+            json_serialize=encode,
+            timeout=aiohttp.ClientTimeout(total=None),
+            trace_configs=[reuse],
+        )
 
     @asynccontextmanager
     async def _request(self, method: str, url: str, **kwargs: Any) -> AsyncIterator[_Answer]:
         async with self._opening:
+            if self._closed:
+                raise OPAUnreachable("closed")
             if self._session is None:
                 await self._init_session()
-        request = self._session.request(method, url, allow_redirects=False, **kwargs)
-        async with request as response:
+        async with await self._send(method, url, **kwargs) as response:
             if response.status != 200:  # noqa: PLR2004 - HTTP's own number
                 raise AnswerUnusable(f"HTTP {response.status}")
             body = bytearray()
             async for chunk in response.content.iter_any():
                 body += chunk
-                if len(body) > LARGEST_ANSWER:
+                if len(body) > LARGEST:
                     raise AnswerUnusable("an answer past 16 MiB")
-            yield _Answer(bytes(body))
+        yield _Answer(bytes(body))
 
-
-def result_of(answer: Any) -> Any:
-    """The `result` of OPA's answer.
-
-    Raises:
-        AnswerUnusable: there is none; so answers an OPA that has no bundle, with 200.
-    """
-    if not isinstance(answer, dict) or "result" not in answer:
-        raise AnswerUnusable("no `result`")
-    return answer["result"]
+    async def _send(self, method: str, url: str, **kwargs: Any) -> aiohttp.ClientResponse:
+        session: aiohttp.ClientSession = self._session
+        kwargs |= {"allow_redirects": False}
+        attempt = _Attempt()
+        try:
+            return await session.request(method, url, trace_request_ctx=attempt, **kwargs)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not attempt.reused:
+                raise
+        # OPA closed a connection that had idled; it cannot have begun to answer. Once, afresh.
+        return await session.request(method, url, trace_request_ctx=_Attempt(), **kwargs)

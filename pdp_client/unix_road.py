@@ -5,16 +5,15 @@ docs/adr/0003 for the measurements that made it worth having.
 """
 
 import asyncio
-import json
 from collections.abc import Mapping
 from typing import Any, cast
 
 import httptools
 
+from pdp_client.answer import LARGEST, encode, result_of
 from pdp_client.exceptions import AnswerUnusable, OPAUnreachable
 
 _MOST_IDLE = 32
-_LARGEST_ANSWER = 16 << 20
 
 
 class UnixRoad:
@@ -36,19 +35,9 @@ class UnixRoad:
 
     async def ask(self, rule: str, question: Mapping[str, Any]) -> Any:
         """As `roads.Road.ask`."""
-        try:
-            body = json.dumps({"input": question}, separators=(",", ":"), allow_nan=False).encode()
-        except (TypeError, ValueError, RecursionError):
-            raise AnswerUnusable("the question is no JSON") from None
+        body = encode({"input": question}).encode()
         request = b"%b%d\r\n\r\n%b" % (self._heads[rule], len(body), body)
-        answer = await self._exchange(request)
-        try:
-            document = json.loads(answer)
-        except (ValueError, RecursionError):
-            raise AnswerUnusable("the answer is no JSON") from None
-        if not isinstance(document, dict) or "result" not in document:
-            raise AnswerUnusable("no `result`")
-        return document["result"]
+        return result_of(await self._exchange(request))
 
     async def aclose(self) -> None:
         """As `roads.Road.aclose`."""
@@ -155,9 +144,14 @@ class _Connection(asyncio.Protocol):
         broken = OPAUnreachable("closed within an answer")
         self._fail(broken if self._begun else _ClosedUnanswered())
 
+    def on_message_begin(self) -> None:
+        if self._answer is None or self._answer.done():
+            # A second answer behind the first: the next question must not read it as its own.
+            self.usable = False
+
     def on_body(self, body: bytes) -> None:
         self._body += body
-        if len(self._body) > _LARGEST_ANSWER:
+        if len(self._body) > LARGEST:
             self._fail(AnswerUnusable("an answer past 16 MiB"))
 
     def on_message_complete(self) -> None:

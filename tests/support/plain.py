@@ -98,10 +98,15 @@ class PlainOPA:
         """The first result of a query in Rego, its variables by name."""
         return json.loads(self.request("POST", "/v1/query", {"query": query}))["result"][0]
 
+    def put_policy(self, name, rego):
+        self._send("PUT", f"/v1/policies/{name}", rego)
+
     def request(self, method, path, document=None):
+        return self._send(method, path, None if document is None else json.dumps(document))
+
+    def _send(self, method, path, body):
         connection = http.client.HTTPConnection("localhost", self.port, timeout=20)
         try:
-            body = None if document is None else json.dumps(document)
             connection.request(method, path, body, {"Content-Type": "application/json"})
             answer = connection.getresponse()
             text = answer.read()
