@@ -11,6 +11,13 @@ class Catalogue:
     def __init__(self) -> None:
         self._bundles: dict[str, Bundle] = {}
         self._replaced: dict[str, asyncio.Event] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """Answer everybody who waits, now and from now on: the server is about to stop."""
+        self._closed = True
+        for replaced in self._replaced.values():
+            replaced.set()
 
     def names(self) -> list[str]:
         """The names of all bundles, sorted."""
@@ -33,6 +40,8 @@ class Catalogue:
         try:
             async with asyncio.timeout(seconds):
                 while (bundle := self._bundles.get(name)) is None or bundle.etag in etags:
+                    if self._closed:
+                        break
                     await self._replaced.setdefault(name, asyncio.Event()).wait()
         except TimeoutError:
             bundle = self._bundles.get(name)

@@ -18,9 +18,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import docker
-from docker.errors import DockerException
-
 from bundles.exceptions import OPAFailed, OPAUnavailable
 
 PINNED = "1.22.2"
@@ -118,13 +115,17 @@ def _probe(path: Path, origin: str) -> OPA:
 
 
 def _from_docker(target: Path, _: Mapping[str, str]) -> None:
+    # Here, since it takes longer to import than most commands to run, and is hardly ever needed.
+    import docker  # noqa: PLC0415
+    from docker.errors import DockerException, ImageNotFound  # noqa: PLC0415
+
     if platform.system() != "Linux":
         raise OPAUnavailable("the image's binary runs on Linux only")
     try:
         client = docker.from_env()
         try:
             client.images.get(IMAGE)
-        except docker.errors.ImageNotFound:
+        except ImageNotFound:
             client.images.pull(IMAGE)
         container = client.containers.create(IMAGE)
         try:

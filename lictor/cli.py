@@ -10,7 +10,6 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError
 
 from bundles.exceptions import BundleError
-from lictor.commands import decide, demo, people, services
 from lictor.console import note
 from lictor.exceptions import InvalidArgument, LictorError
 from pdp_client import PDPError
@@ -24,19 +23,15 @@ app = App(
     version=version("lictor"),
     result_action="return_value",
 )
-for group in (people.user, people.workspace, people.library, people.team, people.token, people.key):
-    app.command(group)
-for group in (services.policies, services.registry):
-    app.command(group)
-for verb in (
-    services.init,
-    services.serve,
-    services.opa,
-    people.lockdown,
-    decide.decide,
-    demo.demo,
-):
-    app.command(verb)
+# By name, so that a revocation does not first import a web server and an MCP client.
+for module, names in {
+    "people": ("user", "workspace", "library", "team", "token", "key", "lockdown"),
+    "services": ("init", "serve", "opa", "policies", "registry"),
+    "decide": ("decide",),
+    "demo": ("demo",),
+}.items():
+    for verb in names:
+        app.command(f"lictor.commands.{module}:{verb}")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lictor.exceptions import WakeFailed
-from lictor.settings import Settings
-from lictor.state import require
+from lictor.settings import Settings, require
 from registry import Registry, open_registry
 from registry.operations import Operator
 

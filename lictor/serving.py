@@ -19,8 +19,7 @@ from bundles.server import admin_app, bundle_app
 from bundles.signing import SigningKey
 from bundles.store import Store
 from lictor.exceptions import InvalidArgument, NotInitialised
-from lictor.settings import Settings
-from lictor.state import read_secret
+from lictor.settings import Settings, read_secret
 from registry import Registry, open_registry
 
 
@@ -70,17 +69,25 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
         bundles = bundle_app(catalogue, fleet, bearer=read_secret(settings.bundles_token_file))
         with _tcp(settings.bundles_url) as tcp, _unix(settings.admin_socket) as unix:
             host, port = tcp.getsockname()[:2]
+            servers = [_server(bundles), _server(admin_app(publisher, fleet))]
+            publishing = asyncio.ensure_future(publisher.run())
             parts = [
-                asyncio.ensure_future(publisher.run()),
-                asyncio.ensure_future(_serve(bundles, tcp)),
-                asyncio.ensure_future(_serve(admin_app(publisher, fleet), unix)),
+                publishing,
+                *(
+                    asyncio.ensure_future(server.serve(sockets=[listener]))
+                    for server, listener in zip(servers, (tcp, unix), strict=True)
+                ),
             ]
             finished = asyncio.ensure_future(_first(parts))
             try:
                 yield Serving(f"http://{host}:{port}", publisher, registry, fleet, finished)
             finally:
-                for part in (finished, *parts):
-                    part.cancel()
+                # Long polls first: a server that stops waits for the requests that it has.
+                catalogue.close()
+                for server in servers:
+                    server.should_exit = True
+                for task in (finished, publishing):
+                    task.cancel()
                 await asyncio.gather(finished, *parts, return_exceptions=True)
 
 
@@ -98,15 +105,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(app: Starlette, listener: socket.socket) -> None:
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
-    server = _Server(config)
-    try:
-        await server.serve(sockets=[listener])
-    except asyncio.CancelledError:
-        # Long polls have nothing to lose: OPA asks again.
-        server.force_exit = True
-        raise
+def _server(app: Starlette) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+        )
+    )
 
 
 @contextmanager

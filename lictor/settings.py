@@ -12,6 +12,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from lictor.exceptions import NotInitialised
+
 TOML = "lictor.toml"
 DEFAULT_BUNDLES_URL = "http://127.0.0.1:8180"
 
@@ -100,3 +102,25 @@ class Settings(BaseSettings):
     def record(self) -> Path:
         """The decisions that `lictor decide` makes."""
         return self.state / "decisions.jsonl"
+
+
+def require(settings: Settings) -> None:
+    """Refuse to work in a directory that `lictor init` has not made.
+
+    Raises:
+        NotInitialised: it is not there.
+    """
+    if not (settings.state / TOML).exists():
+        raise NotInitialised(f"{settings.state} is not initialised; run: lictor init")
+
+
+def read_secret(path: Path) -> str:
+    """Read a one-line secret file.
+
+    Raises:
+        NotInitialised: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise NotInitialised(f"{path}: no readable secret ({type(error).__name__})") from None

@@ -9,7 +9,7 @@ from bundles.opa_binary import OPA
 from bundles.policies import build_policy, build_site
 from bundles.signing import Bundle, SigningKey
 from bundles.store import Store
-from lictor.exceptions import AlreadyInitialised, NotInitialised
+from lictor.exceptions import AlreadyInitialised
 from lictor.keys import KeyFolder
 from lictor.settings import TOML, Settings
 from registry import open_registry
@@ -53,16 +53,6 @@ async def initialise(settings: Settings, *, actor: str) -> None:
     )
 
 
-def require(settings: Settings) -> None:
-    """Refuse to work in a directory that `lictor init` has not made.
-
-    Raises:
-        NotInitialised: it is not there.
-    """
-    if not (settings.state / TOML).exists():
-        raise NotInitialised(f"{settings.state} is not initialised; run: lictor init")
-
-
 def build_policies(settings: Settings, opa: OPA, *, save: bool) -> list[Bundle]:
     """Check, build and sign the policy and site bundles; `save` hands them to `lictor serve`.
 
@@ -76,18 +66,6 @@ def build_policies(settings: Settings, opa: OPA, *, save: bool) -> list[Bundle]:
         for bundle in built:
             store.save(bundle)
     return built
-
-
-def read_secret(path: Path) -> str:
-    """Read a one-line secret file.
-
-    Raises:
-        NotInitialised: it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, ValueError) as error:
-        raise NotInitialised(f"{path}: no readable secret ({type(error).__name__})") from None
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,7 +57,7 @@ async def decide(
 
 def as_json(decision: Decision) -> dict[str, Any]:
     """A decision in the contract's form."""
-    shown = asdict(decision)
+    shown = asdict(replace(decision, credential=None))
     del shown["credential"]
     return shown
 

@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
@@ -183,7 +184,7 @@ async def create_token(
         expires_in: such as 90s, 15m, 1h or 30d; without it, never.
         common: the flags that every command has.
     """
-    expires_at = None if expires_in is None else time.time() + _seconds(expires_in)
+    expires_at = None if expires_in is None else round(time.time()) + _seconds(expires_in)
     bearer = mint_opaque()
     async with common.operator() as operator:
         done = await operator.create_token(
@@ -286,14 +287,14 @@ async def _done(common: Common, done: Done[Any], **secrets: str) -> None:
 
 
 def _shown(record: Any) -> dict[str, Any]:
-    fields = {name: getattr(record, name) for name in record.__dataclass_fields__}
+    shown = asdict(record)
     match record:
         case Token():
-            return {"id": fields.pop("label"), **fields}
+            return {"id": shown.pop("label"), **shown}
         case Team():
             # The jti is no secret, but whoever sees it takes it for one.
-            del fields["active_jti"]
-    return fields
+            del shown["active_jti"]
+    return shown
 
 
 def _seconds(text: str) -> int:

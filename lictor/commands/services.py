@@ -24,7 +24,8 @@ from bundles.store import Store
 from lictor.console import Common, note
 from lictor.exceptions import NotInitialised
 from lictor.serving import serving
-from lictor.state import build_policies, initialise, read_secret, require
+from lictor.settings import read_secret, require
+from lictor.state import build_policies, initialise
 from registry import Registry
 from registry.document import export_document, import_document
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from bundles.opa_server import OPASettings, client_token_file, command, prepare
 from lictor.keys import KeyFolder
 from lictor.serving import serving
-from lictor.settings import Settings
-from lictor.state import read_secret
+from lictor.settings import Settings, read_secret
 from pdp_client import PDP, Action
 from pdp_client.opaque import digest, mint_opaque
 from registry.operations import Operator
@@ -124,7 +123,7 @@ class Stack:
 
         async def caught_up():
             seen = await pdp.visible(None, actions=[Action(name="x")])
-            return seen.reason == "missing_token" and (seen.epoch, seen.revision) >= (
+            return seen.reason in {"missing_token", "lockdown"} and (seen.epoch, seen.revision) >= (
                 stamp.epoch,
                 stamp.revision,
             )

@@ -1,0 +1,229 @@
+"""The registry's verbs, as an operator types them."""
+
+import io
+import json
+import stat
+
+import pytest
+
+from lictor.cli import run
+from lictor.keys import KeyFolder
+
+
+class Shell:
+    """Runs `lictor …` in this process, on one state directory."""
+
+    def __init__(self, settings, capsys, monkeypatch):
+        self.settings = settings
+        self._capsys = capsys
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, *arguments, stdin=""):
+        self._monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        code = run([*arguments, f"--state={self.settings.state}"])
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+    def json(self, *arguments, **kwargs):
+        code = self(*arguments, "--format=json", **kwargs)
+        assert code == 0, self.err
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def shell(settings, capsys, monkeypatch):
+    return Shell(settings, capsys, monkeypatch)
+
+
+def test_init_makes_a_directory_that_only_its_owner_reads(short_path, capsys):
+    state = short_path / "new"
+
+    assert run(["init", f"--state={state}"]) == 0
+
+    secrets = [*state.glob("**/*.pem"), *state.glob("**/*.token"), *state.glob("keys/*.jwks")]
+    private = [path for path in secrets if ".pub" not in path.name]
+    assert len(private) >= 5
+    for path in [*private, state / "registry.db"]:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+
+
+def test_init_twice_overwrites_nothing(shell):
+    before = {p: p.read_bytes() for p in shell.settings.state.rglob("*") if p.is_file()}
+
+    assert shell("init") == 1
+
+    assert "initialised already" in shell.err
+    assert {p: p.read_bytes() for p in shell.settings.state.rglob("*") if p.is_file()} == before
+
+
+def test_a_command_without_a_state_directory_says_how_to_make_one(short_path, capsys):
+    assert run(["user", "list", f"--state={short_path / 'none'}"]) == 1
+    assert "lictor init" in capsys.readouterr().err
+
+
+def test_everything_is_added_and_listed(shell):
+    shell.json("user", "add", "ada", "--name", "Ada")
+    shell.json("workspace", "add", "w")
+    shell.json("library", "add", "lib-a", "--workspace=w", "--tag=x", "--tag=y")
+    team = shell.json("team", "create", "Docs", "--owner=ada", "--workspace=w", "--tool=get_*")
+    token = shell.json("token", "create", "--user=ada", "--library=lib-a", "--tool=*")
+
+    assert shell.json("user", "list") == [{"id": "ada", "name": "Ada", "active": True}]
+    assert shell.json("library", "list")[0]["tags"] == ["x", "y"]
+    listed = shell.json("team", "list")
+    assert listed == [{k: v for k, v in team.items() if k not in {"jwt", "epoch", "revision"}}]
+    assert shell.json("token", "list")[0]["id"] == token["id"]
+    assert token["id"].startswith("lct_…")
+
+
+def test_a_secret_is_printed_once_and_never_again(shell):
+    shell.json("user", "add", "ada")
+    bearer = shell.json("token", "create", "--user=ada", "--tool=*")["token"]
+    jwt = shell.json("team", "create", "Docs", "--owner=ada")["jwt"]
+
+    for group in ("token", "team", "key", "user"):
+        assert shell(group, "list") == 0
+        assert bearer[4:] not in shell.out
+        assert jwt.split(".")[2] not in shell.out
+    assert shell("registry", "export") == 0
+    assert bearer[4:] not in shell.out
+    assert bearer.encode() not in (shell.settings.state / "registry.db").read_bytes()
+
+
+def test_a_token_needs_a_tool_and_a_user_that_exists(shell):
+    assert shell("token", "create", "--user=ada") == 2
+    assert shell("token", "create", "--user=ada", "--tool=*") == 1
+    assert "ada" in shell.err
+
+
+@pytest.mark.parametrize("text", ["", "1", "h", "1.5h", "-1h", "1w", "1h ", "9" * 30 + "s"])
+def test_a_duration_that_is_none_is_a_usage_error(shell, text):
+    assert shell("token", "create", "--user=ada", "--tool=*", f"--expires-in={text}") == 2
+
+
+def test_rotating_a_team_gives_it_another_jwt(shell):
+    shell.json("user", "add", "ada")
+    team = shell.json("team", "create", "Docs", "--owner=ada")
+    rotated = shell.json("team", "rotate", team["id"])
+
+    verifier = KeyFolder(shell.settings.keys).verifier()
+    before, after = (verifier.verify(one["jwt"]) for one in (team, rotated))
+    assert before.claims["sub"] == after.claims["sub"] == f"team:{team['id']}"
+    assert before.claims["jti"] != after.claims["jti"]
+    assert rotated["revision"] > team["revision"]
+
+
+def test_a_team_is_not_made_when_no_key_could_sign_its_jwt(shell):
+    shell.json("user", "add", "ada")
+    shell.json("key", "retire", shell.json("key", "list")[0]["kid"])
+
+    assert shell("team", "create", "Docs", "--owner=ada") == 1
+
+    assert "lictor key new" in shell.err
+    assert shell.json("team", "list") == []
+
+
+def test_a_secret_of_another_system_is_taken_over_from_standard_input(shell):
+    assert shell("key", "import", "old", "--issuer=daedalus", "--hex", stdin="ab" * 32 + "\n") == 0
+    assert {"kid": "old", "alg": "HS256", "active": True} in shell.json("key", "list")
+    assert KeyFolder(shell.settings.keys).verifier()
+    for path in shell.settings.keys.glob("daedalus*"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("secret", ["", "zz", "00ff", "ab" * 31])
+def test_a_secret_that_is_too_weak_is_refused_without_being_repeated(shell, secret):
+    assert shell("key", "import", "old", "--issuer=daedalus", "--hex", stdin=secret) == 2
+    assert not secret or secret not in shell.err
+    assert [one["kid"] for one in shell.json("key", "list") if one["kid"] == "old"] == []
+
+
+def test_the_registry_goes_out_as_yaml_and_in_again(shell, short_path):
+    shell.json("user", "add", "ada")
+    shell.json("token", "create", "--user=ada", "--tool=*")
+    file = short_path / "registry.yaml"
+
+    assert shell("registry", "export", str(file)) == 0
+    assert shell("registry", "import", str(file)) == 0
+    assert shell("registry", "export") == 0
+    assert shell.out == file.read_text()
+    assert shell.json("registry", "check")["intact"] is True
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("version: 1\nusers:\n- id: ada\n  name: A\n  active: true\n  admin: true\n", "admin"),
+        (
+            """
+version: 1
+teams:
+- {id: 7f000000-0000-4000-8000-000000000001, name: T, owner: ghost, active_jti: j}
+""",
+            "ghost",
+        ),
+        ("version: 2\n", "version"),
+        ("users: [", "line"),
+    ],
+)
+def test_an_import_that_is_wrong_changes_nothing_and_says_where(shell, short_path, text, said):
+    file = short_path / "registry.yaml"
+    file.write_text(text)
+    before = shell.json("registry", "check")
+
+    assert shell("registry", "import", str(file)) == 1
+
+    assert said in shell.err
+    assert shell.json("registry", "check") == before
+
+
+def test_a_registry_of_another_version_is_refused_and_left_alone(shell):
+    import sqlite3
+    from contextlib import closing
+
+    file = shell.settings.state / "registry.db"
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("pragma user_version = 99")
+        db.execute("pragma wal_checkpoint(truncate)")
+    before = file.read_bytes()
+
+    assert shell("user", "list") == 1
+
+    assert "99" in shell.err
+    assert file.read_bytes() == before
+
+
+def test_a_broken_keyring_is_named_and_its_content_is_not(shell):
+    secret = "s3cr3t-material"
+    (shell.settings.keys / "mnemosyne.public.jwks").write_text(f'{{"keys": "{secret}"')
+
+    assert shell("decide", "--tool=search", stdin="anything") == 1
+
+    assert "mnemosyne.public.jwks" in shell.err
+    assert secret not in shell.err
+
+
+def test_policies_build_refuses_a_site_file_in_the_product_s_package(shell):
+    (shell.settings.site / "evil.rego").write_text("package lictor\n\nallow := true\n")
+
+    assert shell("policies", "build", "--sign") == 1
+    assert "evil.rego" in shell.err
+    assert "package lictor" in shell.err
+
+
+def test_an_unknown_verb_or_flag_is_a_usage_error(shell):
+    assert shell("nonsense") == 2
+    assert shell("user", "add") == 2
+    assert shell("user", "list", "--bogus") == 2
+
+
+def test_a_flag_comes_before_a_variable_and_a_variable_before_the_file(settings, monkeypatch):
+    from lictor.settings import Settings
+
+    (settings.state / "lictor.toml").write_text('bundles_url = "http://127.0.0.1:1"\n')
+    assert Settings(state=settings.state).bundles_url == "http://127.0.0.1:1"
+    monkeypatch.setenv("LICTOR_BUNDLES_URL", "http://127.0.0.1:2")
+    assert Settings(state=settings.state).bundles_url == "http://127.0.0.1:2"
+    flag = Settings(state=settings.state, bundles_url="http://127.0.0.1:3")
+    assert flag.bundles_url == "http://127.0.0.1:3"

@@ -1,0 +1,129 @@
+"""`lictor serve`, `opa` and `decide` as real processes, from nothing to a revocation."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+LICTOR = [sys.executable, "-m", "lictor"]
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+class Installation:
+    """A state directory with its own `lictor serve` and `lictor opa`."""
+
+    def __init__(self, folder, opa_binary):
+        self.folder = folder
+        self.env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("LICTOR_")},
+            "LICTOR_STATE": str(folder / "state"),
+            "LICTOR_BUNDLES_URL": f"http://127.0.0.1:{free_port()}",
+            "LICTOR_OPA_BIN": str(opa_binary.path),
+        }
+        self.processes = {}
+
+    def run(self, *arguments, stdin=None):
+        return subprocess.run(
+            [*LICTOR, *arguments],
+            env=self.env, input=stdin, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+
+    def json(self, *arguments, **kwargs):
+        done = self.run(*arguments, "--format=json", **kwargs)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def decide(self, bearer, tool="search"):
+        done = self.run("decide", f"--tool={tool}", "--format=json", stdin=bearer)
+        return done.returncode, json.loads(done.stdout)
+
+    def start(self, name):
+        log = (self.folder / f"{name}.log").open("ab")
+        with log:
+            self.processes[name] = subprocess.Popen(
+                [*LICTOR, name], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def stop(self, name, how=signal.SIGTERM):
+        process = self.processes.pop(name)
+        process.send_signal(how)
+        return process.wait(timeout=20)
+
+    def until(self, condition, what):
+        latest = time.monotonic() + 30
+        while not condition():
+            logs = "\n".join(p.read_text() for p in self.folder.glob("*.log"))
+            assert time.monotonic() < latest, f"not in 30 s: {what}\n{logs}"
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def installation(short_path, opa_binary):
+    installation = Installation(short_path, opa_binary)
+    yield installation
+    for name in list(installation.processes):
+        installation.stop(name, signal.SIGKILL)
+
+
+def test_from_an_empty_directory_to_a_revocation_and_through_outages(installation):
+    run = installation
+    run.json("init")
+    assert "policies build" in run.run("serve").stderr
+    run.json("policies", "build", "--sign")
+    run.json("user", "add", "ada")
+    run.json("workspace", "add", "w")
+    run.json("library", "add", "lib-a", "--workspace=w")
+    token = run.json("token", "create", "--user=ada", "--library=lib-a", "--tool=search")
+    team = run.json("team", "create", "Docs", "--owner=ada", "--workspace=w")
+
+    code, decision = run.decide(token["token"])
+    assert (code, decision["reason"]) == (1, "unavailable")
+
+    run.start("serve")
+    run.start("opa")
+    run.until(lambda: run.decide(token["token"])[0] == 0, "the first allow")
+
+    code, decision = run.decide(token["token"] + "\n")
+    assert (code, decision["allow"], decision["libraries"]) == (0, True, ["lib-a"])
+    assert run.decide(token["token"], tool="delete")[0] == 3
+    assert run.decide("")[0] == 4
+    assert run.decide("x\ny")[1]["reason"] == "invalid_token"
+    assert run.decide(team["jwt"])[1]["libraries"] == ["lib-a"]
+
+    rotated = run.json("team", "rotate", team["id"])
+    assert run.decide(team["jwt"])[1]["reason"] == "invalid_token"
+    assert run.decide(rotated["jwt"])[0] == 0
+
+    run.json("token", "revoke", token["id"])
+    code, decision = run.decide(token["token"])
+    assert (code, decision["reason"]) == (4, "token_deactivated")
+
+    # The publisher dies hard: a write stands, and whoever made it is told that it is not out.
+    run.stop("serve", signal.SIGKILL)
+    done = run.run("team", "deactivate", team["id"], "--format=json")
+    assert done.returncode == 1
+    assert "could not be told" in done.stderr
+    run.start("serve")
+    run.until(lambda: run.decide(rotated["jwt"])[1]["reason"] == "team_inactive", "the write")
+
+    run.stop("opa", signal.SIGKILL)
+    assert run.decide(rotated["jwt"])[1]["reason"] == "unavailable"
+    run.start("opa")
+    run.until(lambda: run.decide(rotated["jwt"])[1]["reason"] == "team_inactive", "OPA's return")
+
+    assert run.stop("serve") == 0
+    written = [
+        path
+        for path in run.folder.rglob("*")
+        if path.is_file() and token["token"].encode() in path.read_bytes()
+    ]
+    assert written == []
