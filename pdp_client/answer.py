@@ -9,6 +9,9 @@ from pdp_client.exceptions import AnswerUnusable
 LARGEST: Final = 16 << 20
 """Bytes of an answer; OPA's to a list of thousands of tools has less than a hundredth."""
 
+LARGEST_QUESTION: Final = 1 << 20
+"""Bytes of a question; `lictor opa` has OPA read no more (server.decoding.max_length)."""
+
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 
 
@@ -16,12 +19,15 @@ def encode(body: Mapping[str, Any]) -> str:
     """Write the body of a question.
 
     Raises:
-        AnswerUnusable: it is no JSON, so there can be no answer to it.
+        AnswerUnusable: it is no JSON or too large, so there can be no answer to it.
     """
     try:
-        return _ENCODER.encode(body)
+        text = _ENCODER.encode(body)
     except (TypeError, ValueError, RecursionError):
         raise AnswerUnusable("the question is no JSON") from None
+    if len(text) > LARGEST_QUESTION:  # it is ASCII
+        raise AnswerUnusable("a question past 1 MiB")
+    return text
 
 
 def result_of(body: bytes | bytearray) -> Any:

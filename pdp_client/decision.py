@@ -1,5 +1,6 @@
 """What is asked and what is answered, as values; and the strict reading of OPA's answer."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -135,10 +136,13 @@ def read_decision(result: Any) -> Decision:
     reason = _reason(result.get("reason"))
     reasons = _texts(result.get("reasons"))
     libraries = _texts(result.get("libraries"))
-    if allow is not (reason is Reason.OK) or reason.value not in reasons:
-        raise AnswerUnusable("`allow`, `reason` and `reasons` contradict each other")
-    if libraries and not allow:
-        raise AnswerUnusable("libraries without an allow")
+    principal = _principal(result.get("principal"))
+    if (allow and len(reasons) != 1) or allow is not (Reason.OK.value in reasons):
+        raise AnswerUnusable("`allow` and `reasons` contradict each other")
+    if reason.value not in reasons or not all(map(_is_reason, reasons)):
+        raise AnswerUnusable("`reasons` are the contract's, `reason` one of them")
+    if (libraries and not allow) or (principal is None and allow):
+        raise AnswerUnusable("libraries without an allow, or an allow to nobody")
     epoch, revision = _stamp(result, required=allow)
     text = result.get("message")
     if not isinstance(text, str):
@@ -148,7 +152,7 @@ def read_decision(result: Any) -> Decision:
         reason=reason,
         reasons=tuple(sorted(set(reasons))),
         message=text,
-        principal=_principal(result.get("principal")),
+        principal=principal,
         libraries=tuple(sorted(set(libraries))),
         epoch=epoch,
         revision=revision,
@@ -186,6 +190,10 @@ def _reason(value: Any) -> Reason:
     return Reason(value)
 
 
+def _is_reason(code: str) -> bool:
+    return code in _REASONS or code.startswith("site:")
+
+
 def _stamp(result: Mapping[str, Any], *, required: bool) -> tuple[int | None, int | None]:
     epoch, revision = _integer(result.get("epoch")), _integer(result.get("revision"))
     if required and (epoch is None or revision is None):
@@ -212,7 +220,13 @@ def _seconds(value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise AnswerUnusable("a number of seconds was expected")
-    return float(value)
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not math.isfinite(seconds):
+        raise AnswerUnusable("a finite number of seconds was expected")
+    return seconds
 
 
 def _principal(value: Any) -> Principal | None:
@@ -220,7 +234,7 @@ def _principal(value: Any) -> Principal | None:
         return None
     if (
         not isinstance(value, dict)
-        or value.get("type") not in {"token", "team", "jwt"}
+        or value.get("type") not in ("token", "team", "jwt")
         or not isinstance(value.get("id"), str)
         or not isinstance(value.get("name"), str | None)
         or not isinstance(value.get("user"), str | None)

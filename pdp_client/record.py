@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from pdp_client.decision import Action, Decision
 from pdp_client.exceptions import RecordFailed
+from pdp_client.reasons import Reason, ReasonClass
 
 
 class DecisionRecord(Protocol):
@@ -44,6 +45,7 @@ class FileRecord:
         Raises:
             RecordFailed: it cannot be opened.
         """
+        self._torn = False
         try:
             self._file = os.open(Path(path), os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o600)
         except OSError as error:
@@ -51,12 +53,19 @@ class FileRecord:
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """As `DecisionRecord.write`."""
-        line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
+        try:
+            line = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        except (TypeError, ValueError, RecursionError):
+            raise RecordFailed("the entry is no JSON") from None
+        if self._torn:
+            line = b"\n" + line
         try:
             written = os.write(self._file, line)
         except OSError as error:
             raise RecordFailed(str(error.strerror)) from None
-        if written != len(line):
+        # A part of a line, left by a disk that is full, must not spoil the next one too.
+        self._torn = written != len(line)
+        if self._torn:
             raise RecordFailed("the record took only a part of a line")
 
     def close(self) -> None:
@@ -88,7 +97,7 @@ def entry(
         "id": decision.decision_id,
         "at": round(at, 6),
         "took_ms": round(took_ms, 3),
-        "credential": credential.as_input() if credential else {"kind": "anonymous"},
+        "credential": credential.as_input() if credential else _nobody(decision),
         "principal": str(principal) if principal else "anonymous",
         "action": {"method": action.method, "name": action.name, "tags": [*action.tags]},
         "arguments_hash": arguments_hash(action.arguments),
@@ -101,6 +110,15 @@ def entry(
         "revision": decision.revision,
         "data_age_ms": decision.data_age_ms,
     }
+
+
+def _nobody(decision: Decision) -> dict[str, Any]:
+    # A bearer that Python refused is told from none, as in the question for a list.
+    refused = (
+        decision.reason_class is ReasonClass.AUTHENTICATION
+        and decision.reason is not Reason.MISSING_TOKEN
+    )
+    return {"kind": "anonymous", "rejected": True} if refused else {"kind": "anonymous"}
 
 
 def arguments_hash(arguments: Mapping[str, Any] | None) -> str | None:

@@ -1,0 +1,225 @@
+"""OPA's answers are read strictly: whatever is not exactly well-formed allows nothing."""
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.faults import ALLOW
+
+from pdp_client.decision import Action, Decision, Principal, read_decision, read_visible
+from pdp_client.exceptions import AnswerUnusable
+from pdp_client.reasons import Reason
+
+DENY = {**ALLOW, "allow": False, "reason": "token_expired", "reasons": ["token_expired"]}
+MISSING = object()
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["ok", "team", "token", "site:x", *Reason]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def with_(answer, field, value):
+    changed = {**answer, field: value}
+    if value is MISSING:
+        del changed[field]
+    return changed
+
+
+def is_well_formed_allow(answer):
+    """An independent reading of the contract, for an allow."""
+    is_int = lambda value: type(value) is int  # noqa: E731
+    principal = answer.get("principal")
+    return (
+        answer.get("allow") is True
+        and answer.get("reason") == "ok"
+        and answer.get("reasons") == ["ok"]
+        and isinstance(answer.get("message"), str)
+        and isinstance(principal, dict)
+        and principal.get("type") in ["token", "team", "jwt"]
+        and isinstance(principal.get("id"), str)
+        and all(isinstance(principal.get(k), str | None) for k in ("name", "user"))
+        and isinstance(answer.get("libraries"), list)
+        and all(isinstance(library, str) for library in answer["libraries"])
+        and is_int(answer.get("epoch"))
+        and is_int(answer.get("revision"))
+        and (answer.get("data_age_ms") is None or is_int(answer["data_age_ms"]))
+        and (
+            answer.get("valid_until") is None
+            or (type(answer["valid_until"]) in (int, float) and abs(answer["valid_until"]) < 1e308)
+        )
+    )
+
+
+def test_a_well_formed_allow_is_an_allow():
+    decision = read_decision({**ALLOW, "libraries": ["b", "a", "b"], "valid_until": 1795000000})
+    assert decision.allow is True
+    assert decision.reason is Reason.OK
+    assert decision.libraries == ("a", "b")
+    assert decision.principal == Principal(type="token", id="lct_…", name="Ada", user="ada")
+    assert (decision.epoch, decision.revision, decision.data_age_ms) == (1, 42, 1)
+    assert decision.valid_until == 1795000000.0
+    assert decision.uses_arguments is False
+
+
+def test_a_well_formed_denial_keeps_its_reasons():
+    reasons = ["user_disabled", "site:closed", "site_rule", "token_expired"]
+    decision = read_decision(
+        {**DENY, "reasons": reasons, "principal": None, "epoch": None, "revision": None}
+    )
+    assert decision.allow is False
+    assert decision.reason is Reason.TOKEN_EXPIRED
+    assert decision.reasons == ("site:closed", "site_rule", "token_expired", "user_disabled")
+    assert decision.epoch is None
+
+
+def test_a_decision_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        read_decision(DENY).allow = True
+
+
+MALFORMED = [
+    *[("allow", odd) for odd in (MISSING, None, 1, "true", [True], {"allow": True})],
+    *[("reason", odd) for odd in (MISSING, None, "", "OK", "ok ", ["ok"], {}, "token_expired", 1)],
+    *[
+        ("reasons", odd)
+        for odd in (
+            MISSING, None, "ok", [], [None], ["ok", "ok"], ["ok", "token_expired"], ["ok", "site:x"],
+            ["token_expired"], {"ok": True}, [["ok"]],
+        )
+    ],
+    *[("message", odd) for odd in (MISSING, None, 1, ["text"])],
+    *[
+        ("principal", odd)
+        for odd in (
+            MISSING, None, "token", [], {}, {"type": "token"}, {"type": "root", "id": "x"},
+            {"type": [], "id": "x"}, {"type": {}, "id": "x"}, {"type": "team", "id": 7},
+            {"type": "team", "id": "x", "name": 1}, {"type": "team", "id": "x", "user": []},
+        )
+    ],
+    *[("libraries", odd) for odd in (MISSING, None, "lib-a", {"lib-a": 1}, ["lib-a", 1], [None])],
+    *[("epoch", odd) for odd in (MISSING, None, "1", 1.0, True, [1])],
+    *[("revision", odd) for odd in (MISSING, None, "42", 42.5, False, {})],
+    *[("data_age_ms", odd) for odd in ("1", 1.5, True, [])],
+    *[("valid_until", odd) for odd in ("1", True, [], math.nan, math.inf, -math.inf, 10**400)],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "odd"), MALFORMED)
+def test_an_allow_with_anything_odd_is_unusable(field, odd):
+    with pytest.raises(AnswerUnusable):
+        read_decision(with_(ALLOW, field, odd))
+
+
+@pytest.mark.parametrize(
+    ("field", "odd"),
+    [
+        ("allow", True), ("reason", "ok"), ("reasons", ["ok"]), ("reasons", ["ok", "token_expired"]),
+        ("reasons", ["user_disabled"]), ("reasons", ["token_expired", "made_up"]),
+        ("libraries", ["lib-a"]), ("message", None),
+    ],
+)  # fmt: skip
+def test_a_denial_that_contradicts_itself_is_unusable(field, odd):
+    with pytest.raises(AnswerUnusable):
+        read_decision(with_(DENY, field, odd))
+
+
+@pytest.mark.parametrize("odd", [MISSING, None, "false", 0, True, []])
+def test_only_a_clear_no_says_that_arguments_do_not_count(odd):
+    assert read_decision(with_(ALLOW, "uses_arguments", odd)).uses_arguments is True
+
+
+def test_a_missing_end_of_validity_is_never_cache():
+    assert read_decision(with_(ALLOW, "valid_until", MISSING)).valid_until is None
+
+
+@given(JSON)
+def test_no_json_value_at_all_is_an_allow(value):
+    with pytest.raises(AnswerUnusable):
+        read_decision(value)
+
+
+@given(st.dictionaries(st.sampled_from(list(ALLOW)), JSON, max_size=3))
+def test_an_allow_that_was_tampered_with_allows_only_while_it_is_well_formed(changes):
+    answer = {**ALLOW, **changes}
+    try:
+        allowed = read_decision(answer).allow
+    except AnswerUnusable:
+        allowed = False
+    assert allowed is is_well_formed_allow(answer)
+
+
+LIST = {"indices": [0, 2], "reason": "ok", "epoch": 1, "revision": 42}
+
+
+def test_a_well_formed_list_is_sorted_positions():
+    visible = read_visible({**LIST, "indices": [2, 0]}, count=3)
+    assert visible.indices == (0, 2)
+    assert (visible.reason, visible.epoch, visible.revision) == ("ok", 1, 42)
+
+
+@pytest.mark.parametrize(
+    ("field", "odd"),
+    [
+        *[
+            ("indices", odd)
+            for odd in (
+                MISSING,
+                None,
+                {"0": 0},
+                "0",
+                [3],
+                [-1],
+                [0, 0],
+                [True],
+                [0.0],
+                [None],
+                ["0"],
+            )
+        ],
+        *[("reason", odd) for odd in (MISSING, None, "fine", [], 1)],
+        *[("epoch", odd) for odd in (MISSING, None, "1", True)],
+        *[("revision", odd) for odd in (MISSING, None, 42.0, [])],
+    ],
+)
+def test_a_malformed_list_is_unusable(field, odd):
+    with pytest.raises(AnswerUnusable):
+        read_visible(with_(LIST, field, odd), count=3)
+
+
+@given(JSON, st.integers(0, 5))
+def test_a_list_never_shows_what_was_not_asked_about(value, count):
+    for answer in (value, {**LIST, "indices": value}):
+        try:
+            visible = read_visible(answer, count=count)
+        except AnswerUnusable:
+            continue
+        assert set(visible.indices) <= set(range(count))
+
+
+def test_arguments_are_in_the_question_only_when_there_are_any_and_never_in_the_repr():
+    assert "arguments" not in Action(name="search").as_input()
+    action = Action(name="search", arguments={"q": "secret"})
+    assert action.as_input()["arguments"] == {"q": "secret"}
+    assert "secret" not in repr(action)
+
+
+def test_principals_are_called_what_the_logs_call_them():
+    assert str(Principal(type="token", id="lct_…2bd806c9")) == "mcptoken:lct_…2bd806c9"
+    assert str(Principal(type="team", id="7f")) == "team:7f"
+    assert str(Principal(type="jwt", id="u-17")) == "jwt:u-17"
+
+
+def test_a_refusal_of_pythons_own_has_one_reason_and_its_message():
+    decision = Decision.refused(Reason.UNAVAILABLE)
+    assert decision.reasons == ("unavailable",)
+    assert decision.message == "The policy decision point is unavailable."
+    assert (decision.epoch, decision.revision, decision.data_age_ms) == (None, None, None)

@@ -1,0 +1,329 @@
+"""From a bearer to a decision: one deadline, no exception, nothing older than what was seen."""
+
+import asyncio
+import time
+
+import pytest
+from support.faults import ALLOW, always, answer, faulty
+from support.plain import world
+from support.stack import until
+
+from pdp_client import PDP, Action, BearerRejected, BearerVerifier, Issuer, Reason
+from pdp_client.exceptions import AnswerUnusable, ConfigurationError, OPAUnreachable
+from pdp_client.roads import open_road
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def real_verifier(team_keys, turn_keys):
+    return BearerVerifier([Issuer("mnemosyne", team_keys), Issuer("daedalus", turn_keys)])
+
+
+@pytest.fixture
+async def make_pdp(plain_opa, real_verifier):
+    made = []
+
+    def make(**kwargs):
+        kwargs.setdefault("opa_url", plain_opa.unix_url)
+        kwargs.setdefault("deadline", 5)
+        made.append(PDP(verifier=real_verifier, **kwargs))
+        return made[-1]
+
+    yield make
+    for pdp in made:
+        await pdp.aclose()
+
+
+@pytest.fixture
+def table_world(plain_opa):
+    plain_opa.set_world(world())
+    return plain_opa
+
+
+class Answers:
+    """A road that gives what it is told, when it is told: for what no real OPA does at will."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def ask(self, rule, question):
+        future = asyncio.get_running_loop().create_future()
+        self.asked.append(future)
+        return await future
+
+    async def aclose(self):
+        pass
+
+
+def at(epoch, revision, **changes):
+    return {**ALLOW, "epoch": epoch, "revision": revision, **changes}
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def kind(request):
+    return request.param
+
+
+async def test_the_deadline_is_for_everything_together(make_pdp, kind, short_path):
+    async def slow(server, reader, writer):
+        # Each step is within the deadline; all of them are not.
+        await server.request(reader)
+        for part in (b"HTTP/1.1 200 OK\r\n", b"Content-Length: 2\r\n", b"\r\n", b"{}"):
+            await asyncio.sleep(0.08)
+            writer.write(part)
+            await writer.drain()
+
+    async with faulty(kind, slow, short_path) as server:
+        pdp = make_pdp(opa_url=server.url, deadline=0.2)
+        began = time.monotonic()
+        decision = await pdp.authorize("alice", tool="search")
+        assert decision.reason is Reason.UNAVAILABLE
+        assert 0.2 <= time.monotonic() - began < 2
+        assert (await pdp.visible("alice", actions=[Action(name="x")])).reason is Reason.UNAVAILABLE
+
+
+async def test_the_deadline_covers_what_remembers_per_turn_tokens(make_pdp):
+    class Hangs:
+        async def check(self, _):
+            await asyncio.Event().wait()
+
+    pdp = make_pdp(deadline=0.05, replay=Hangs())
+    assert (await pdp.authorize("alice", tool="search")).reason is Reason.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"", b"garbage\r\n\r\n", answer({}), answer(b""), answer({"result": True}),
+        answer({"result": {"allow": True}}), answer({"result": ALLOW}, status="500 Oops"),
+        answer({"result": {**ALLOW, "principal": {"type": [], "id": "x"}}}),
+        answer({"result": {**ALLOW, "valid_until": 10**400}}),
+        answer({"result": ALLOW}, status="302 Found", headers=["Location: /"]),
+    ],
+)  # fmt: skip
+async def test_whatever_opa_answers_nothing_is_raised_and_nothing_allowed(
+    make_pdp, kind, short_path, raw
+):
+    async with faulty(kind, always(raw), short_path) as server:
+        pdp = make_pdp(opa_url=server.url)
+        decision = await pdp.authorize("alice", tool="search")
+        assert (decision.allow, decision.reason) == (False, Reason.UNAVAILABLE)
+        assert decision.libraries == ()
+        assert decision.decision_id
+        shown = await pdp.visible("alice", actions=[Action(name="search")])
+        assert (shown.indices, shown.reason) == ((), Reason.UNAVAILABLE)
+
+
+@pytest.mark.parametrize(
+    "bearer",
+    ["", " ", "a b", "x\ny", "é", "\ud800", "\x00", "x" * (8 * 1024 + 1), "x" * 10_000_000, "a.b.c", "..", "lct_"],
+)  # fmt: skip
+async def test_whatever_the_bearer_nothing_is_raised_and_nothing_allowed(
+    make_pdp, table_world, bearer
+):
+    began = time.monotonic()
+    decision = await make_pdp().authorize(bearer, tool="search")
+    assert (decision.allow, decision.reason) == (False, Reason.INVALID_TOKEN)
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("name", ['x"] ; true #', "../../data", "", "\x00", "🙂", "x" * 500_000])
+async def test_whatever_the_tool_is_called_it_is_only_a_name(make_pdp, table_world, name):
+    decision = await make_pdp().authorize("alice", tool=name)
+    assert decision.reason is Reason.TOOL_NOT_ALLOWED
+    assert (await make_pdp().authorize("everything", tool=name)).allow is True
+
+
+async def test_arguments_past_a_mebibyte_are_denied_before_opa_is_asked(
+    make_pdp, table_world, kind
+):
+    pdp = make_pdp(opa_url=getattr(table_world, f"{kind}_url"))
+    for size, reason in [(1 << 20, "unavailable"), ((1 << 20) - 1000, "ok")]:
+        arguments = {"text": "x" * size}
+        assert (
+            await pdp.authorize("everything", tool="search", arguments=arguments)
+        ).reason == reason
+
+
+async def test_a_jwt_that_python_refuses_is_not_asked_about(make_pdp, signer, team_claims):
+    road = Answers()
+    decision = await make_pdp(road=road).authorize(
+        signer.token({**team_claims, "exp": 1_000, "iat": 1}), tool="search"
+    )
+    assert decision.reason is Reason.TOKEN_EXPIRED
+    assert decision.reasons == ("token_expired",)
+    assert (decision.epoch, decision.revision, decision.credential) == (None, None, None)
+    assert road.asked == []
+
+
+async def test_an_answer_older_than_one_already_seen_is_behind(make_pdp, plain_opa):
+    pdp = make_pdp()
+    plain_opa.set_world(world())
+    assert (await pdp.authorize("alice", tool="search")).allow is True
+    older = {"live": {"revision": 41}}
+    plain_opa.set_world(world({"registry": older}))
+    decision = await pdp.authorize("alice", tool="search")
+    assert (decision.allow, decision.reason) == (False, Reason.BEHIND)
+    assert (decision.epoch, decision.revision) == (1, 41)
+    assert decision.libraries == ()
+    shown = await pdp.visible("alice", actions=[Action(name="search")])
+    assert (shown.indices, shown.reason) == ((), Reason.BEHIND)
+    # Another that has seen nothing yet has no reason to doubt it.
+    assert (await make_pdp().authorize("alice", tool="search")).allow is True
+    plain_opa.set_world(world())
+    assert (await pdp.authorize("alice", tool="search")).allow is True
+
+
+async def test_an_older_epoch_is_behind_whatever_its_revision(make_pdp, plain_opa):
+    pdp = make_pdp()
+    epochs = {
+        "heartbeat": {"epoch": 2},
+        "live": {"epoch": 2, "revision": 40},
+        "base": {"00": {"epoch": 2}},
+    }
+    plain_opa.set_world(world({"registry": epochs}))
+    assert (await pdp.visible("alice", actions=[Action(name="search")])).indices == (0,)
+    plain_opa.set_world(world())
+    assert (await pdp.authorize("alice", tool="search")).reason is Reason.BEHIND
+    plain_opa.set_world(world({"registry": epochs}))
+    assert (await pdp.authorize("alice", tool="search")).allow is True
+
+
+async def test_answers_that_overtake_each_other_are_not_behind(make_pdp):
+    road = Answers()
+    pdp = make_pdp(road=road)
+    slow = asyncio.ensure_future(pdp.authorize("alice", tool="search"))
+    await until(lambda: len(road.asked) == 1, "the first is asked")
+    quick = asyncio.ensure_future(pdp.authorize("alice", tool="search"))
+    await until(lambda: len(road.asked) == 2, "the second is asked")
+    road.asked[1].set_result(at(1, 43))
+    assert (await quick).allow is True
+    road.asked[0].set_result(at(1, 42))
+    assert (await slow).allow is True
+    # But one that was asked for afterwards is.
+    late = asyncio.ensure_future(pdp.authorize("alice", tool="search"))
+    await until(lambda: len(road.asked) == 3, "the third is asked")
+    road.asked[2].set_result(at(1, 42))
+    assert (await late).reason is Reason.BEHIND
+
+
+async def test_an_answer_without_data_changes_nothing_that_was_seen(make_pdp, plain_opa):
+    pdp = make_pdp()
+    plain_opa.set_world(world())
+    assert (await pdp.authorize("alice", tool="search")).allow is True
+    plain_opa.set_world(world(without=["registry/live"]))
+    assert (await pdp.authorize("alice", tool="search")).reason is Reason.STALE_DATA
+    plain_opa.set_world(world())
+    assert (await pdp.authorize("alice", tool="search")).allow is True
+
+
+async def test_cancelled_calls_poison_no_connection(make_pdp, table_world, kind):
+    pdp = make_pdp(opa_url=getattr(table_world, f"{kind}_url"))
+    for turns in range(12):
+        call = asyncio.ensure_future(pdp.authorize("alice", tool="search"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        decision = await pdp.authorize("no-tools", tool="search")
+        assert decision.reason is Reason.TOOL_NOT_ALLOWED
+
+
+async def test_two_hundred_callers_at_once_get_their_own_decisions(make_pdp, table_world, kind):
+    pdp = make_pdp(opa_url=getattr(table_world, f"{kind}_url"), deadline=20)
+    bearers = ["alice", "no-tools", "switched-off", "of-bob", None]
+    wanted = ["ok", "tool_not_allowed", "token_deactivated", "user_disabled", "missing_token"]
+    decisions = await asyncio.gather(
+        *(pdp.authorize(bearers[n % 5], tool="search") for n in range(200))
+    )
+    assert [one.reason for one in decisions] == [wanted[n % 5] for n in range(200)]
+    assert len({one.decision_id for one in decisions}) == 200
+
+
+async def test_opa_killed_in_the_middle_of_a_call_denies_it(make_stack):
+    stack = await make_stack()
+    await stack.user("ada")
+    bearer = await stack.token("ada")
+    await stack.settle()
+    pdp = stack.pdp()
+    assert (await pdp.authorize(bearer, tool="search")).allow is True
+    calls = [asyncio.ensure_future(pdp.authorize(bearer, tool="search")) for _ in range(50)]
+    await until(lambda: any(call.done() for call in calls), "the first call is back")
+    stack.opa.kill()
+    reasons = {one.reason for one in await asyncio.gather(*calls)}
+    assert reasons <= {Reason.OK, Reason.UNAVAILABLE}
+    assert Reason.UNAVAILABLE in reasons
+    assert (await pdp.authorize(bearer, tool="search")).reason is Reason.UNAVAILABLE
+    stack.opa.start()
+
+    async def allowed():
+        return (await pdp.authorize(bearer, tool="search")).allow
+
+    await until(allowed, "the same PDP is answered by the new process")
+
+
+async def test_what_shows_is_what_may_be_called(make_pdp, table_world, signer):
+    pdp = make_pdp()
+    names = ["search", "delete", "get_document", "list_libraries"]
+    actions = [Action(name=name) for name in names]
+    shown = await pdp.visible("alice", actions=actions)
+    allowed = [n for n, name in enumerate(names) if (await pdp.authorize("alice", tool=name)).allow]
+    assert list(shown.indices) == allowed == [0, 2]
+    assert (shown.reason, shown.epoch, shown.revision) == ("ok", 1, 42)
+    nobody = await pdp.visible(None, actions=actions)
+    assert (nobody.indices, nobody.reason) == ((3,), Reason.MISSING_TOKEN)
+
+
+async def test_a_bad_bearer_shows_what_is_listable_for_one_and_keeps_its_reason(
+    make_pdp, plain_opa, signer, team_claims
+):
+    listable = {"live": {"settings": {"listable": {"rejected": ["get_*"]}}}}
+    plain_opa.set_world(world({"registry": listable}))
+    pdp = make_pdp()
+    actions = [Action(name="list_libraries"), Action(name="get_document")]
+    expired = signer.token({**team_claims, "exp": 1_000, "iat": 1})
+    shown = await pdp.visible(expired, actions=actions)
+    assert (shown.indices, shown.reason) == ((1,), Reason.TOKEN_EXPIRED)
+
+
+async def test_a_public_tool_is_allowed_without_opa_and_without_libraries(make_pdp):
+    pdp = make_pdp(opa_url="unix:///nowhere/opa.sock")
+    decision = pdp.allow_public(tool="get_health")
+    assert decision.allow is True
+    assert decision.libraries == ()
+    assert decision.decision_id
+
+
+async def test_an_outage_is_one_line_in_the_log_without_the_bearer(make_pdp, caplog):
+    await make_pdp(opa_url="unix:///nowhere/opa.sock").authorize("s3cret-bearer", tool="search")
+    (line,) = caplog.messages
+    assert line.startswith("pdp.unavailable code=opa_unreachable")
+    assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", " \n", "two words", "é", "a\x00b"])
+def test_a_token_file_that_holds_no_token_is_a_configuration_error(real_verifier, tmp_path, text):
+    path = tmp_path / "token"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match="token"):
+        PDP(opa_url="unix:///x", verifier=real_verifier, opa_token_file=path)
+
+
+def test_a_token_file_that_is_missing_is_a_configuration_error(real_verifier, tmp_path):
+    with pytest.raises(ConfigurationError, match="nothing"):
+        PDP(opa_url="unix:///x", verifier=real_verifier, opa_token_file=tmp_path / "nothing")
+
+
+async def test_a_pdp_that_is_closed_denies(make_pdp, table_world, kind):
+    pdp = make_pdp(opa_url=getattr(table_world, f"{kind}_url"))
+    async with pdp:
+        assert (await pdp.authorize("alice", tool="search")).allow is True
+    assert (await pdp.authorize("alice", tool="search")).reason is Reason.UNAVAILABLE
+
+
+def test_the_errors_of_the_parts_are_all_denials_here():
+    for error in (BearerRejected, OPAUnreachable, AnswerUnusable):
+        assert error.code
+    assert open_road("http://[::1]:8181")
