@@ -1,0 +1,156 @@
+"""Where the time of a decision goes: `python -m bench.decision [--rounds N] [--json]`.
+
+Starts a whole lictor with a real OPA on a unix socket. Each round measures, one after the other on
+one connection: a whole `PDP.authorize`, the bearer's verification alone, the question to OPA alone,
+and what OPA itself says it took. Shares come from the same rounds, since the machine is shared and
+noisy; back to back, and with 5 ms between calls, as most real callers are.
+"""
+
+import argparse
+import asyncio
+import json
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from bundles.opa_binary import find_opa
+from bundles.opa_server import client_token_file
+from lictor.settings import Settings
+from lictor.state import build_policies, initialise
+from pdp_client import FileRecord
+from pdp_client.unix_road import UnixRoad
+from tests.support.stack import Stack
+
+_LIBRARIES = 40
+_WARM_UP = 200
+
+
+class Timed:
+    """The calls that are compared, for one bearer."""
+
+    def __init__(self, pdp, road, metrics_road, verifier, bearer):
+        self._pdp = pdp
+        self._road = road
+        self._metrics_road = metrics_road
+        self._verifier = verifier
+        self._bearer = bearer
+        self._question = {
+            "credential": verifier.verify(bearer).as_input(),
+            "context": {"server": "bench", "transport": "http"},
+            "action": {"method": "tools/call", "name": "search", "tags": ["read"]},
+        }
+
+    async def round(self):
+        """One round, in microseconds by part."""
+        began = time.perf_counter_ns()
+        decision = await self._pdp.authorize(self._bearer, tool="search", tags=["read"])
+        whole = time.perf_counter_ns() - began
+        assert decision.allow, decision
+
+        began = time.perf_counter_ns()
+        self._verifier.verify(self._bearer)
+        verification = time.perf_counter_ns() - began
+
+        began = time.perf_counter_ns()
+        await self._road.ask("decision", self._question)
+        asked = time.perf_counter_ns() - began
+
+        opa = await self._metrics_road.handler_ns(self._question)
+        return {
+            "authorize": whole / 1000,
+            "verification": verification / 1000,
+            "http": (asked - opa) / 1000,
+            "opa": opa / 1000,
+            "rest": (whole - verification - asked) / 1000,
+        }
+
+
+class MetricsRoad(UnixRoad):
+    """The same road, asking OPA to tell how long its handler took."""
+
+    async def handler_ns(self, question):
+        body = json.dumps({"input": question}, separators=(",", ":")).encode()
+        head = self._heads["decision"].replace(b"errors=true", b"errors=true&metrics=true")
+        answer = await self._exchange(b"%b%d\r\n\r\n%b" % (head, len(body), body))
+        return json.loads(answer)["metrics"]["timer_server_handler_ns"]
+
+
+async def measure(rounds, pause):
+    with tempfile.TemporaryDirectory(prefix="lictor-bench-") as folder:
+        settings = Settings(state=Path(folder) / "s", bundles_url="http://127.0.0.1:0")
+        opa = find_opa()
+        await initialise(settings, actor="bench")
+        build_policies(settings, opa, save=True)
+        async with Stack(settings, opa) as stack:
+            await stack.user("ada")
+            for number in range(_LIBRARIES):
+                await stack.library(f"lib-{number}", f"w-{number % 4}")
+            token = await stack.token(libraries=[f"lib-{n}" for n in range(_LIBRARIES)])
+            _, team_jwt = await stack.team(workspaces=[f"w-{n}" for n in range(4)])
+            await stack.settle()
+            secret = client_token_file(stack.opa.settings.folder).read_text()
+            path = stack.opa.settings.address.removeprefix("unix://")
+            road, metrics_road = (cls(path, token=secret) for cls in (UnixRoad, MetricsRoad))
+            verifier = stack.keys.verifier()
+            pdp = stack.pdp(record=FileRecord(Path(folder) / "record.jsonl"), verifier=verifier)
+            results = {}
+            for kind, bearer in {"token": token, "team": team_jwt}.items():
+                timed = Timed(pdp, road, metrics_road, verifier, bearer)
+                for _ in range(_WARM_UP):
+                    await timed.round()
+                taken = []
+                for _ in range(rounds):
+                    await asyncio.sleep(pause)
+                    taken.append(await timed.round())
+                results[kind] = summary(taken)
+            await road.aclose()
+            await metrics_road.aclose()
+            return results
+
+
+def summary(taken):
+    whole = [one["authorize"] for one in taken]
+    parts = {
+        part: statistics.median(one[part] for one in taken)
+        for part in ("verification", "http", "opa", "rest")
+    }
+    total = sum(parts.values())
+    return {
+        "n": len(taken),
+        "p50_us": round(statistics.median(whole)),
+        "p99_us": round(statistics.quantiles(whole, n=100)[98]),
+        **{f"{part}_us": round(value) for part, value in parts.items()},
+        **{f"{part}_share": round(value / total, 3) for part, value in parts.items()},
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=2000)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    results = {
+        "back to back": asyncio.run(measure(arguments.rounds, 0)),
+        "5 ms apart": asyncio.run(measure(arguments.rounds // 4, 0.005)),
+    }
+    if arguments.json:
+        print(json.dumps(results))
+        return
+    print(
+        f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, "
+        f"{_LIBRARIES} libraries; microseconds, shares of the sum of medians\n"
+    )
+    print(f"{'':24}{'p50':>8}{'p99':>8}   verification        HTTP         OPA        rest")
+    for pace, kinds in results.items():
+        for kind, one in kinds.items():
+            shares = "".join(
+                f"{one[f'{part}_us']:>7} {one[f'{part}_share']:>4.0%}"
+                for part in ("verification", "http", "opa", "rest")
+            )
+            print(f"{kind + ', ' + pace:24}{one['p50_us']:>8}{one['p99_us']:>8}   {shares}")
+
+
+if __name__ == "__main__":
+    main()
