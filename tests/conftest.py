@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from support.plain import PlainOPA
+from support.served import Served
 from support.stack import Stack, fresh_settings
 
 from bundles.opa_binary import find_opa
+from bundles.policies import build_policy
+from bundles.signing import SigningKey
 from lictor.settings import Settings
 from lictor.state import build_policies, initialise
 
@@ -85,3 +88,22 @@ async def make_stack(settings, opa_binary):
 async def stack(make_stack):
     """A whole lictor: a SQLite registry, its publisher, and an OPA on a unix socket."""
     return await make_stack()
+
+
+@pytest.fixture(scope="session")
+def bundle_keys():
+    """The keys that sign the bundles of a test's own making."""
+    return {keyid: SigningKey.generate(keyid) for keyid in ("policy", "data")}
+
+
+@pytest.fixture(scope="session")
+def policy_bundle(opa_binary, bundle_keys):
+    """The product's own rules."""
+    return build_policy(opa_binary, bundle_keys["policy"])
+
+
+@pytest.fixture
+async def served(opa_binary, short_path, bundle_keys, policy_bundle):
+    """Bundles of the test's own making, and an OPA that will fetch them; see `Served.start`."""
+    async with Served(opa_binary, short_path, policy=policy_bundle, keys=bundle_keys) as served:
+        yield served

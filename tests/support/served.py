@@ -1,0 +1,178 @@
+"""Bundles of a test's own making, signed by the test, served over HTTP to a real OPA."""
+
+import asyncio
+import secrets
+from contextlib import AsyncExitStack
+
+import uvicorn
+
+from bundles.catalogue import Catalogue
+from bundles.fleet import Fleet
+from bundles.opa_server import OPASettings, client_token_file
+from bundles.server import bundle_app
+from bundles.signing import Bundle, etag_of, sign
+from lictor.serving import _Server, _tcp
+from pdp_client import PDP, Action, BearerVerifier
+from support.plain import union, world
+from support.stack import OPAProcess, until
+
+LIMITS = {"staleness_limit": 600, "reconcile_limit": 600}
+"""So that what a test has signed once does not grow old under it."""
+
+
+class Served:
+    """The table's world in real bundles, until a test replaces some."""
+
+    def __init__(self, opa_binary, folder, *, policy, keys, shards=1):
+        self._exit = AsyncExitStack()
+        self._folder = folder
+        self._binary = opa_binary
+        self.policy = policy
+        self.keys = keys
+        self.shards = [f"{n:02x}" for n in range(shards)]
+        self.catalogue, self.fleet = Catalogue(), Fleet()
+        self._site = {
+            "manifest": {
+                "revision": "site-1",
+                "clock": False,
+                "arguments": False,
+                "libraries": False,
+            }
+        }
+
+    async def __aenter__(self):
+        bearer = secrets.token_urlsafe()
+        token_file = self._folder / "bundles.token"
+        token_file.write_text(bearer)
+        listener = self._exit.enter_context(_tcp("http://127.0.0.1:0"))
+        app = bundle_app(self.catalogue, self.fleet, bearer=bearer)
+        server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+        serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+
+        async def stop():
+            self.catalogue.close()
+            server.should_exit = True
+            await serving
+
+        self._exit.push_async_callback(stop)
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        folder = self._folder / "opa"
+        self.opa = OPAProcess(
+            self._binary,
+            OPASettings(
+                id="opa-1",
+                folder=folder,
+                address=f"unix://{folder / 'opa.sock'}",
+                bundles_url=self.url,
+                bundles_token_file=token_file,
+                policy_key=self.keys["policy"].public_pem,
+                data_key=self.keys["data"].public_pem,
+                bundles=[
+                    "policy", "site", "live", "heartbeat", *(f"base-{s}" for s in self.shards),
+                ],
+            ),
+        )  # fmt: skip
+        self._exit.callback(self.opa.kill)
+        return self
+
+    async def __aexit__(self, *exc):
+        await self._exit.aclose()
+
+    def put_world(self, patch=None, *, leave_out=()):
+        """Put out every bundle, as the table's world has it with a test's changes."""
+        accepted = {"policy": [self.policy.revision], "site": ["site-1"]}
+        settings = {"live": {"settings": LIMITS}, "heartbeat": accepted}
+        registry = union(world()["registry"], union(settings, patch or {}))
+        if "policy" not in leave_out:
+            self.catalogue.put(self.policy)
+        if "site" not in leave_out:
+            self.put_site()
+        for name, path in self.paths().items():
+            document = registry
+            for part in path.split("/"):
+                document = document.get(part)
+            if name not in leave_out and document is not None:
+                self.put(name, document)
+
+    def paths(self):
+        bases = {f"base-{shard}": f"base/{shard}" for shard in self.shards}
+        return {**bases, "live": "live", "heartbeat": "heartbeat"}
+
+    def put_site(self, rego="", *, revision="site-1", key=None, **manifest):
+        data = {"site": union(self._site, {"manifest": {"revision": revision, **manifest}})}
+        rules = {"site/rules.rego": rego.encode()} if rego else {}
+        key = key or self.keys["policy"]
+        self.catalogue.put(
+            sign("site", revision=revision, roots=["site"], key=key, data=data, rego=rules)
+        )
+
+    def make(self, name, document, *, key=None, scope=None, revision=None):
+        """A signed bundle of data; `scope` signs it as if it were another."""
+        path = self.paths()[name]
+        data = document
+        for part in reversed(["registry", *path.split("/")]):
+            data = {part: data}
+        revision = revision or f"{document.get('epoch')}:{document.get('revision')}"
+        made = sign(
+            scope or name, revision=revision, roots=[f"registry/{path}"],
+            key=key or self.keys["data"], data=data,
+        )  # fmt: skip
+        return Bundle(name, revision, made.etag, made.content)
+
+    def put(self, name, document, **kwargs):
+        bundle = self.make(name, document, **kwargs)
+        self.catalogue.put(bundle)
+        return bundle
+
+    def put_raw(self, name, content):
+        """Serve exactly these bytes."""
+        self.catalogue.put(Bundle(name, "raw", etag_of(content), content))
+
+    def take_away(self, name):
+        """Serve no such bundle any more."""
+        self.catalogue._bundles.pop(name, None)
+
+    def pdp(self, **kwargs):
+        settings = self.opa.settings
+        pdp = PDP(
+            opa_url=settings.address,
+            opa_token_file=client_token_file(settings.folder),
+            verifier=BearerVerifier([]),
+            deadline=5,
+            **kwargs,
+        )
+        self._exit.push_async_callback(pdp.aclose)
+        return pdp
+
+    async def start(self, patch=None, **kwargs):
+        """Put out a world, start OPA, and wait until it answers from it."""
+        self.put_world(patch, **kwargs)
+        self.opa.start()
+        return await self.answers()
+
+    async def answers(self):
+        """A PDP, once OPA answers at all."""
+        pdp = self.pdp()
+
+        async def answered():
+            return (await pdp.visible(None, actions=[Action(name="x")])).reason != "unavailable"
+
+        await until(answered, "OPA answers")
+        return pdp
+
+    def instance(self):
+        """What OPA has last reported, or None."""
+        return next(iter(self.fleet.instances()), None)
+
+    async def reports(self, name, *, revision=None, error=None):
+        """Wait until OPA reports a bundle's revision, or an error that has these words."""
+
+        def told():
+            one = self.instance()
+            if one is None:
+                return None
+            if error is not None and (name not in one.errors or error not in one.errors[name]):
+                return None
+            return one if revision in (None, one.revisions.get(name)) else None
+
+        return await until(told, f"OPA reports {name}: {revision or error}")
