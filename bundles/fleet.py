@@ -1,5 +1,6 @@
 """Which OPA runs which revision of which bundle, as they report it themselves."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -82,5 +83,5 @@ class Fleet:
 
 def stamp_of(revision: str) -> tuple[int, int]:
     """`"1:812"` as `(1, 812)`; what is no such revision is below every other."""
-    epoch, _, number = revision.partition(":")
-    return (int(epoch), int(number)) if epoch.isdecimal() and number.isdecimal() else (-1, -1)
+    found = re.fullmatch("([0-9]{1,18}):([0-9]{1,18})", revision)
+    return (int(found[1]), int(found[2])) if found else (-1, -1)

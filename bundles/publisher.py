@@ -8,13 +8,12 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from bundles.catalogue import Catalogue
 from bundles.exceptions import StoreUnusable
-from bundles.fleet import Fleet
-from bundles.records import problem, shard_of
+from bundles.fleet import Fleet, stamp_of
+from bundles.records import Gate, shard_of
 from bundles.rollout import Rollout
 from bundles.signing import Bundle, SigningKey, sign
 from bundles.store import Published, Store
@@ -75,10 +74,15 @@ class Publisher:
         self._published = Published(epoch=0, since={})
         self._live = Stamp(0, -1)
         self._reached: list[tuple[float, int]] = []
+        self._settled = 0
         self._synced_at = 0.0
         self._raising: dict[str, float] = {}
-        self.problems: dict[Ref, str] = {}
-        """Records that were published as `null`, and why."""
+        self._gate = Gate()
+
+    @property
+    def problems(self) -> Mapping[Ref, str]:
+        """Records that were published as `null`, or settings left out, and why."""
+        return self._gate.problems
 
     @property
     def stamp(self) -> Stamp:
@@ -128,12 +132,13 @@ class Publisher:
 
     def beat(self) -> None:
         """Publish a heartbeat that says how far everything is known to be published."""
-        settled = [rev for at, rev in self._reached if at <= self._clock() - _SETTLED]
+        while self._reached and self._reached[0][0] <= self._clock() - _SETTLED:
+            self._settled = max(self._settled, self._reached.pop(0)[1])
         heartbeat = {
             "epoch": self._published.epoch,
             "synced_at": self._synced_at,
             "reconciled_at": self._synced_at,
-            "revision": settled[-1] if settled else 0,
+            "revision": self._settled,
             **self._policies.accepted(),
         }
         bundle = self._sign("heartbeat", f"{self._synced_at:.3f}", "heartbeat", heartbeat)
@@ -147,18 +152,18 @@ class Publisher:
             "epoch": delta.stamp.epoch,
             "revision": delta.stamp.revision,
             "since": dict(since),
-            "settings": dict(delta.settings),
+            "settings": self._gate.sound(delta.settings),
         }
         count = 0
         for ref, change in delta.changes.items():
             if change.revision > since[shard_of(ref, len(since))]:
-                document.setdefault(ref.kind.value, {})[ref.id] = self._checked(ref, change.record)
+                self._gate.add(document, ref, change.record)
                 count += 1
         bundle = self._sign("live", _revision(delta.stamp), "live", document)
         self._store.save(bundle)
         self._catalogue.put(bundle)
         self._live = delta.stamp
-        self._reached = [*self._reached[-99:], (self._clock(), delta.stamp.revision)]
+        self._reached.append((self._clock(), delta.stamp.revision))
         if count > self._live_limit and not self._raising:
             await self._fold({shard_of(ref, len(since)) for ref in delta.changes})
 
@@ -172,7 +177,7 @@ class Publisher:
         self._published = Published(export.stamp.epoch, since, since)
         self._store.save_published(self._published)
         self._raising = {}
-        self._reached = []
+        self._reached, self._settled = [], 0
         await self._publish_live()
 
     async def _fold(self, shards: set[str]) -> None:
@@ -219,7 +224,7 @@ class Publisher:
         }
         async for ref, record in records:
             if document := documents.get(shard_of(ref, count)):
-                document.setdefault(ref.kind.value, {})[ref.id] = self._checked(ref, record)
+                self._gate.add(document, ref, record)
         for shard, document in sorted(documents.items()):
             bundle = await asyncio.to_thread(
                 self._sign, f"base-{shard}", _revision(stamp), f"base/{shard}", document
@@ -233,16 +238,21 @@ class Publisher:
         if before is None or before.epoch != stamp.epoch or not before.since:
             return False
         bases = {shard: self._store.load(f"base-{shard}") for shard in before.since}
+        served: dict[str, int] = {}
         for shard, base in bases.items():
+            epoch, served[shard] = stamp_of(base.revision if base else "")
             # A base that is newer than noted was written just before a kill, and is as good.
-            if base is None or not before.since[shard] <= _number(base.revision) <= stamp.revision:
+            if epoch != stamp.epoch or not before.since[shard] <= served[shard] <= stamp.revision:
                 return False
-        if (live := self._store.load("live")) and _number(live.revision) > stamp.revision:
+        live = self._store.load("live")
+        reached = stamp_of(live.revision) if live else (-1, -1)
+        if reached > (stamp.epoch, stamp.revision):
             return False
+        # Demanded at once: until the first change, an older one could be replayed otherwise.
+        self._settled = reached[1] if reached[0] == stamp.epoch else 0
         for base in bases.values():
             if base is not None:
                 self._catalogue.put(base)
-        served = {shard: _number(base.revision) for shard, base in bases.items() if base}
         self._published = Published(before.epoch, before.since, served)
         self._raising = {
             shard: self._clock() + _GRACE
@@ -250,17 +260,6 @@ class Publisher:
             if revision > before.since[shard]
         }
         return True
-
-    def _checked(self, ref: Ref, record: dict[str, Any] | None) -> Mapping[str, Any] | None:
-        fault = problem(ref, record)
-        if fault is None:
-            with suppress(KeyError):
-                del self.problems[ref]
-            return record
-        if self.problems.get(ref) != fault:
-            _log.warning("publisher.record_refused %s", fault)
-        self.problems[ref] = fault
-        return None
 
     def _sign(self, name: str, revision: str, path: str, document: Mapping[str, Any]) -> Bundle:
         data: Any = document
@@ -273,10 +272,6 @@ class Publisher:
 
 def _revision(stamp: Stamp) -> str:
     return f"{stamp.epoch}:{stamp.revision}"
-
-
-def _number(revision: str) -> int:
-    return int(revision.rpartition(":")[2])
 
 
 async def _again(records: list[tuple[Ref, dict[str, Any]]]) -> AsyncIterator[Any]:

@@ -5,16 +5,26 @@ does not fit is published as `null`, which every rule takes for a record that is
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic takes typing's only from Python 3.12 on
 
+from bundles.signing import canonical
+from registry.checks import is_digest
 from registry.globs import glob_fault
 from registry.model import Kind, Ref
 
+_log = logging.getLogger(__name__)
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def _text(text: str) -> str:
+    if not _is_unicode(text):
+        raise ValueError("is no Unicode text")
+    return text
 
 
 def _glob(pattern: str) -> str:
@@ -23,18 +33,19 @@ def _glob(pattern: str) -> str:
     return pattern
 
 
-Glob = Annotated[str, AfterValidator(_glob)]
+Text = Annotated[str, AfterValidator(_text)]
+Glob = Annotated[Text, AfterValidator(_glob)]
 
 
 @with_config(_STRICT)
 class TokenRecord(TypedDict):
     """`tokens[digest]`; `expires_at` in seconds since 1970."""
 
-    label: str
-    user: str
+    label: Text
+    user: Text
     active: bool
     expires_at: float | None
-    libraries: list[str]
+    libraries: list[Text]
     tools: list[Glob]
 
 
@@ -42,11 +53,11 @@ class TokenRecord(TypedDict):
 class TeamRecord(TypedDict):
     """`teams[id]`."""
 
-    name: str
-    owner: str
+    name: Text
+    owner: Text
     active: bool
-    active_jti: str
-    workspaces: list[str]
+    active_jti: Text
+    workspaces: list[Text]
     tools: list[Glob]
 
 
@@ -54,7 +65,7 @@ class TeamRecord(TypedDict):
 class UserRecord(TypedDict):
     """`users[id]`."""
 
-    name: str
+    name: Text
     active: bool
 
 
@@ -62,7 +73,7 @@ class UserRecord(TypedDict):
 class KeyRecord(TypedDict):
     """`keys[kid]`."""
 
-    alg: str
+    alg: Text
     active: bool
 
 
@@ -70,16 +81,16 @@ class KeyRecord(TypedDict):
 class WorkspaceRecord(TypedDict):
     """`workspaces[id]`."""
 
-    name: str
-    libraries: list[str]
+    name: Text
+    libraries: list[Text]
 
 
 @with_config(_STRICT)
 class LibraryRecord(TypedDict):
     """`libraries[uid]`, for libraries that have tags."""
 
-    name: str
-    tags: list[str]
+    name: Text
+    tags: list[Text]
 
 
 _ADAPTERS: Mapping[Kind, TypeAdapter[Any]] = {
@@ -97,6 +108,9 @@ def problem(ref: Ref, record: Mapping[str, Any] | None) -> str | None:
 
     The record's values are not in the text: a field of the wrong kind may hold anything.
     """
+    if not has_place(ref):
+        # The id is not named: where a digest belongs, somebody may have put a bearer.
+        return f"{ref.kind}: an id that is no digest, or no text"
     if record is None:
         return None
     try:
@@ -108,14 +122,65 @@ def problem(ref: Ref, record: Mapping[str, Any] | None) -> str | None:
     return None
 
 
+def has_place(ref: Ref) -> bool:
+    """Whether a record of this id can be in a bundle at all; if not, nothing could ask for it."""
+    return is_digest(ref.id) if ref.kind is Kind.TOKENS else _is_unicode(ref.id)
+
+
+def _is_unicode(text: str) -> bool:
+    # A lone surrogate is none: JSON can spell it, UTF-8 cannot.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def shard_of(ref: Ref, shards: int) -> str:
     """The shard that a record falls into, as two hexadecimal digits.
 
     The first byte of a token's digest, or of the SHA-256 of any other id, modulo the number of
-    shards; `lictor.registry.shard` in the Rego is the same.
+    shards; `lictor.registry.shard` in the Rego is the same. What has no place falls into the first.
     """
-    if ref.kind is Kind.TOKENS:
+    if not has_place(ref):
+        first = 0
+    elif ref.kind is Kind.TOKENS:
         first = int(ref.id[:2], 16)
     else:
         first = hashlib.sha256(ref.id.encode()).digest()[0]
     return f"{first % shards:02x}"
+
+
+class Gate:
+    """What passes into bundles. `problems` names the records that did not, and why."""
+
+    def __init__(self) -> None:
+        self.problems: dict[Ref, str] = {}
+
+    def add(self, document: dict[str, Any], ref: Ref, record: Mapping[str, Any] | None) -> None:
+        """Put a record into a document of records by kind and id; `null` where it does not fit."""
+        fault = problem(ref, record)
+        self._note(ref, fault)
+        if has_place(ref):
+            document.setdefault(ref.kind.value, {})[ref.id] = None if fault else record
+
+    def sound(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that JSON can hold. Without one of them OPA answers `stale_data`."""
+        sound = {}
+        for name, value in settings.items():
+            ref, fault = Ref(Kind.SETTINGS, name), None
+            try:
+                canonical({name: value})
+            except ValueError:
+                fault = f"{ref}: is no JSON value"
+            else:
+                sound[name] = value
+            self._note(ref, fault)
+        return sound
+
+    def _note(self, ref: Ref, fault: str | None) -> None:
+        if fault is None:
+            self.problems.pop(ref, None)
+        elif self.problems.get(ref) != fault:
+            _log.warning("publisher.record_refused %s", fault)
+            self.problems[ref] = fault

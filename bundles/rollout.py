@@ -37,10 +37,12 @@ class Rollout:
                 continue
             if self._seen.get(name) == changed_at:
                 continue
-            self._seen[name] = changed_at
             bundle = self._store.load(name)
+            if bundle is None:
+                continue
+            self._seen[name] = changed_at
             current = self._newest.get(name)
-            if bundle is None or (current and bundle.etag == current.etag):
+            if current and bundle.etag == current.etag:
                 continue
             if current and current.revision != bundle.revision:
                 self._before[name] = (current.revision, self._clock() + _OVERLAP)

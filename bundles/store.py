@@ -4,10 +4,13 @@ Each file is replaced as a whole, and `published.json`, which names them all, la
 is killed at any moment leaves the older or the newer state, never a mixture.
 """
 
+import gzip
+import io
 import json
 import os
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,11 +68,20 @@ class Store:
         """Read a bundle's file; None when there is none, or it is no whole bundle."""
         try:
             content = self.path(name).read_bytes()
-            with tarfile.open(self.path(name)) as tar:
+            # All of it, to the checksum at its end: tarfile stops at the last member.
+            with tarfile.open(fileobj=io.BytesIO(gzip.decompress(content)), mode="r:") as tar:
                 members = {member.name.lstrip("/") for member in tar.getmembers()}
                 manifest = tar.extractfile("/.manifest")
                 revision = json.load(manifest)["revision"] if manifest else None
-        except (OSError, EOFError, KeyError, ValueError, tarfile.TarError):
+        except (
+            OSError,
+            EOFError,
+            LookupError,
+            TypeError,
+            ValueError,
+            zlib.error,
+            tarfile.TarError,
+        ):
             return None
         if not isinstance(revision, str) or ".signatures.json" not in members:
             return None
@@ -79,9 +91,13 @@ class Store:
         """What was published before, or None where nothing was, or it cannot be trusted."""
         try:
             stored: dict[str, Any] = json.loads((self._folder / _STATE).read_bytes())
-            return Published(stored["epoch"], dict(stored["since"]), dict(stored["bases"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            published = Published(stored["epoch"], dict(stored["since"]), dict(stored["bases"]))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
+        shards = [f"{n:02x}" for n in range(len(published.since))]
+        numbers = [published.epoch, *published.since.values(), *published.bases.values()]
+        whole = sorted(published.since) == sorted(published.bases) == shards
+        return published if whole and all(type(number) is int for number in numbers) else None
 
     def save_published(self, published: Published) -> None:
         """Remember what has been published.
@@ -99,9 +115,15 @@ class Store:
     def _replace(self, path: Path, content: bytes) -> None:
         try:
             with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(file.name).replace(path)
+                written = Path(file.name)
+                try:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    written.replace(path)
+                except OSError:
+                    # A disk that is full must not fill with the beginnings of files.
+                    written.unlink(missing_ok=True)
+                    raise
         except OSError as error:
             raise StoreUnusable(f"{path}: {error.strerror}") from None

@@ -148,6 +148,8 @@ class Served:
         """Put out a world, start OPA, and wait until it answers from it."""
         self.put_world(patch, **kwargs)
         self.opa.start()
+        for name in self.catalogue.names():
+            await self.reports(name, revision=self.catalogue.get(name).revision)
         return await self.answers()
 
     async def answers(self):
