@@ -94,26 +94,14 @@ reasons := {"unavailable"} if {
 
 # METADATA
 # description: The first reason that applies, in the contract's order.
-reason := [code | some code in _order; code in reasons][0]
+reason := _first(reasons)
 
 # METADATA
-# description: The reason for people.
+# description: The reason for people; nothing where the call is allowed.
 # scope: document
 default message := ""
 
-message := _messages[reason]
-
-message := sprintf("Unknown signing key kid=%s.", [_quoted(input.credential.kid)]) if reason == "key_unknown"
-
-message := sprintf("Signing key %s has been retired.", [_quoted(input.credential.kid)]) if reason == "key_retired"
-
-message := sprintf("Team owner %s is disabled.", [_quoted(caller.user_name)]) if reason == "owner_disabled"
-
-message := sprintf("Token does not have permission to call %s.", [_quoted(input.action.name)]) if {
-	reason == "tool_not_allowed"
-}
-
-message := concat(" ", sort({rule.message | some rule in _site_rules})) if reason == "site_rule"
+message := _message[reason] if not allow
 
 # METADATA
 # description: The registry's epoch that this answer was made from, or null.
@@ -252,28 +240,52 @@ _listable := live.settings.listable.anonymous if {
 	patterns := live.settings.listable.rejected
 }
 
-_visible_reason := [code | some code in _order; code in ((_blocked | caller.reasons) | {"ok"})][0]
+_visible_reason := _first(((_blocked | caller.reasons) | {"ok"}))
+
+_first(codes) := _order[min({position | some code in codes; position := _position[code]})]
+
+_position[code] := position if some position, code in _order
 
 # As `pdp_client.reasons` does: at most 64 characters of a caller's text.
 _quoted(text) := sprintf("'%s'", [text]) if {
 	count(text) <= 64
 } else := sprintf("'%s…'", [substring(text, 0, 63)])
 
-_messages := {
-	"behind": "Policy data has not caught up yet.",
-	"stale_data": "Policy data is too old to decide on.",
-	"lockdown": "An operator has stopped all calls.",
-	"unavailable": "The policy decision point is unavailable.",
-	"missing_token": "Authentication required. Provide a Bearer token.",
-	"issuer_invalid": "Invalid token issuer.",
-	"per_turn_retired": "Per-turn JWTs are no longer accepted; mint a team JWT.",
-	"token_deactivated": "Token has been deactivated.",
-	"token_expired": "Token has expired.",
-	"user_disabled": "User account is disabled.",
-	"team_unknown": "Team JWT references a team that no longer exists.",
-	"team_inactive": "Team JWT references an inactive team.",
-	"invalid_token": "Invalid MCP token.",
-}
+_message["behind"] := "Policy data has not caught up yet."
+
+_message["stale_data"] := "Policy data is too old to decide on."
+
+_message["lockdown"] := "An operator has stopped all calls."
+
+_message["unavailable"] := "The policy decision point is unavailable."
+
+_message["missing_token"] := "Authentication required. Provide a Bearer token."
+
+_message["issuer_invalid"] := "Invalid token issuer."
+
+_message["per_turn_retired"] := "Per-turn JWTs are no longer accepted; mint a team JWT."
+
+_message["token_deactivated"] := "Token has been deactivated."
+
+_message["token_expired"] := "Token has expired."
+
+_message["user_disabled"] := "User account is disabled."
+
+_message["team_unknown"] := "Team JWT references a team that no longer exists."
+
+_message["team_inactive"] := "Team JWT references an inactive team."
+
+_message["invalid_token"] := "Invalid MCP token."
+
+_message["key_unknown"] := sprintf("Unknown signing key kid=%s.", [_quoted(input.credential.kid)])
+
+_message["key_retired"] := sprintf("Signing key %s has been retired.", [_quoted(input.credential.kid)])
+
+_message["owner_disabled"] := sprintf("Team owner %s is disabled.", [_quoted(caller.user_name)])
+
+_message["tool_not_allowed"] := sprintf("Token does not have permission to call %s.", [_quoted(input.action.name)])
+
+_message["site_rule"] := concat(" ", sort({rule.message | some rule in _site_rules}))
 
 _order := [
 	"behind", "stale_data", "lockdown",

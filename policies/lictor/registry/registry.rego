@@ -55,8 +55,8 @@ all_fit if {
 #   True when the heartbeat is recent, `live` has got as far as it says, and the policies that run are
 #   the ones that it names. An old bundle of any kind, replayed, stops here.
 fresh if {
-	_recent(heartbeat.synced_at, live.settings.staleness_limit)
-	_recent(heartbeat.reconciled_at, live.settings.reconcile_limit)
+	_recent(_age, live.settings.staleness_limit)
+	_recent(_seconds_since(heartbeat.reconciled_at), live.settings.reconcile_limit)
 	live.epoch == heartbeat.epoch
 	live.revision >= heartbeat.revision
 	data.lictor.manifest.revision in heartbeat.policy
@@ -85,7 +85,7 @@ now := time.now_ns() / 1000000000
 # scope: document
 default age_ms := null
 
-age_ms := round((now - heartbeat.synced_at) * 1000)
+age_ms := round(_age * 1000)
 
 # METADATA
 # description: The moments at which the data, unchanged, grows too old to answer from.
@@ -94,10 +94,13 @@ deadlines := {
 	heartbeat.reconciled_at + live.settings.reconcile_limit,
 }
 
-# is_number, since null < 5 is true; five seconds ahead is what clocks of two hosts may differ by.
-_recent(moment, limit) if {
-	is_number(moment)
+_age := _seconds_since(heartbeat.synced_at)
+
+_seconds_since(moment) := now - moment if is_number(moment)
+
+# is_number, since 5 < "text" is true; five seconds ahead is what the clocks of two hosts may differ by.
+_recent(age, limit) if {
 	is_number(limit)
-	now - moment <= limit
-	moment - now <= 5
+	age <= limit
+	age >= -5
 }
