@@ -15,6 +15,7 @@ import subprocess
 import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +103,12 @@ def find_opa(environ: Mapping[str, str] = os.environ) -> OPA:
 def _probe(path: Path, origin: str) -> OPA:
     try:
         said = subprocess.run(  # noqa: S603 - an argument list, no shell
-            [path, "version"], capture_output=True, text=True, timeout=20, check=True
+            [path, "version"],
+            capture_output=True,
+            timeout=20,
+            check=True,
+            encoding="utf-8",
+            errors="replace",
         ).stdout
     except (OSError, subprocess.SubprocessError) as error:
         raise OPAUnavailable(f"{path} cannot be run ({type(error).__name__})") from None
@@ -117,29 +123,29 @@ def _probe(path: Path, origin: str) -> OPA:
 def _from_docker(target: Path, _: Mapping[str, str]) -> None:
     # Here, since it takes longer to import than most commands to run, and is hardly ever needed.
     import docker  # noqa: PLC0415
-    from docker.errors import DockerException, ImageNotFound  # noqa: PLC0415
+    from docker.errors import DockerException  # noqa: PLC0415
 
     if platform.system() != "Linux":
         raise OPAUnavailable("the image's binary runs on Linux only")
     try:
-        client = docker.from_env()
-        try:
-            client.images.get(IMAGE)
-        except ImageNotFound:
-            client.images.pull(IMAGE)
-        container = client.containers.create(IMAGE)
-        try:
-            stream, _stat = container.get_archive("/opa")
-            _unpack(stream, target)
-        finally:
-            container.remove()
+        with closing(docker.from_env()) as client:
+            try:
+                client.images.get(IMAGE)
+            except docker.errors.ImageNotFound:
+                client.images.pull(IMAGE)
+            container = client.containers.create(IMAGE)
+            try:
+                stream, _stat = container.get_archive("/opa")
+                _unpack(stream, target)
+            finally:
+                container.remove()
     except (DockerException, OSError, tarfile.TarError) as error:
         raise OPAUnavailable(f"{IMAGE} is not to be had ({type(error).__name__})") from None
 
 
 def _unpack(stream: Iterable[bytes], target: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
-        binary = archive.extractfile("opa")
+        binary = archive.extractfile("opa") if "opa" in archive.getnames() else None
         if binary is None:
             raise OPAUnavailable(f"{IMAGE} holds no file /opa")
         _install(binary.read(), target)

@@ -1,0 +1,277 @@
+"""What OPA talks to: bundles with ETags and long polling, and its status reports."""
+
+import asyncio
+import io
+import json
+import socket
+
+import aiohttp
+import pytest
+import uvicorn
+from support.stack import until
+
+from bundles.catalogue import Catalogue
+from bundles.exceptions import StoreUnusable
+from bundles.fleet import Fleet
+from bundles.server import admin_app, bundle_app
+from bundles.signing import CONTENT_TYPE, Bundle, etag_of
+from lictor.serving import _Server
+
+pytestmark = pytest.mark.anyio
+
+AUTHORIZATION = {"Authorization": "Bearer s3cret"}
+STATUS = {
+    "labels": {"id": "opa-1", "version": "1.22.2"},
+    "bundles": {"live": {"active_revision": "1:5"}},
+}
+
+
+def bundle(content, name="live"):
+    return Bundle(name, "1:1", etag_of(content), content)
+
+
+class Served:
+    def __init__(self):
+        self.catalogue, self.fleet = Catalogue(), Fleet(clock=lambda: 7.0)
+        self.session = None
+
+    def get(self, path="/bundles/live.tar.gz", **headers):
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.session.get(path, headers={**AUTHORIZATION, **sent})
+
+    def report(self, body):
+        return self.session.post("/status", data=body, headers=AUTHORIZATION)
+
+
+@pytest.fixture
+async def served():
+    """The application behind real HTTP, and a client that shows the bearer."""
+    served = Served()
+    app = bundle_app(served.catalogue, served.fleet, bearer="s3cret")
+    async with running(app) as url:
+        served.url = url
+        async with aiohttp.ClientSession(url) as served.session:
+            yield served
+        served.catalogue.close()
+
+
+class running:  # noqa: N801 - used as a function
+    def __init__(self, app):
+        self._app = app
+
+    async def __aenter__(self):
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._server = _Server(
+            uvicorn.Config(self._app, log_config=None, access_log=False, lifespan="off")
+        )
+        self._task = asyncio.ensure_future(self._server.serve(sockets=[self._socket]))
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    async def __aexit__(self, *_):
+        self._server.should_exit = True
+        await self._task
+        self._socket.close()
+
+
+async def test_without_the_bearer_nothing_is_told(served):
+    served.catalogue.put(bundle(b"secret"))
+    given = [
+        None, "", "Bearer", "Bearer ", "Bearer wrong", "bearer s3cret", "Bearer s3cret x",
+        "Bearer s3cre", "Basic s3cret", "s3cret", "Bearer s3cr\xe9t",
+    ]  # fmt: skip
+    paths = ["/bundles", "/bundles/live.tar.gz", "/bundles/x", "/status", "/nothing", "/health/x"]
+    for path in paths:
+        for authorization in given:
+            headers = {} if authorization is None else {"Authorization": authorization}
+            for method in ("GET", "POST"):
+                async with served.session.request(method, path, headers=headers) as answer:
+                    assert answer.status == 401, (method, path, authorization)
+                    assert await answer.json() == {"error": "unauthorized"}
+
+
+async def test_health_is_for_everybody(served):
+    async with served.session.get("/health") as answer:
+        assert (answer.status, await answer.json()) == (200, {"status": "ok"})
+
+
+async def test_the_index_names_the_bundles(served):
+    served.catalogue.put(bundle(b"b", "site"))
+    served.catalogue.put(bundle(b"a", "live"))
+    async with served.get("/bundles") as answer:
+        assert await answer.json() == {"bundles": ["live", "site"]}
+
+
+async def test_a_bundle_comes_with_its_etag_and_its_type(served):
+    served.catalogue.put(bundle(b"content"))
+    async with served.get() as answer:
+        assert answer.status == 200
+        assert await answer.read() == b"content"
+        assert answer.headers["ETag"] == etag_of(b"content")
+        assert answer.headers["Content-Type"] == CONTENT_TYPE
+        assert answer.headers["Cache-Control"] == "no-cache"
+
+
+@pytest.mark.parametrize("form", ["{}", "W/{}", '"old", {}', '"old",W/{} , "x"'])
+async def test_who_has_it_gets_no_content_again(served, form):
+    served.catalogue.put(bundle(b"content"))
+    async with served.get(If_None_Match=form.format(etag_of(b"content"))) as answer:
+        assert answer.status == 304
+        assert await answer.read() == b""
+        assert answer.headers["ETag"] == etag_of(b"content")
+        assert answer.headers["Content-Type"] == CONTENT_TYPE
+
+
+@pytest.mark.parametrize("etag", ['"other"', 'W/"other"', "", "unquoted", '"', "*x"])
+async def test_who_has_another_gets_the_content_at_once(served, etag):
+    served.catalogue.put(bundle(b"content"))
+    async with served.get(If_None_Match=etag, Prefer="modes=snapshot;wait=60") as answer:
+        assert (answer.status, await answer.read()) == (200, b"content")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/bundles/none.tar.gz", "/bundles/live", "/bundles/..%2Flive.tar.gz", "/bundles/a/live.tar.gz", "/bundles/.tar.gz"],
+)  # fmt: skip
+async def test_a_bundle_that_is_not_there_is_not_found(served, path):
+    served.catalogue.put(bundle(b"content"))
+    async with served.get(path, Prefer="wait=60") as answer:
+        assert answer.status == 404
+
+
+async def test_a_long_poll_returns_as_soon_as_there_is_another(served):
+    served.catalogue.put(bundle(b"one"))
+
+    async def poll():
+        headers = {"If_None_Match": etag_of(b"one"), "Prefer": "modes=snapshot,delta;wait=60"}
+        async with served.get(**headers) as answer:
+            return answer.status, await answer.read(), answer.headers["Content-Type"]
+
+    polls = [asyncio.ensure_future(poll()) for _ in range(20)]
+    await until(lambda: "live" in served.catalogue._replaced, "somebody waits")
+    served.catalogue.put(bundle(b"x", "heartbeat"))
+    assert not any(poll.done() for poll in polls)
+    served.catalogue.put(bundle(b"two"))
+    async with asyncio.timeout(20):
+        assert await asyncio.gather(*polls) == [(200, b"two", CONTENT_TYPE)] * 20
+
+
+async def test_a_long_poll_without_news_ends_as_not_modified_and_still_says_it_is_a_bundle(served):
+    served.catalogue.put(bundle(b"one"))
+    async with served.get(If_None_Match=etag_of(b"one"), Prefer="wait=1") as answer:
+        assert answer.status == 304
+        assert answer.headers["Content-Type"] == CONTENT_TYPE
+        assert answer.headers["ETag"] == etag_of(b"one")
+
+
+async def test_a_bundle_that_is_put_out_again_as_it_was_wakes_nobody_with_content(served):
+    served.catalogue.put(bundle(b"one"))
+    poll = asyncio.ensure_future(served.get(If_None_Match=etag_of(b"one"), Prefer="wait=1")._coro)
+    await until(lambda: "live" in served.catalogue._replaced, "somebody waits")
+    served.catalogue.put(bundle(b"one"))
+    async with await poll as answer:
+        assert answer.status == 304
+
+
+@pytest.mark.parametrize("prefer", ["wait=0", "wait=-1", "wait=x", "wait=", "nowait=60", ""])  # fmt: skip
+async def test_an_odd_wish_is_no_wish_to_wait(served, prefer):
+    served.catalogue.put(bundle(b"one"))
+    async with asyncio.timeout(20):
+        async with served.get(If_None_Match=etag_of(b"one"), Prefer=prefer) as answer:
+            assert answer.status == 304
+
+
+async def test_whoever_gives_up_waiting_leaves_the_others_alone(served):
+    served.catalogue.put(bundle(b"one"))
+    headers = {"If_None_Match": etag_of(b"one"), "Prefer": "wait=60"}
+    polls = [asyncio.ensure_future(served.get(**headers)._coro) for _ in range(4)]
+    await until(lambda: "live" in served.catalogue._replaced, "somebody waits")
+    for poll in polls[:2]:
+        poll.cancel()
+    await asyncio.gather(*polls[:2], return_exceptions=True)
+    served.catalogue.put(bundle(b"two"))
+    async with asyncio.timeout(20):
+        for poll in polls[2:]:
+            async with await poll as answer:
+                assert await answer.read() == b"two"
+
+
+async def test_a_report_is_taken(served):
+    async with served.report(json.dumps(STATUS)) as answer:
+        assert answer.status == 204
+    (one,) = served.fleet.instances()
+    assert (one.id, one.revisions) == ("opa-1", {"live": "1:5"})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"garbage", b"null", b"[]", b"7", b'"text"', b"{}", b'{"labels": {}}', b"\xff\xfe", b"[" * 100_000, b'{"labels": {"id": "x"}, "bundles": []}'],
+    ids=lambda body: repr(body[:20]),
+)  # fmt: skip
+async def test_what_is_no_report_is_a_bad_request(served, body):
+    async with served.report(body) as answer:
+        assert answer.status == 400
+    assert served.fleet.instances() == []
+
+
+async def test_a_report_past_a_mebibyte_is_refused(served):
+    large = {**STATUS, "padding": "x" * (1 << 20)}
+    async with served.report(io.BytesIO(json.dumps(large).encode())) as answer:
+        assert answer.status == 413
+    assert served.fleet.instances() == []
+
+
+async def test_other_methods_are_refused(served):
+    for method in ("PUT", "DELETE", "PATCH"):
+        for path in ("/bundles/live.tar.gz", "/status"):
+            async with served.session.request(method, path, headers=AUTHORIZATION) as answer:
+                assert answer.status == 405
+
+
+# The operator's side.
+
+
+class Published:
+    """As much of a publisher as the operator's side sees."""
+
+    stamp = type("Stamp", (), {"epoch": 1, "revision": 7})()
+    problems = {"x": "users/x: name: is no text", "a": "users/a: name: is no text"}  # noqa: RUF012
+    error = None
+
+    async def look(self):
+        if self.error:
+            raise self.error
+
+
+async def test_waking_the_publisher_says_how_far_it_has_got_or_why_it_has_not():
+    publisher = Published()
+    async with running(admin_app(publisher, Fleet())) as url, aiohttp.ClientSession(url) as session:
+        async with session.post("/wake") as answer:
+            assert (answer.status, await answer.json()) == (200, {"epoch": 1, "revision": 7})
+        publisher.error = StoreUnusable("/x: No space left on device")
+        async with session.post("/wake") as answer:
+            assert answer.status == 503
+            assert await answer.json() == {
+                "code": "store_unusable",
+                "error": "/x: No space left on device",
+            }
+
+
+async def test_the_status_names_problems_and_instances():
+    fleet = Fleet(clock=lambda: 7.0)
+    fleet.report(STATUS)
+    async with (
+        running(admin_app(Published(), fleet)) as url,
+        aiohttp.ClientSession(url) as session,
+        session.get("/status") as answer,
+    ):
+        assert await answer.json() == {
+                "epoch": 1,
+                "revision": 7,
+                "problems": ["users/a: name: is no text", "users/x: name: is no text"],
+                "instances": [
+                    {
+                        "id": "opa-1", "version": "1.22.2", "seen_at": 7.0,
+                        "revisions": {"live": "1:5"}, "errors": {},
+                    }
+                ],
+            }  # fmt: skip
