@@ -134,10 +134,11 @@ class Publisher:
         """Publish a heartbeat that says how far everything is known to be published."""
         while self._reached and self._reached[0][0] <= self._clock() - _SETTLED:
             self._settled = max(self._settled, self._reached.pop(0)[1])
+        synced_at_ns = int(self._synced_at * 1_000_000_000)
         heartbeat = {
             "epoch": self._published.epoch,
-            "synced_at": self._synced_at,
-            "reconciled_at": self._synced_at,
+            "synced_at_ns": synced_at_ns,
+            "reconciled_at_ns": synced_at_ns,
             "revision": self._settled,
             **self._policies.accepted(),
         }

@@ -94,7 +94,10 @@ reasons := {"unavailable"} if {
 
 # METADATA
 # description: The first reason that applies, in the contract's order.
-reason := _first(reasons)
+# scope: document
+reason := "ok" if allow
+
+reason := _first(reasons) if not allow
 
 # METADATA
 # description: The reason for people; nothing where the call is allowed.
@@ -122,7 +125,7 @@ revision := live.revision
 # scope: document
 default valid_until := null
 
-valid_until := min(registry.deadlines | caller.deadlines) if {
+valid_until := min({registry.deadline} | caller.deadlines) if {
 	data.site.manifest.clock == false
 	count(reasons & {"behind", "stale_data", "unavailable"}) == 0
 }
@@ -234,7 +237,7 @@ _visible := {i | some i, action in actions; _matches(_listable, action)} - _site
 
 # What shows to no bearer, and what to a bad one.
 _listable := live.settings.listable.anonymous if {
-	caller.kind == "anonymous"
+	not input.credential.kind in {"token", "jwt"}
 	not input.credential.rejected
 } else := patterns if {
 	patterns := live.settings.listable.rejected

@@ -4,7 +4,8 @@ import data.cases
 import data.lictor
 import data.world
 
-_now := time.now_ns() / 1000000000
+# A whole second, as OPA calculates with fractions in decimal text.
+_now := floor(time.now_ns() / 1000000000)
 
 # The table of cases, shared with pytest: tests/cases/cases.yaml.
 test_case[case.name] if {
@@ -177,11 +178,11 @@ _tools(names) := [_action({"name": name}) | some name in names]
 _registry(patch) := _dated(object.union(world.registry, patch))
 
 _dated(registry) := json.patch(registry, moments) if {
-	moments := [{"op": "add", "path": concat("/", ["", "heartbeat", field]), "value": _now - ago} |
+	moments := [{"op": "add", "path": concat("/", ["", "heartbeat", field]), "value": time.now_ns() - (ago * 1000000000)} |
 		some name, ago in registry.heartbeat
 		endswith(name, "_ago")
 		is_number(ago)
-		field := replace(name, "_ago", "_at")
+		field := replace(name, "_ago", "_at_ns")
 	]
 }
 

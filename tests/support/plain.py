@@ -48,7 +48,7 @@ def world(patch=None, without=(), *, now=None):
     for name in [name for name in heartbeat if name.endswith("_ago")]:
         ago = heartbeat.pop(name)
         if isinstance(ago, int | float):
-            heartbeat[name.removesuffix("_ago") + "_at"] = now - ago
+            heartbeat[name.removesuffix("_ago") + "_at_ns"] = int((now - ago) * 1e9)
     return laid
 
 

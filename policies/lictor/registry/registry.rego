@@ -56,7 +56,7 @@ all_fit if {
 #   the ones that it names. An old bundle of any kind, replayed, stops here.
 fresh if {
 	_recent(_age, live.settings.staleness_limit)
-	_recent(_seconds_since(heartbeat.reconciled_at), live.settings.reconcile_limit)
+	_recent(_since(heartbeat.reconciled_at_ns), live.settings.reconcile_limit)
 	live.epoch == heartbeat.epoch
 	live.revision >= heartbeat.revision
 	data.lictor.manifest.revision in heartbeat.policy
@@ -77,30 +77,32 @@ caught_up if {
 }
 
 # METADATA
-# description: The moment of this query, in seconds since 1970.
-now := time.now_ns() / 1000000000
-
-# METADATA
 # description: How old the answer's data is, in milliseconds; `null` without a heartbeat.
 # scope: document
 default age_ms := null
 
-age_ms := round(_age * 1000)
+age_ms := round(_age / 1000000)
 
 # METADATA
-# description: The moments at which the data, unchanged, grows too old to answer from.
-deadlines := {
-	heartbeat.synced_at + live.settings.staleness_limit,
-	heartbeat.reconciled_at + live.settings.reconcile_limit,
-}
+# description: The moment at which the data, unchanged, grows too old to answer from, in seconds since 1970.
+deadline := min({
+	heartbeat.synced_at_ns + (live.settings.staleness_limit * 1000000000),
+	heartbeat.reconciled_at_ns + (live.settings.reconcile_limit * 1000000000),
+}) / 1000000000
 
-_age := _seconds_since(heartbeat.synced_at)
+# METADATA
+# description: Whether a moment, in seconds since 1970, is yet to come.
+ahead(moment) if moment * 1000000000 > time.now_ns()
 
-_seconds_since(moment) := now - moment if is_number(moment)
+# Moments of the heartbeat are integers of nanoseconds, as OPA's clock is: OPA calculates with fractions in decimal
+# text, which took half of a decision's time.
+_age := _since(heartbeat.synced_at_ns)
+
+_since(moment) := time.now_ns() - moment if is_number(moment)
 
 # is_number, since 5 < "text" is true; five seconds ahead is what the clocks of two hosts may differ by.
 _recent(age, limit) if {
 	is_number(limit)
-	age <= limit
-	age >= -5
+	age <= limit * 1000000000
+	age >= -5000000000
 }
