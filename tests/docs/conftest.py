@@ -38,7 +38,7 @@ PAGES = sorted(path for path in DOCS.rglob("*.md") if "adr" not in path.parts)
 
 _BLOCK = re.compile(
     r"(?:^<!-- (?P<mark>[a-z]+(?:: [^\n]*?)?) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$",
-    re.S | re.M,
+    re.DOTALL | re.MULTILINE,
 )
 _MASKS = [
     (re.compile(r"lct_(?:…|\\u2026)[0-9a-f]{8}"), "LABEL"),
@@ -58,7 +58,7 @@ class Block:
 
     def commands(self):
         """Each command of a console block, with the output that is shown for it."""
-        for part in re.split(r"^\$ ", self.text, flags=re.M)[1:]:
+        for part in re.split(r"^\$ ", self.text, flags=re.MULTILINE)[1:]:
             command, *shown = part.splitlines()
             while command.endswith("\\") or (shown and shown[0].startswith("> ")):
                 command += "\n" + shown.pop(0).removeprefix("> ")
