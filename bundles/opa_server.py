@@ -61,17 +61,21 @@ def prepare(settings: OPASettings) -> None:
     """
     _check_address(settings.address)
     settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    token_file = client_token_file(settings.folder)
-    if not token_file.exists():
-        _write_private(token_file, secrets.token_urlsafe(32))
-    try:
-        token = token_file.read_text().strip()
-    except OSError as error:
-        raise KeyUnusable(f"{token_file}: {error.strerror}") from None
+    token = _token(client_token_file(settings.folder))
     # OPA learns the token's digest only; nothing that it serves or logs can give the token away.
     local = {"local": {"clients": {sha256(token.encode()).hexdigest(): "query"}}}
     _write_private(settings.folder / "local.json", json.dumps(local))
     _write_private(settings.folder / "config.json", json.dumps(_configuration(settings), indent=1))
+
+
+def _token(path: Path) -> str:
+    try:
+        # One that is empty was left by a crash; OPA would take a request without a token for its.
+        if not path.exists() or not path.read_text(encoding="ascii").strip():
+            _write_private(path, secrets.token_urlsafe(32))
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise KeyUnusable(f"{path}: no readable token ({type(error).__name__})") from None
 
 
 def command(opa: OPA, settings: OPASettings) -> list[str]:

@@ -100,7 +100,8 @@ def inspect_site(opa: OPA, folder: Path) -> Reads:
             full = [*aliases.get(reference[0], [reference[0]]), *reference[1:]]
             libraries = libraries or _reads_library(path, full)
             arguments = arguments or _may_read_arguments(full)
-        arguments = arguments or "arguments" in _strings(tree.get("rules", []))
+        # Anywhere in a text: `json.filter` and its like take paths.
+        arguments = arguments or any("arguments" in t for t in _strings(tree.get("rules", [])))
     return Reads(clock=clock, arguments=arguments, libraries=libraries)
 
 

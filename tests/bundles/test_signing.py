@@ -2,16 +2,15 @@
 
 import gzip
 import hashlib
-import io
 import json
 import random
-import tarfile
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from support.plain import world
+from support.served import unpack
 from support.stack import until
 
 from bundles.exceptions import KeyUnusable
@@ -118,11 +117,6 @@ def test_the_same_content_is_the_same_bytes_but_for_the_signature():
     for name in ("/.manifest", "/data.json"):
         assert unpack(one.content)[name] == unpack(two.content)[name]
     assert one.etag == f'"{hashlib.sha256(one.content).hexdigest()}"'
-
-
-def unpack(content):
-    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-        return {member.name: tar.extractfile(member).read() for member in tar}
 
 
 def flipped(content):

@@ -1,7 +1,9 @@
 """Bundles of a test's own making, signed by the test, served over HTTP to a real OPA."""
 
 import asyncio
+import io
 import secrets
+import tarfile
 from contextlib import AsyncExitStack
 
 import uvicorn
@@ -82,7 +84,7 @@ class Served:
         """Put out every bundle, as the table's world has it with a test's changes."""
         accepted = {"policy": [self.policy.revision], "site": ["site-1"]}
         settings = {"live": {"settings": LIMITS}, "heartbeat": accepted}
-        registry = union(world()["registry"], union(settings, patch or {}))
+        registry = world({"registry": union(settings, patch or {})})["registry"]
         if "policy" not in leave_out:
             self.catalogue.put(self.policy)
         if "site" not in leave_out:
@@ -178,3 +180,9 @@ class Served:
             return one if revision in (None, one.revisions.get(name)) else None
 
         return await until(told, f"OPA reports {name}: {revision or error}")
+
+
+def unpack(content):
+    """A bundle's files by name."""
+    with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+        return {member.name: tar.extractfile(member).read() for member in tar}
