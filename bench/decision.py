@@ -18,7 +18,7 @@ from pathlib import Path
 from bundles.opa_binary import find_opa
 from bundles.opa_server import client_token_file
 from lictor.settings import Settings
-from lictor.state import build_policies, initialise
+from lictor.state import initialise, publish_policies
 from pdp_client import FileRecord
 from pdp_client.unix_road import UnixRoad
 from tests.support.stack import Stack
@@ -82,7 +82,7 @@ async def measure(rounds, pause):
         settings = Settings(state=Path(folder) / "s", bundles_url="http://127.0.0.1:0")
         opa = find_opa()
         await initialise(settings, actor="bench")
-        build_policies(settings, opa, save=True)
+        publish_policies(settings, opa)
         async with Stack(settings, opa) as stack:
             await stack.user("ada")
             for number in range(_LIBRARIES):

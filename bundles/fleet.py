@@ -43,10 +43,12 @@ class Fleet:
         Raises:
             ValueError: it is none, or there are too many instances.
         """
-        labels, bundles = status.get("labels"), status.get("bundles")
+        # An OPA that has just started reports before it has a bundle.
+        labels, bundles = status.get("labels"), status.get("bundles") or {}
         if not isinstance(labels, dict) or not isinstance(bundles, dict):
             raise ValueError("no status report")  # noqa: TRY004 - its shape, to the caller
-        id_ = str(labels.get("id", ""))
+        # OPA gives itself another id at each start; the label is the one it was configured with.
+        id_ = str(labels.get("instance") or labels.get("id", ""))
         if not id_ or (id_ not in self._instances and len(self._instances) >= _MOST_INSTANCES):
             raise ValueError("a status report without an id, or one instance too many")
         bundles = {name: one for name, one in bundles.items() if isinstance(one, dict)}

@@ -91,7 +91,7 @@ def command(opa: OPA, settings: OPASettings) -> list[str]:
         "--authentication=token",
         "--authorization=basic",
         f"--config-file={settings.folder / 'config.json'}",
-        "--disable-telemetry",
+        "--skip-version-check",
         "--log-level=error",
         str(settings.folder / "local.json"),
     ]  # fmt: skip
@@ -99,7 +99,7 @@ def command(opa: OPA, settings: OPASettings) -> list[str]:
 
 def _configuration(settings: OPASettings) -> dict[str, Any]:
     return {
-        "labels": {"id": settings.id, "lictor": settings.id},
+        "labels": {"instance": settings.id},
         "services": {
             "lictor": {
                 "url": settings.bundles_url,

@@ -23,15 +23,30 @@ app = App(
     version=version("lictor"),
     result_action="return_value",
 )
-# By name, so that a revocation does not first import a web server and an MCP client.
-for module, names in {
-    "people": ("user", "workspace", "library", "team", "token", "key", "lockdown"),
-    "services": ("init", "serve", "opa", "policies", "registry"),
-    "decide": ("decide",),
-    "demo": ("demo",),
+# By name, so that a revocation does not first import a web server and an MCP client. The texts are
+# here since they are wanted before the modules are.
+for module, verbs in {
+    "people": {
+        "user": "People and service accounts.",
+        "workspace": "Groups of libraries that teams are assigned to.",
+        "library": "Libraries, each in one workspace.",
+        "team": "Teams, and the one JWT that each has.",
+        "token": "Opaque tokens of users.",
+        "key": "Keys that sign JWTs.",
+        "lockdown": "Stop everything but public tools, or go on.",
+    },
+    "services": {
+        "init": "Make a state directory with keys, settings and an empty registry.",
+        "serve": "Publish the registry as signed bundles, until stopped.",
+        "opa": "Find or build OPA, and run it, joined to `lictor serve`.",
+        "policies": "The Rego: check, build, sign, test.",
+        "registry": "The registry as a whole: export, import, check.",
+    },
+    "decide": {"decide": "Decide a call for the bearer on standard input."},
+    "demo": {"demo": "Watch MCP clients being allowed and refused by a real OPA."},
 }.items():
-    for verb in names:
-        app.command(f"lictor.commands.{module}:{verb}")
+    for verb, text in verbs.items():
+        app.command(f"lictor.commands.{module}:{verb}", help=text)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -4,24 +4,29 @@ import asyncio
 import getpass
 import json
 import sys
+import tomllib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import httpx2
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from lictor.exceptions import WakeFailed
+from lictor.exceptions import InvalidArgument, WakeFailed
 from lictor.settings import Settings, require
 from registry import Registry, open_registry
 from registry.operations import Operator
 
 _WAKE_SECONDS = 5.0
+_SETTINGS = Group(
+    "Settings", help="Each has a `LICTOR_*` variable and a line in `lictor.toml`.", sort_key=9
+)
 
 
 @Parameter(name="*")
@@ -33,15 +38,36 @@ class Common:
     format: Annotated[
         Literal["text", "json"], Parameter(help="`json` prints one object or array.")
     ] = "text"
-    _written: list[bool] = field(default_factory=list, init=False, repr=False)
+    registry: Annotated[
+        str | None, Parameter(group=_SETTINGS, help="`sqlite:///` and the file's path.")
+    ] = None
+    keys: Annotated[Path | None, Parameter(group=_SETTINGS, help="The folder of keys.")] = None
+    site: Annotated[Path | None, Parameter(group=_SETTINGS, help="The site's own rules.")] = None
+    opa_url: Annotated[str | None, Parameter(group=_SETTINGS, help="Where OPA listens.")] = None
+    bundles_url: Annotated[
+        str | None, Parameter(group=_SETTINGS, help="Where `lictor serve` listens.")
+    ] = None
 
     @cached_property
     def settings(self) -> Settings:
-        """Flags, then `LICTOR_*` variables, then the TOML file."""
-        return Settings() if self.state is None else Settings(state=self.state)
+        """Flags, then `LICTOR_*` variables, then the TOML file.
+
+        Raises:
+            InvalidArgument: one of them cannot be used.
+        """
+        names = ("state", "registry", "keys", "site", "opa_url", "bundles_url")
+        flags = {name: getattr(self, name) for name in names}
+        try:
+            return Settings(**{name: flag for name, flag in flags.items() if flag is not None})
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            setting = ".".join(map(str, first["loc"]))
+            raise InvalidArgument(f"setting {setting}: {first['msg']}") from None
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidArgument(f"lictor.toml: {error}") from None
 
     @asynccontextmanager
-    async def registry(self) -> AsyncIterator[Registry]:
+    async def reading(self) -> AsyncIterator[Registry]:
         """The registry, for reading."""
         require(self.settings)
         async with aclosing(await open_registry(self.settings.registry)) as registry:
@@ -50,7 +76,7 @@ class Common:
     @asynccontextmanager
     async def operator(self) -> AsyncIterator[Operator]:
         """The registry, for writing as whoever runs the command."""
-        async with self.registry() as registry:
+        async with self.reading() as registry:
             yield Operator(registry, actor=getpass.getuser())
 
     def show(self, value: Any) -> None:
@@ -64,16 +90,23 @@ class Common:
             for key, one in plain.items():
                 print(f"{key}: {_text(one)}")
 
-    async def wake(self) -> None:
+    async def wake(self, *, revoking: bool = False) -> None:
         """Have `lictor serve` publish what was just written.
 
-        Without one on this state directory there is nobody to wake; it publishes at its start.
+        Args:
+            revoking: the write takes something away. Then a `lictor serve` that does not run is a
+                failure; else it is only told, since it publishes everything at its start.
 
         Raises:
-            WakeFailed: it is there and did not publish. The write stands.
+            WakeFailed: the write stands, and is not published.
         """
         path = self.settings.admin_socket
         if not path.exists():
+            if revoking:
+                raise WakeFailed(
+                    "the change is in the registry, but lictor serve does not run here: "
+                    "nothing is revoked before it starts"
+                )
             note("lictor serve does not run here; it will publish this when it starts")
             return
         transport = httpx2.AsyncHTTPTransport(uds=str(path))

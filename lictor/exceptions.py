@@ -4,6 +4,7 @@
 LictorError            never raised itself; every subclass carries a stable `code`
 ├── NotInitialised     the state directory is not there, or not whole
 ├── AlreadyInitialised `lictor init` would overwrite something
+├── AlreadyRunning     a process of this state directory runs
 ├── InvalidArgument    an argument that no flag's type could refuse
 ├── KeyFileUnusable    a file of signing keys cannot be read or written
 ├── NoSigningKey       no key is there to mint a team's JWT with
@@ -29,6 +30,12 @@ class AlreadyInitialised(LictorError):  # noqa: N818 - the same
     """The state directory is in use."""
 
     code = "already_initialised"
+
+
+class AlreadyRunning(LictorError):  # noqa: N818 - the same
+    """Another process has the place that this one would take."""
+
+    code = "already_running"
 
 
 class InvalidArgument(LictorError):  # noqa: N818 - the same

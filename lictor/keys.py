@@ -125,7 +125,12 @@ class KeyFolder:
 
     def _newest(self, issuer: str, active_kids: Iterable[str]) -> dict[str, Any]:
         active = set(active_kids)
-        usable = [key for key in self._read(issuer, ".jwks") if key.get("kid") in active]
+        usable = [
+            key
+            for key in self._read(issuer, ".jwks")
+            # A secret that was taken over verifies what is out there; it signs nothing new.
+            if key.get("kid") in active and key.get("kty") != "oct"
+        ]
         if not usable:
             raise NoSigningKey(f"no active key of {issuer} is here; make one: lictor key new")
         return usable[-1]

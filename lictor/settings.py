@@ -75,8 +75,8 @@ class Settings(BaseSettings):
         }
         object.__setattr__(self, "state", state)
         for name, default in defaults.items():
-            if name not in self.model_fields_set:
-                object.__setattr__(self, name, default)
+            value = getattr(self, name) if name in self.model_fields_set else default
+            object.__setattr__(self, name, value.expanduser() if isinstance(value, Path) else value)
 
     @property
     def bundles(self) -> Path:

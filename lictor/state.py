@@ -53,19 +53,31 @@ async def initialise(settings: Settings, *, actor: str) -> None:
     )
 
 
-def build_policies(settings: Settings, opa: OPA, *, save: bool) -> list[Bundle]:
-    """Check, build and sign the policy and site bundles; `save` hands them to `lictor serve`.
+def build_policies(settings: Settings, opa: OPA, *, sign: bool) -> list[Bundle]:
+    """Check and build the policy and site bundles.
+
+    Without `sign` no key is needed: they are signed with one that is thrown away.
 
     Raises:
         BundleError: a rule that must not be signed, or a key that cannot sign.
     """
-    key = SigningKey.load(settings.bundle_keys / "policy.pem")
-    built = [build_policy(opa, key), build_site(opa, settings.site, key)]
-    if save:
-        store = Store(settings.bundles)
-        for bundle in built:
-            store.save(bundle)
-    return built
+    key = (
+        SigningKey.load(settings.bundle_keys / "policy.pem")
+        if sign
+        else SigningKey.generate("policy")
+    )
+    return [build_policy(opa, key), build_site(opa, settings.site, key)]
+
+
+def publish_policies(settings: Settings, opa: OPA) -> None:
+    """Check, build and sign the policy and site bundles, and hand them to `lictor serve`.
+
+    Raises:
+        BundleError: as `build_policies`.
+    """
+    store = Store(settings.bundles)
+    for bundle in build_policies(settings, opa, sign=True):
+        store.save(bundle)
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -15,7 +15,7 @@ from bundles.opa_binary import find_opa
 from bundles.policies import build_policy
 from bundles.signing import SigningKey
 from lictor.settings import Settings
-from lictor.state import build_policies, initialise
+from lictor.state import initialise, publish_policies
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def state_template(opa_binary, tmp_path_factory):
     folder = tmp_path_factory.mktemp("template") / "state"
     settings = Settings(state=folder, bundles_url="http://127.0.0.1:0")
     asyncio.run(initialise(settings, actor="tests"))
-    build_policies(settings, opa_binary, save=True)
+    publish_policies(settings, opa_binary)
     return folder
 
 
@@ -77,7 +77,7 @@ async def make_stack(settings, opa_binary):
                 shutil.rmtree(settings.site)
                 settings.site.mkdir()
                 (settings.site / "rules.rego").write_text(site)
-                build_policies(settings, opa_binary, save=True)
+                publish_policies(settings, opa_binary)
             used = settings.model_copy(update=changes.pop("settings", {}))
             return await exit_.enter_async_context(Stack(used, opa_binary, **changes))
 

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from lictor.console import Common, note
 from lictor.exceptions import InvalidArgument
 from lictor.keys import KeyFolder
+from lictor.settings import require
 from pdp_client import PDP, Decision, FileRecord, ReasonClass
 
 EXIT_CODES = {
@@ -43,6 +44,8 @@ async def decide(
         common: the flags that every command has.
     """
     settings = common.settings
+    if not settings.keys.is_dir():
+        require(settings)
     async with PDP(
         opa_url=settings.opa_url,
         opa_token_file=settings.opa_token_file if settings.opa_token_file.exists() else None,
@@ -51,7 +54,8 @@ async def decide(
         server="lictor",
     ) as pdp:
         decision = await pdp.authorize(_bearer(bearer_file), tool=tool, tags=tag or ())
-    print(json.dumps(as_json(decision), indent=None if common.format == "json" else 2))
+    indent = None if common.format == "json" else 2
+    print(json.dumps(as_json(decision), indent=indent, ensure_ascii=False))
     return EXIT_CODES[decision.reason_class]
 
 

@@ -38,7 +38,7 @@ async def add_user(user_id: str, /, *, name: str | None = None, common: Common =
 async def disable_user(user_id: str, /, *, common: Common = _DEFAULT) -> None:
     """Switch off all that a user's tokens and teams may do."""
     async with common.operator() as operator:
-        await _done(common, await operator.disable_user(user_id))
+        await _done(common, await operator.disable_user(user_id), revoking=True)
 
 
 @user.command(name="enable")
@@ -51,7 +51,7 @@ async def enable_user(user_id: str, /, *, common: Common = _DEFAULT) -> None:
 @user.command(name="list")
 async def list_users(*, common: Common = _DEFAULT) -> None:
     """List all users."""
-    async with common.registry() as registry:
+    async with common.reading() as registry:
         common.show(await registry.all(User))
 
 
@@ -67,7 +67,7 @@ async def add_workspace(
 @workspace.command(name="list")
 async def list_workspaces(*, common: Common = _DEFAULT) -> None:
     """List all workspaces."""
-    async with common.registry() as registry:
+    async with common.reading() as registry:
         common.show(await registry.all(Workspace))
 
 
@@ -91,7 +91,7 @@ async def add_library(
 @library.command(name="list")
 async def list_libraries(*, common: Common = _DEFAULT) -> None:
     """List all libraries."""
-    async with common.registry() as registry:
+    async with common.reading() as registry:
         common.show(await registry.all(Library))
 
 
@@ -114,7 +114,7 @@ async def create_team(
         tool: a pattern of tools that it may call; without any, all.
         common: the flags that every command has.
     """
-    async with common.operator() as operator, common.registry() as registry:
+    async with common.operator() as operator, common.reading() as registry:
         # Before the team is made: one whose JWT nobody can sign would be of no use.
         kids = await _active_kids(common, registry)
         done = await operator.create_team(
@@ -126,16 +126,16 @@ async def create_team(
 @team.command(name="rotate")
 async def rotate_team(team_id: str, /, *, common: Common = _DEFAULT) -> None:
     """Kill a team's JWT and print the new one, this once."""
-    async with common.operator() as operator, common.registry() as registry:
+    async with common.operator() as operator, common.reading() as registry:
         kids = await _active_kids(common, registry)
-        await _minted(common, await operator.rotate_team(team_id), kids)
+        await _minted(common, await operator.rotate_team(team_id), kids, revoking=True)
 
 
 @team.command(name="deactivate")
 async def deactivate_team(team_id: str, /, *, common: Common = _DEFAULT) -> None:
     """Switch a team off."""
     async with common.operator() as operator:
-        await _done(common, await operator.deactivate_team(team_id))
+        await _done(common, await operator.deactivate_team(team_id), revoking=True)
 
 
 @team.command(name="activate")
@@ -156,13 +156,13 @@ async def assign(team_id: str, workspace_id: str, /, *, common: Common = _DEFAUL
 async def unassign(team_id: str, workspace_id: str, /, *, common: Common = _DEFAULT) -> None:
     """Take a workspace's libraries from a team."""
     async with common.operator() as operator:
-        await _done(common, await operator.unassign(team_id, workspace_id))
+        await _done(common, await operator.unassign(team_id, workspace_id), revoking=True)
 
 
 @team.command(name="list")
 async def list_teams(*, common: Common = _DEFAULT) -> None:
     """List all teams."""
-    async with common.registry() as registry:
+    async with common.reading() as registry:
         common.show([_shown(team) for team in await registry.all(Team)])
 
 
@@ -202,13 +202,13 @@ async def revoke_token(token_id: str, /, *, common: Common = _DEFAULT) -> None:
         common: the flags that every command has.
     """
     async with common.operator() as operator:
-        await _done(common, await operator.revoke_token(token_id))
+        await _done(common, await operator.revoke_token(token_id), revoking=True)
 
 
 @token.command(name="list")
 async def list_tokens(*, common: Common = _DEFAULT) -> None:
     """List all tokens, masked."""
-    async with common.registry() as registry:
+    async with common.reading() as registry:
         common.show([_shown(token) for token in await registry.all(Token)])
 
 
@@ -248,20 +248,21 @@ async def import_key(
 async def retire_key(kid: str, /, *, common: Common = _DEFAULT) -> None:
     """Kill every JWT that a key signed."""
     async with common.operator() as operator:
-        await _done(common, await operator.retire_key(kid))
+        await _done(common, await operator.retire_key(kid), revoking=True)
 
 
 @key.command(name="list")
 async def list_keys(*, common: Common = _DEFAULT) -> None:
     """List all keys."""
-    async with common.registry() as registry:
+    async with common.reading() as registry:
         common.show(await registry.all(Key))
 
 
 async def lockdown(state: Literal["on", "off"], /, *, common: Common = _DEFAULT) -> None:
     """Stop everything but public tools, or go on."""
     async with common.operator() as operator:
-        await _done(common, await operator.lockdown(on=state == "on"))
+        done = await operator.lockdown(on=state == "on")
+        await _done(common, done, revoking=state == "on")
 
 
 async def _active_kids(common: Common, registry: Registry) -> list[str]:
@@ -270,20 +271,24 @@ async def _active_kids(common: Common, registry: Registry) -> list[str]:
     return kids
 
 
-async def _minted(common: Common, done: Done[Team], kids: list[str]) -> None:
+async def _minted(
+    common: Common, done: Done[Team], kids: list[str], *, revoking: bool = False
+) -> None:
     jwt = KeyFolder(common.settings.keys).mint_team(
         done.record.id, jti=done.record.active_jti, active_kids=kids
     )
-    await _done(common, done, jwt=jwt)
+    await _done(common, done, revoking=revoking, jwt=jwt)
 
 
-async def _done(common: Common, done: Done[Any], **secrets: str) -> None:
-    """Print what was done, then have it published: a secret that is shown once must be shown."""
+async def _done(common: Common, done: Done[Any], *, revoking: bool = False, **secrets: str) -> None:
+    """Print what was done, then have it published: a secret that is shown once must be shown.
+
+    Published also when nothing changed: the same verb may have failed to tell anybody before.
+    """
     stamp = {"epoch": done.stamp.epoch, "revision": done.stamp.revision}
     common.show({**_shown(done.record), **secrets, **stamp})
     sys.stdout.flush()
-    if done.changed:
-        await common.wake()
+    await common.wake(revoking=revoking)
 
 
 def _shown(record: Any) -> dict[str, Any]:

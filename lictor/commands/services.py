@@ -22,7 +22,7 @@ from bundles.opa_server import OPASettings, command, prepare
 from bundles.policies import product_folder
 from bundles.store import Store
 from lictor.console import Common, note
-from lictor.exceptions import NotInitialised
+from lictor.exceptions import AlreadyRunning, NotInitialised
 from lictor.serving import serving
 from lictor.settings import read_secret, require
 from lictor.state import build_policies, initialise
@@ -92,6 +92,7 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A
         data_key=(settings.bundle_keys / "data.pub.pem").read_text(),
         bundles=names,
     )
+    _refuse_a_second_one(settings.opa_url)
     if names:
         prepare(told)
     note(f"OPA {binary.version} from {binary.origin}, listening at {settings.opa_url}")
@@ -115,10 +116,11 @@ def build(
         output: the folder to write them to, in place of the one that `lictor serve` looks in.
         common: the flags that every command has.
     """
-    require(common.settings)
-    built = build_policies(common.settings, find_opa(), save=sign and output is None)
-    if sign and output is not None:
-        store = Store(output)
+    if sign:
+        require(common.settings)
+    built = build_policies(common.settings, find_opa(), sign=sign)
+    if sign:
+        store = Store(output or common.settings.bundles)
         for bundle in built:
             store.save(bundle)
     common.show([{"bundle": b.name, "revision": b.revision, "signed": sign} for b in built])
@@ -127,16 +129,15 @@ def build(
 @policies.command(name="test")
 def run_tests(*, common: Common = _DEFAULT) -> None:
     """Run the site's own Rego tests, with `opa test`."""
-    require(common.settings)
     folders = [str(product_folder() / "lictor"), str(common.settings.site)]
-    said = find_opa().run("test", "--ignore=lictor_test.rego", *folders)
+    said = find_opa().run("test", "--run=^data\\.site", *folders)
     sys.stdout.write(said.decode())
 
 
 @registry.command(name="export")
 async def export_registry(file: Path | None = None, /, *, common: Common = _DEFAULT) -> None:
     """Write everything but secrets as YAML, to a file or standard output."""
-    async with common.registry() as opened:
+    async with common.reading() as opened:
         text = await export_document(opened, actor=getpass.getuser())
     if file is None:
         sys.stdout.write(text)
@@ -148,7 +149,7 @@ async def export_registry(file: Path | None = None, /, *, common: Common = _DEFA
 async def import_registry(file: Path, /, *, common: Common = _DEFAULT) -> None:
     """Add and replace what a YAML file names, all of it or nothing; the rest stays as it is."""
     text = await anyio.Path(file).read_text(encoding="utf-8")
-    async with common.registry() as opened:
+    async with common.reading() as opened:
         done = await import_document(opened, text, actor=getpass.getuser())
     stamp = done.stamp
     common.show({"records": done.records, "epoch": stamp.epoch, "revision": stamp.revision})
@@ -158,7 +159,7 @@ async def import_registry(file: Path, /, *, common: Common = _DEFAULT) -> None:
 @registry.command(name="check")
 async def check_registry(*, common: Common = _DEFAULT) -> None:
     """Verify the chain of the change log from its beginning."""
-    async with common.registry() as opened:
+    async with common.reading() as opened:
         common.show(await _checked(opened))
 
 
@@ -166,6 +167,16 @@ async def _checked(opened: Registry) -> dict[str, Any]:
     entries = await opened.verify_log()
     stamp = await opened.stamp()
     return {"entries": entries, "epoch": stamp.epoch, "revision": stamp.revision, "intact": True}
+
+
+def _refuse_a_second_one(url: str) -> None:
+    """OPA would take a socket over from one that runs, which would go on unseen."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(url.removeprefix("unix://"))
+        except OSError:
+            return
+    raise AlreadyRunning(f"an OPA listens at {url} already")
 
 
 def _served(url: str, bearer: str) -> list[str]:

@@ -19,7 +19,7 @@ from lictor.demo.people import TURN_ISSUER, People, populate
 from lictor.exceptions import DemoFailed
 from lictor.keys import TEAM_ISSUER
 from lictor.settings import Settings
-from lictor.state import build_policies, initialise
+from lictor.state import initialise, publish_policies
 from pdp_client import PDP, Action, BearerVerifier, Reason
 
 _PATIENCE = 60.0
@@ -58,7 +58,7 @@ async def running(folder: Path, *, progress: Callable[[str], None]) -> AsyncIter
     await initialise(settings, actor="demo")
     shutil.rmtree(settings.site)
     shutil.copytree(product_folder() / "site", settings.site)
-    await asyncio.to_thread(build_policies, settings, opa, save=True)
+    await asyncio.to_thread(publish_policies, settings, opa)
     people = await populate(settings)
 
     environment = {

@@ -2,8 +2,10 @@
 
 import io
 import json
+import re
 import stat
 
+import jwt
 import pytest
 
 from lictor.cli import run
@@ -105,7 +107,8 @@ def test_a_duration_that_is_none_is_a_usage_error(shell, text):
 def test_rotating_a_team_gives_it_another_jwt(shell):
     shell.json("user", "add", "ada")
     team = shell.json("team", "create", "Docs", "--owner=ada")
-    rotated = shell.json("team", "rotate", team["id"])
+    assert shell("team", "rotate", team["id"], "--format=json") == 1
+    rotated = json.loads(shell.out)
 
     verifier = KeyFolder(shell.settings.keys).verifier()
     before, after = (verifier.verify(one["jwt"]) for one in (team, rotated))
@@ -116,7 +119,7 @@ def test_rotating_a_team_gives_it_another_jwt(shell):
 
 def test_a_team_is_not_made_when_no_key_could_sign_its_jwt(shell):
     shell.json("user", "add", "ada")
-    shell.json("key", "retire", shell.json("key", "list")[0]["kid"])
+    assert shell("key", "retire", shell.json("key", "list")[0]["kid"]) == 1
 
     assert shell("team", "create", "Docs", "--owner=ada") == 1
 
@@ -130,6 +133,26 @@ def test_a_secret_of_another_system_is_taken_over_from_standard_input(shell):
     assert KeyFolder(shell.settings.keys).verifier()
     for path in shell.settings.keys.glob("daedalus*"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_secret_that_was_taken_over_signs_nothing_new(shell):
+    shell.json("user", "add", "ada")
+    assert shell("key", "import", "old", "--issuer=mnemosyne", "--hex", stdin="ab" * 32) == 0
+
+    minted = shell.json("team", "create", "Docs", "--owner=ada")["jwt"]
+
+    assert jwt.get_unverified_header(minted)["alg"] == "EdDSA"
+
+
+def test_a_revocation_that_nobody_publishes_fails_each_time_it_is_tried(shell):
+    shell.json("user", "add", "ada")
+    token = shell.json("token", "create", "--user=ada", "--tool=*")
+
+    for _ in range(2):
+        assert shell("token", "revoke", token["id"]) == 1
+        assert "does not run" in shell.err
+
+    assert shell.json("token", "list")[0]["active"] is False
 
 
 @pytest.mark.parametrize("secret", ["", "zz", "00ff", "ab" * 31])
@@ -216,6 +239,50 @@ def test_an_unknown_verb_or_flag_is_a_usage_error(shell):
     assert shell("nonsense") == 2
     assert shell("user", "add") == 2
     assert shell("user", "list", "--bogus") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("bundles_url = ", "lictor.toml"),
+        ('colour = "red"', "colour"),
+        ('shards = "many"', "shards"),
+    ],
+)
+def test_a_settings_file_that_is_wrong_is_told_in_one_line(shell, text, said):
+    (shell.settings.state / "lictor.toml").write_text(text)
+
+    assert shell("user", "list") == 2
+
+    assert said in shell.err
+    assert len(shell.err.splitlines()) == 1
+
+
+def test_every_setting_has_a_flag(shell, short_path):
+    other = short_path / "other.db"
+
+    assert shell("user", "add", "ada", f"--registry=sqlite:///{other}") == 0
+
+    assert shell.json("user", "list") == []
+    assert [one["id"] for one in shell.json("user", "list", f"--registry=sqlite:///{other}")]
+
+
+def test_help_tells_what_each_command_is_for(shell):
+    assert shell("--help") == 0
+    for verb in ("decide", "team", "policies", "serve"):
+        assert re.search(rf"{verb} +[A-Z]", shell.out), verb
+
+
+def test_a_check_without_signing_needs_no_key(shell):
+    (shell.settings.bundle_keys / "policy.pem").unlink()
+
+    assert shell("policies", "build") == 0
+    assert shell("policies", "build", "--sign") == 1
+
+
+def test_deciding_without_a_state_directory_says_how_to_make_one(short_path, capsys):
+    assert run(["decide", "--tool=x", f"--state={short_path / 'none'}"]) == 1
+    assert "lictor init" in capsys.readouterr().err
 
 
 def test_a_flag_comes_before_a_variable_and_a_variable_before_the_file(settings, monkeypatch):

@@ -115,6 +115,10 @@ def test_from_an_empty_directory_to_a_revocation_and_through_outages(installatio
     run.start("serve")
     run.until(lambda: run.decide(rotated["jwt"])[1]["reason"] == "team_inactive", "the write")
 
+    second = run.run("opa")
+    assert second.returncode == 1
+    assert "already" in second.stderr
+
     run.stop("opa", signal.SIGKILL)
     assert run.decide(rotated["jwt"])[1]["reason"] == "unavailable"
     run.start("opa")
