@@ -23,7 +23,7 @@ decision := {
 	"reasons": sort(reasons),
 	"message": message,
 	"principal": principal,
-	"libraries": [library | some library in sort(_libraries); allow],
+	"libraries": libraries,
 	"epoch": epoch,
 	"revision": revision,
 	"data_age_ms": registry.age_ms,
@@ -62,6 +62,13 @@ principal := caller.principal
 # METADATA
 # description: A library's record (`name`, `tags`), for site rules; undefined for one without tags.
 library(uid) := registry.record("libraries", uid)
+
+# METADATA
+# description: The libraries that the call may touch, sorted; none where it is refused.
+# scope: document
+default libraries := []
+
+libraries := sort(caller.libraries - {library | some library in data.site.hidden}) if allow
 
 # METADATA
 # description: True only when every positive fact is there and nothing speaks against the action.
@@ -171,18 +178,16 @@ _blocked contains "stale_data" if not _fitting
 
 _blocked contains "lockdown" if not live.settings.lockdown == false
 
-_refusals contains code if some code in _blocked
+_refusals := (_blocked | caller.reasons) | _action_refusals
 
-_refusals contains code if some code in caller.reasons
-
-_refusals contains "tool_not_allowed" if {
+_action_refusals contains "tool_not_allowed" if {
 	caller.principal.type in {"token", "team"}
 	not 0 in _permitted
 }
 
-_refusals contains "site_rule" if 0 in _site_denied
+_action_refusals contains "site_rule" if 0 in _site_denied
 
-_refusals contains sprintf("site:%v", [rule.code]) if some rule in _site_rules
+_action_refusals contains sprintf("site:%v", [rule.code]) if some rule in _site_rules
 
 _permitted contains i if {
 	some i, action in actions
@@ -219,8 +224,6 @@ _site_rules contains rule if {
 	_concerns(rule, actions[0])
 	_well_formed(rule)
 }
-
-_libraries := caller.libraries - {library | some library in data.site.hidden}
 
 default _visible := set()
 
