@@ -122,12 +122,13 @@ class Publisher:
         async with self._lock:
             started = self._clock()
             stamp = await self._registry.stamp()
-            if stamp.epoch != self._published.epoch:
+            restored = stamp.epoch != self._published.epoch
+            if restored:
                 await self._rebuild()
             elif self._raise_since() or stamp != self._live:
                 await self._publish_live()
             self._synced_at = started
-            if self._policies.refresh():
+            if self._policies.refresh() or restored:
                 self.beat()
 
     def beat(self) -> None:
@@ -249,8 +250,9 @@ class Publisher:
         reached = stamp_of(live.revision) if live else (-1, -1)
         if reached > (stamp.epoch, stamp.revision):
             return False
-        # Demanded at once: until the first change, an older one could be replayed otherwise.
-        self._settled = reached[1] if reached[0] == stamp.epoch else 0
+        if live and reached[0] == stamp.epoch:
+            # What was served before is demanded as if there had been no restart.
+            self._reached = [(self._store.saved_at("live"), reached[1])]
         for base in bases.values():
             if base is not None:
                 self._catalogue.put(base)

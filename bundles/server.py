@@ -10,7 +10,7 @@ import re
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -82,13 +82,13 @@ async def _bundle(request: Request) -> Response:
 
 async def _report(request: Request) -> Response:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _LARGEST_REPORT:
-            return JSONResponse({"error": "a report is 1 MiB at most"}, status_code=413)
     try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _LARGEST_REPORT:
+                return JSONResponse({"error": "a report is 1 MiB at most"}, status_code=413)
         request.app.state.fleet.report(json.loads(body))
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError, RecursionError, ClientDisconnect):
         return JSONResponse({"error": "no status report"}, status_code=400)
     return Response(status_code=204)
 

@@ -87,6 +87,13 @@ class Store:
             return None
         return Bundle(name, revision, etag_of(content), content)
 
+    def saved_at(self, name: str) -> float:
+        """When a bundle's file was written, in seconds since 1970; 0 when there is none."""
+        try:
+            return self.path(name).stat().st_mtime
+        except OSError:
+            return 0.0
+
     def published(self) -> Published | None:
         """What was published before, or None where nothing was, or it cannot be trusted."""
         try:

@@ -24,6 +24,16 @@ def test_a_report_says_what_an_instance_runs_and_what_failed():
     assert fleet.instances()[0].errors == {}
 
 
+def test_an_instance_is_known_by_its_label_before_it_has_a_bundle():
+    fleet = Fleet()
+    labels = {"id": "made-up-at-each-start", "instance": "opa-1"}
+    for bundles in ({}, {"bundles": None}):
+        fleet.report({"labels": labels, **bundles})
+        (one,) = fleet.instances()
+        assert (one.id, one.revisions) == ("opa-1", {})
+        assert fleet.all_run("base-00", epoch=0, revision=0, within=60) is False
+
+
 def test_nobodys_silence_proves_anything():
     assert Fleet().all_run("base-00", epoch=1, revision=0, within=60) is False
 
@@ -48,7 +58,7 @@ def test_all_run_a_revision_when_each_that_was_seen_lately_does():
     "odd",
     [
         {}, {"labels": {}, "bundles": {}}, {"labels": {"id": ""}, "bundles": {}}, {"labels": None},
-        {"labels": {"id": "a"}, "bundles": None}, {"labels": {"id": "a"}}, {"labels": [], "bundles": []},
+        {"labels": {"id": "a"}, "bundles": 7}, {"labels": {"id": "a"}, "bundles": ["x"]}, {"labels": [], "bundles": {}},
     ],
 )  # fmt: skip
 def test_what_is_no_report_is_refused_and_changes_nothing(odd):

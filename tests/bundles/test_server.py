@@ -206,7 +206,7 @@ async def test_a_report_is_taken(served):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"garbage", b"null", b"[]", b"7", b'"text"', b"{}", b'{"labels": {}}', b"\xff\xfe", b"[" * 100_000, b'{"labels": {"id": "x"}, "bundles": []}'],
+    [b"", b"garbage", b"null", b"[]", b"7", b'"text"', b"{}", b'{"labels": {}}', b"\xff\xfe", b"[" * 100_000, b'{"labels": {"id": "x"}, "bundles": 7}'],
     ids=lambda body: repr(body[:20]),
 )  # fmt: skip
 async def test_what_is_no_report_is_a_bad_request(served, body):
@@ -220,6 +220,22 @@ async def test_a_report_past_a_mebibyte_is_refused(served):
     async with served.report(io.BytesIO(json.dumps(large).encode())) as answer:
         assert answer.status == 413
     assert served.fleet.instances() == []
+
+
+async def test_an_opa_that_is_killed_while_it_reports_leaves_no_trace(served, caplog):
+    port = int(served.url.rpartition(":")[2])
+    _reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = "POST /status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer s3cret\r\nContent-Length: 99\r\n\r\n{"
+    writer.write(head.encode())
+    await writer.drain()
+    async with served.report(json.dumps(STATUS)) as answer:
+        assert answer.status == 204
+    writer.close()
+    await writer.wait_closed()
+    async with served.get("/bundles") as answer:
+        assert answer.status == 200
+    assert len(served.fleet.instances()) == 1
+    assert caplog.messages == []
 
 
 async def test_other_methods_are_refused(served):

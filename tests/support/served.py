@@ -58,24 +58,26 @@ class Served:
 
         self._exit.push_async_callback(stop)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        folder = self._folder / "opa"
-        self.opa = OPAProcess(
-            self._binary,
-            OPASettings(
-                id="opa-1",
-                folder=folder,
-                address=f"unix://{folder / 'opa.sock'}",
-                bundles_url=self.url,
-                bundles_token_file=token_file,
-                policy_key=self.keys["policy"].public_pem,
-                data_key=self.keys["data"].public_pem,
-                bundles=[
-                    "policy", "site", "live", "heartbeat", *(f"base-{s}" for s in self.shards),
-                ],
-            ),
-        )  # fmt: skip
+        self._token_file = token_file
+        self.opa = OPAProcess(self._binary, None)
+        self.configure(shards=len(self.shards))
         self._exit.callback(self.opa.kill)
         return self
+
+    def configure(self, *, shards):
+        """Have OPA ask for so many base shards; before it is started."""
+        self.shards = [f"{n:02x}" for n in range(shards)]
+        folder = self._folder / "opa"
+        self.opa.settings = OPASettings(
+            id="opa-1",
+            folder=folder,
+            address=f"unix://{folder / 'opa.sock'}",
+            bundles_url=self.url,
+            bundles_token_file=self._token_file,
+            policy_key=self.keys["policy"].public_pem,
+            data_key=self.keys["data"].public_pem,
+            bundles=["policy", "site", "live", "heartbeat", *(f"base-{s}" for s in self.shards)],
+        )
 
     async def __aexit__(self, *exc):
         await self._exit.aclose()

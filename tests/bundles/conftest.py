@@ -1,0 +1,115 @@
+"""A publisher with a clock that the test moves, over a real registry and a real folder."""
+
+import json
+import sqlite3
+import time
+from contextlib import AsyncExitStack
+
+import pytest
+from support.served import unpack
+
+from bundles.catalogue import Catalogue
+from bundles.fleet import Fleet
+from bundles.policies import build_site
+from bundles.publisher import Publisher
+from bundles.store import Store
+from registry import open_registry
+from registry.operations import Operator
+
+
+class Publishing:
+    """A registry and what is published of it."""
+
+    def __init__(self, folder, keys, *, catalogue=None, fleet=None, now=None):
+        self.now = time.time() if now is None else now
+        self.path = folder / "registry.db"
+        self.store = Store(folder / "published")
+        self.keys = keys
+        self.catalogue = catalogue or Catalogue()
+        self.fleet = fleet or Fleet(clock=self.clock)
+        self.publisher = None
+        self._exit = AsyncExitStack()
+
+    def clock(self):
+        return self.now
+
+    async def open(self, **kwargs):
+        self.registry = await open_registry(f"sqlite:///{self.path}")
+        self._exit.push_async_callback(self.registry.aclose)
+        self.operator = Operator(self.registry, actor="tests")
+        return await self.restart(**kwargs)
+
+    async def restart(self, *, catalogue=None, registry=None, **kwargs):
+        """Another publisher over the same folder, as after a restart."""
+        self.catalogue = catalogue or self.catalogue
+        self.publisher = Publisher(
+            registry or self.registry,
+            store=self.store,
+            catalogue=self.catalogue,
+            key=self.keys["data"],
+            fleet=self.fleet,
+            clock=self.clock,
+            **kwargs,
+        )
+        await self.publisher.start()
+        return self
+
+    async def look(self):
+        await self.publisher.look()
+
+    def document(self, name):
+        """The document of a bundle that is served."""
+        data = json.loads(unpack(self.catalogue.get(name).content)["/data.json"])["registry"]
+        kind, _, shard = name.partition("-")
+        return data[kind][shard] if shard else data[kind]
+
+    def bases(self):
+        return [name for name in self.catalogue.names() if name.startswith("base-")]
+
+    def run_by(self, id_, **bases):
+        """An OPA reports the bases that it runs."""
+        bundles = {f"base-{s[1:]}": {"active_revision": revision} for s, revision in bases.items()}
+        self.fleet.report({"labels": {"id": id_}, "bundles": bundles})
+
+    def scribble(self, *statements, touched=()):
+        """Write into the registry's file past all checks, as somebody else might."""
+        db = sqlite3.connect(self.path)
+        with db:
+            for statement in statements:
+                db.execute(statement)
+            for kind, id_ in touched:
+                db.execute("UPDATE registry SET revision = revision + 1")
+                db.execute(
+                    "INSERT OR REPLACE INTO changes SELECT ?, ?, revision FROM registry",
+                    (kind, id_),
+                )
+        db.close()
+
+    async def aclose(self):
+        await self._exit.aclose()
+
+
+@pytest.fixture
+async def publishing(tmp_path, bundle_keys):
+    """Open one with `await publishing.open(...)`."""
+    publishing = Publishing(tmp_path, bundle_keys)
+    yield publishing
+    await publishing.aclose()
+
+
+@pytest.fixture
+async def published(served, short_path, bundle_keys, policy_bundle, opa_binary):
+    """A publisher whose bundles a real OPA fetches; see `Served`. Its clock starts ten minutes ago."""
+    (short_path / "site").mkdir()
+    publishing = Publishing(
+        short_path,
+        bundle_keys,
+        catalogue=served.catalogue,
+        fleet=served.fleet,
+        now=time.time() - 600,
+    )
+    publishing.store.save(policy_bundle)
+    publishing.store.save(build_site(opa_binary, short_path / "site", bundle_keys["policy"]))
+    publishing.served = served
+    yield publishing
+    await publishing.aclose()
