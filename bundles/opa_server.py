@@ -70,7 +70,7 @@ def prepare(settings: OPASettings) -> None:
 
 def _token(path: Path) -> str:
     try:
-        # One that is empty was left by a crash; OPA would take a request without a token for its.
+        # One that is empty was left by a crash; with it nobody could ask anything.
         if not path.exists() or not path.read_text(encoding="ascii").strip():
             _write_private(path, secrets.token_urlsafe(32))
         return path.read_text(encoding="ascii").strip()
