@@ -26,7 +26,7 @@ app = App(
 # By name, so that a revocation does not first import a web server and an MCP client. The texts are
 # here since they are wanted before the modules are.
 for module, verbs in {
-    "people": {
+    "records": {
         "user": "People and service accounts.",
         "workspace": "Groups of libraries that teams are assigned to.",
         "library": "Libraries, each in one workspace.",
