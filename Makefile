@@ -52,8 +52,9 @@ demo: $(VENV)/run ## Watch real MCP clients being allowed and refused by a real 
 	lictor demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: $(VENV)/dev ## Run all tests
-	python -m pytest
+test: $(VENV)/dev ## Run all tests, against the real parts
+	coverage erase
+	coverage run -m pytest
 
 .PHONY: opa-test
 opa-test: $(VENV)/dev ## Check, test and lint the Rego
@@ -73,9 +74,7 @@ lint: $(VENV)/dev ## Check format, lint, import arrows and types
 	mypy
 
 .PHONY: check
-check: setup lint opa-test ## Everything that CI checks: lint, types, Rego, tests, coverage
-	coverage erase
-	coverage run -m pytest
+check: setup lint opa-test test ## Everything that CI checks: lint, types, Rego, tests, coverage
 	coverage combine --quiet
 	coverage report --fail-under 90
 
