@@ -214,3 +214,5 @@ def _log_to_stderr() -> None:
         )
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    # Two servers that start and stop say nothing that `serving` does not.
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
