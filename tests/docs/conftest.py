@@ -41,7 +41,7 @@ _BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _MASKS = [
-    (re.compile(r"lct_(?:…|\\u2026)[0-9a-f]{8}"), "LABEL"),
+    (re.compile(r"lct_…[0-9a-f]{8}"), "LABEL"),
     (re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "UUID"),
     (re.compile(r"[0-9a-f]{8,}"), "HEX"),
 ]

@@ -16,6 +16,7 @@ import pdp_client
 from bundles.policies import FORBIDDEN, READABLE
 from lictor.cli import app
 from lictor.commands.decide import EXIT_CODES
+from lictor.console import Common
 from lictor.settings import Settings
 from mcp_plugin import PolicyMiddleware
 from pdp_client import PDP, Decision, Reason, ReasonClass, reasons
@@ -26,6 +27,7 @@ from .conftest import DOCS, GIVEN, PAGES, ROOT, blocks, missing
 
 README = ROOT / "README.md"
 REFERENCE = DOCS / "reference"
+SHARED = {f"--{field.name.replace('_', '-')}" for field in fields(Common)}
 OURS = {"pdp_client", "mcp_plugin", "lictor", "bundles", "registry"}
 
 
@@ -129,10 +131,8 @@ def commands(parent=app, path=()):
     """Every command that can be typed, with its parameters: a positional's name, or a flag."""
     names = [name for name in parent if not name.startswith("-")]
     if not names:
-        # --state and --format are told once, for all.
-        common = {"--state", "--format", "--written"}
         found = parent.assemble_argument_collection()
-        taken = [a for a in found if a.show and a.names[0] not in common]
+        taken = [a for a in found if a.show and a.names[0] not in SHARED]
         yield (
             " ".join(path),
             {(a.names[0].strip("-").replace("-", "_").lower(), a.required) for a in taken},
@@ -152,6 +152,11 @@ def test_every_command_and_flag_is_listed_and_no_other():
             listed[words].add((name, not part.startswith("[")))
 
     assert listed == dict(commands())
+
+
+def test_flags_that_every_command_has_are_listed_once():
+    rows = cells(REFERENCE / "cli.md", "# The `lictor` command")
+    assert {code(row[0])[0].split()[0] for row in rows} == {*SHARED, "--help"}
 
 
 def test_exit_codes_are_those_of_the_program():
@@ -212,7 +217,9 @@ def test_the_table_of_settings_is_the_code_s():
     assert [code(row[0])[0] for row in rows] == [
         f"LICTOR_{n.upper()}" for n in Settings.model_fields
     ]
-    assert [code(row[1]) for row in rows[1:]] == [
+    flags = [f"--{n.replace('_', '-')}" for n in Settings.model_fields]
+    assert [code(row[1]) for row in rows] == [[f] if f in SHARED else [] for f in flags]
+    assert [code(row[2]) for row in rows[1:]] == [
         [n] for n in Settings.model_fields if n != "state"
     ]
 
