@@ -123,7 +123,7 @@ def _tcp(url: str) -> Iterator[socket.socket]:
         listener = socket.create_server((parts.hostname, parts.port or 0), family=family)
     except OSError as error:
         raise StoreUnusable(f"cannot listen at {parts.netloc}: {error.strerror}") from None
-    # asyncio sets this only where a socket names its protocol; without it, small answers wait 40 ms.
+    # asyncio sets it only where a socket names its protocol; without it, small answers wait 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listener:
         yield listener

@@ -148,7 +148,10 @@ def test_the_order_of_reasons_names_exactly_what_opa_may_answer(plain_opa, opa_b
         )
         for rule in tree["rules"]:
             head = rule["head"]
-            if head["ref"][0]["value"] in {"reasons", "_blocked", "_action_refusals"} and "key" in head:
+            if (
+                head["ref"][0]["value"] in {"reasons", "_blocked", "_action_refusals"}
+                and "key" in head
+            ):
                 given |= {head["key"]["value"]} if head["key"]["type"] == "string" else set()
     assert set(order) == given
 
