@@ -18,7 +18,7 @@ from bundles.publisher import Publisher
 from bundles.server import admin_app, bundle_app
 from bundles.signing import SigningKey
 from bundles.store import Store
-from lictor.exceptions import InvalidArgument, NotInitialised
+from lictor.exceptions import AlreadyRunning, InvalidArgument, NotInitialised
 from lictor.settings import Settings, read_secret
 from registry import Registry, open_registry
 
@@ -47,6 +47,7 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
     """Publish and serve until the context ends.
 
     Raises:
+        AlreadyRunning: another one serves this state directory.
         NotInitialised: no policy bundle has been built.
         StoreUnusable: the address or the folder of bundles cannot be used.
         RegistryError: the registry cannot be opened.
@@ -113,6 +114,16 @@ def _server(app: Starlette) -> _Server:
     )
 
 
+def listens(path: Path) -> bool:
+    """Whether a process accepts connections at a unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 @contextmanager
 def _tcp(url: str) -> Iterator[socket.socket]:
     parts = urlsplit(url)
@@ -131,6 +142,8 @@ def _tcp(url: str) -> Iterator[socket.socket]:
 
 @contextmanager
 def _unix(path: Path) -> Iterator[socket.socket]:
+    if listens(path):
+        raise AlreadyRunning(f"a lictor serve listens at {path} already")
     with suppress(FileNotFoundError):
         path.unlink()
     with socket.socket(socket.AF_UNIX) as listener:

@@ -23,7 +23,7 @@ from bundles.policies import product_folder
 from bundles.store import Store
 from lictor.console import Common, note
 from lictor.exceptions import AlreadyRunning, NotInitialised
-from lictor.serving import serving
+from lictor.serving import listens, serving
 from lictor.settings import read_secret, require
 from lictor.state import build_policies, initialise
 from registry import Registry
@@ -92,7 +92,9 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A
         data_key=(settings.bundle_keys / "data.pub.pem").read_text(),
         bundles=names,
     )
-    _refuse_a_second_one(settings.opa_url)
+    if listens(Path(settings.opa_url.removeprefix("unix://"))):
+        # OPA would take the socket over from one that then goes on unseen.
+        raise AlreadyRunning(f"an OPA listens at {settings.opa_url} already")
     if names:
         prepare(told)
     note(f"OPA {binary.version} from {binary.origin}, listening at {settings.opa_url}")
@@ -167,16 +169,6 @@ async def _checked(opened: Registry) -> dict[str, Any]:
     entries = await opened.verify_log()
     stamp = await opened.stamp()
     return {"entries": entries, "epoch": stamp.epoch, "revision": stamp.revision, "intact": True}
-
-
-def _refuse_a_second_one(url: str) -> None:
-    """OPA would take a socket over from one that runs, which would go on unseen."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(url.removeprefix("unix://"))
-        except OSError:
-            return
-    raise AlreadyRunning(f"an OPA listens at {url} already")
 
 
 def _served(url: str, bearer: str) -> list[str]:

@@ -115,9 +115,11 @@ def test_from_an_empty_directory_to_a_revocation_and_through_outages(installatio
     run.start("serve")
     run.until(lambda: run.decide(rotated["jwt"])[1]["reason"] == "team_inactive", "the write")
 
-    second = run.run("opa")
-    assert second.returncode == 1
-    assert "already" in second.stderr
+    for name in ("opa", "serve"):
+        second = run.run(name)
+        assert second.returncode == 1, name
+        assert "already" in second.stderr
+    assert run.run("user", "list").returncode == 0
 
     run.stop("opa", signal.SIGKILL)
     assert run.decide(rotated["jwt"])[1]["reason"] == "unavailable"
