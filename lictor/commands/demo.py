@@ -77,8 +77,8 @@ def _print(outcomes: list[Outcome], rotation: Rotation) -> None:
 
 async def _keep(up: Demo) -> None:
     note(
-        "the demo goes on until you press Ctrl-C. Call it with the MCP Inspector:\n"
-        f"  npx @modelcontextprotocol/inspector --cli {up.url} --transport http \\\n"
+        "the demo goes on until you press Ctrl-C. Call it with the MCP Inspector (Node 22):\n"
+        f"  npx @modelcontextprotocol/inspector@2 --cli {up.url} --transport http \\\n"
         "    --method tools/call --tool-name get_health\n"
         "or as somebody (an opaque token), with\n"
         f'    --header "Authorization: Bearer {_of_ada(up)}"\n'
