@@ -12,7 +12,15 @@ LARGEST: Final = 16 << 20
 LARGEST_QUESTION: Final = 1 << 20
 """Bytes of a question; `lictor opa` has OPA read no more (server.decoding.max_length)."""
 
+
+def _refuse(constant: str) -> None:
+    # Python reads NaN and the infinities, which are no JSON (RFC 8259, 6).
+    raise ValueError(constant)
+
+
+# Made once: json.dumps and json.loads make one for each call that has any option.
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse)
 
 
 def encode(body: Mapping[str, Any]) -> str:
@@ -37,14 +45,9 @@ def result_of(body: bytes | bytearray) -> Any:
         AnswerUnusable: it is no JSON, or has no `result`; so answers an OPA without a bundle.
     """
     try:
-        document = json.loads(body.decode(), parse_constant=_refuse)
+        document = _DECODER.decode(body.decode())
     except (ValueError, RecursionError):
         raise AnswerUnusable("the answer is no JSON") from None
     if not isinstance(document, dict) or "result" not in document:
         raise AnswerUnusable("no `result`")
     return document["result"]
-
-
-def _refuse(constant: str) -> None:
-    # Python reads NaN and the infinities, which are no JSON (RFC 8259, 6).
-    raise ValueError(constant)
