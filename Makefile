@@ -76,7 +76,7 @@ lint: $(VENV)/dev ## Check format, lint, import arrows and types
 .PHONY: check
 check: setup lint opa-test test ## Everything that CI checks: lint, types, Rego, tests, coverage
 	coverage combine --quiet
-	coverage report --fail-under 90
+	coverage report --fail-under 95
 
 .PHONY: bench
 bench: $(VENV)/dev ## Measure where the time of a decision goes
