@@ -16,6 +16,7 @@ import stamina
 import structlog
 from cyclopts import App, Parameter
 
+from bundles import rollout
 from bundles.exceptions import BundleError
 from bundles.opa_binary import find_opa
 from bundles.opa_server import OPASettings, command, prepare
@@ -25,7 +26,7 @@ from lictor.console import Common, note
 from lictor.exceptions import AlreadyRunning, NotInitialised
 from lictor.serving import listens, serving
 from lictor.settings import read_secret, require
-from lictor.state import build_policies, initialise
+from lictor.state import build_policies, initialise, publish_policies
 from registry import Registry
 from registry.document import export_document, import_document
 
@@ -33,24 +34,34 @@ policies = App(name="policies", help="The Rego: check, build, sign, test.")
 registry = App(name="registry", help="The registry as a whole.")
 
 _DEFAULT = Common()
+_FIRST_WAIT, _RESTART_WAIT = 60.0, 2.0
+"""Seconds that `lictor opa` waits for a `lictor serve` that does not answer."""
 
 
 async def init(*, common: Common = _DEFAULT) -> None:
     """Make a state directory with keys, settings and an empty registry."""
     await initialise(common.settings, actor=getpass.getuser())
-    common.show({"state": str(common.settings.state), "next": "lictor policies build --sign"})
+    common.show({"state": str(common.settings.state), "next": "lictor serve"})
 
 
 async def serve(*, common: Common = _DEFAULT) -> None:
-    """Publish the registry as signed bundles, and hear what each OPA runs, until stopped."""
+    """Publish the registry as signed bundles, and hear what each OPA runs, until stopped.
+
+    Where no policy bundle has been built yet and the policy key is here, builds and signs it first.
+    """
     _log_to_stderr()
-    require(common.settings)
+    settings = common.settings
+    require(settings)
     stop = asyncio.Event()
     for one in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(one, stop.set)
-    async with serving(common.settings) as running:
+    log = structlog.get_logger("lictor.serve")
+    built = all(Store(settings.bundles).path(name).exists() for name in rollout.NAMES)
+    if not built and (settings.bundle_keys / "policy.pem").exists():
+        log.info("building policies", site=str(settings.site))
+        await asyncio.to_thread(lambda: publish_policies(settings, find_opa()))
+    async with serving(settings) as running:
         stamp = running.publisher.stamp
-        log = structlog.get_logger("lictor.serve")
         log.info("serving", url=running.url, epoch=stamp.epoch, revision=stamp.revision)
         stop_asked = asyncio.ensure_future(stop.wait())
         waits: list[asyncio.Future[Any]] = [stop_asked, running.finished]
@@ -73,7 +84,10 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A
     folder = settings.opa_token_file.parent
     config = folder / "config.json"
     try:
-        names = _served(settings.bundles_url, read_secret(settings.bundles_token_file))
+        # An OPA that has kept its bundles need not wait; a new one waits for a first start.
+        seconds = _RESTART_WAIT if config.exists() else _FIRST_WAIT
+        secret = read_secret(settings.bundles_token_file)
+        names = _served(settings.bundles_url, secret, seconds=seconds)
     except (httpx2.HTTPError, ValueError, KeyError) as error:
         if not config.exists():
             raise NotInitialised(
@@ -171,9 +185,11 @@ async def _checked(opened: Registry) -> dict[str, Any]:
     return {"entries": entries, "epoch": stamp.epoch, "revision": stamp.revision, "intact": True}
 
 
-def _served(url: str, bearer: str) -> list[str]:
+def _served(url: str, bearer: str, *, seconds: float) -> list[str]:
     """The names of the bundles that are served; waits for a `lictor serve` that is starting."""
-    for attempt in stamina.retry_context(on=httpx2.TransportError, timeout=10, wait_max=0.5):
+    for attempt in stamina.retry_context(
+        on=httpx2.TransportError, attempts=None, timeout=seconds, wait_max=0.5
+    ):
         with attempt:
             answer = httpx2.get(f"{url}/bundles", headers={"Authorization": f"Bearer {bearer}"})
     answer.raise_for_status()

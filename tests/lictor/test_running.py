@@ -77,8 +77,6 @@ def installation(short_path, opa_binary):
 def test_from_an_empty_directory_to_a_revocation_and_through_outages(installation):
     run = installation
     run.json("init")
-    assert "policies build" in run.run("serve").stderr
-    run.json("policies", "build", "--sign")
     run.json("user", "add", "ada")
     run.json("workspace", "add", "w")
     run.json("library", "add", "lib-a", "--workspace=w")
