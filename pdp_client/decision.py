@@ -28,10 +28,10 @@ class Action:
     tags: Sequence[str] = ()
     arguments: Mapping[str, Any] | None = field(default=None, repr=False)
 
-    def as_input(self) -> dict[str, Any]:
-        """The action of the query to OPA."""
+    def as_input(self, *, arguments: bool = True) -> dict[str, Any]:
+        """The action of the query to OPA, with its arguments or without."""
         action: dict[str, Any] = {"method": self.method, "name": self.name, "tags": [*self.tags]}
-        if self.arguments is not None:
+        if arguments and self.arguments is not None:
             action["arguments"] = dict(self.arguments)
         return action
 

@@ -72,6 +72,7 @@ class PDP:
         self._replay = replay or ReplayMemory(clock=clock)
         self._clock = clock
         self._newest = (0, 0)
+        self._sends_arguments = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,7 +101,7 @@ class PDP:
             bearer: what stood after `Bearer ` in the header; None when there was none.
             tool: the tool's name.
             tags: the tool's tags.
-            arguments: the call's arguments.
+            arguments: the call's arguments; OPA gets them only where a rule reads them.
             transport: `http` or `stdio`, for rules and records.
         """
         action = Action(name=tool, tags=tags, arguments=arguments)
@@ -168,8 +169,7 @@ class PDP:
                 if bearer is not None:
                     credential = await self._verified(bearer)
                 shown = credential.as_input() if credential else _ANONYMOUS
-                result = await self._ask("decision", shown, transport, action=action.as_input())
-                decision = read_decision(result.answer)
+                result, decision = await self._answer(shown, action, transport)
         except BearerRejected as error:
             return None, Decision.refused(error.reason, error.message)
         except (PDPError, TimeoutError) as error:
@@ -181,6 +181,26 @@ class PDP:
             )
         self._saw(decision.epoch, decision.revision)
         return credential, decision
+
+    async def _answer(
+        self, shown: Mapping[str, Any], action: Action, transport: str
+    ) -> tuple["_Asked", Decision]:
+        """Ask for a decision, sending the arguments only where a rule reads them.
+
+        They may be large, and hold anything. An answer that they could have changed is not taken
+        without them: it is asked for once more, and so are all that follow while rules read them.
+        """
+        # Forgotten until an answer says it again: arguments that cannot be sent must not stand in
+        # the way of finding out that no rule reads them any more.
+        sent, self._sends_arguments = self._sends_arguments, False
+        while True:
+            question = action.as_input(arguments=sent)
+            result = await self._ask("decision", shown, transport, action=question)
+            decision = read_decision(result.answer)
+            self._sends_arguments = decision.uses_arguments
+            if sent or action.arguments is None or not decision.uses_arguments:
+                return result, decision
+            sent = True
 
     async def _verified(self, bearer: str) -> Credential:
         credential = self._verifier.verify(bearer)

@@ -128,6 +128,6 @@ def arguments_hash(arguments: Mapping[str, Any] | None) -> str | None:
     try:
         text = json.dumps(arguments, sort_keys=True, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError):
-        # Not JSON: such a call is refused, and the record says so without its arguments.
+        # Not JSON: no rule can have read them.
         return None
     return hashlib.sha256(text.encode()).hexdigest()

@@ -136,15 +136,47 @@ async def test_whatever_the_tool_is_called_it_is_only_a_name(make_pdp, table_wor
     assert (await make_pdp().authorize("everything", tool=name)).allow is True
 
 
-async def test_arguments_past_a_mebibyte_are_denied_before_opa_is_asked(
-    make_pdp, table_world, kind
+async def test_arguments_past_a_mebibyte_are_denied_where_a_rule_reads_them(
+    make_pdp, plain_opa, kind
 ):
-    pdp = make_pdp(opa_url=getattr(table_world, f"{kind}_url"))
-    for size, reason in [(1 << 20, "unavailable"), ((1 << 20) - 1000, "ok")]:
-        arguments = {"text": "x" * size}
-        assert (
-            await pdp.authorize("everything", tool="search", arguments=arguments)
-        ).reason == reason
+    pdp = make_pdp(opa_url=getattr(plain_opa, f"{kind}_url"))
+    for reads, size, reason in [
+        (True, 1 << 20, "unavailable"),
+        (True, (1 << 20) - 1000, "ok"),
+        (False, 1 << 20, "ok"),
+        (False, 5 << 20, "ok"),
+        (True, 1 << 20, "unavailable"),
+    ]:
+        plain_opa.set_world(world({"site": {"manifest": {"arguments": reads}}}))
+        # The first call after a change may still go by what the answer before it said.
+        for _ in range(2):
+            decision = await pdp.authorize(
+                "everything", tool="search", arguments={"text": "x" * size}
+            )
+        assert decision.reason == reason, (reads, size)
+
+
+async def test_a_rule_that_reads_arguments_decides_on_them_from_the_first_call(
+    make_pdp, make_stack
+):
+    stack = await make_stack(
+        site="""package site
+
+deny contains {"action": action.name, "code": "quiet", "message": "Whisper."} if {
+	some action in data.lictor.actions
+	action.arguments.text == "loud"
+}
+"""
+    )
+    await stack.user("ada")
+    bearer = await stack.token()
+    await stack.settle()
+    for text, reason in [("loud", "site_rule"), ("soft", "ok"), ("loud", "site_rule")]:
+        fresh = stack.pdp()
+        for _ in range(2):
+            decision = await fresh.authorize(bearer, tool="say", arguments={"text": text})
+            assert decision.reason == reason
+    assert (await stack.pdp().authorize(bearer, tool="say")).allow is True
 
 
 async def test_a_jwt_that_python_refuses_is_not_asked_about(make_pdp, signer, team_claims):

@@ -161,10 +161,15 @@ async def test_tags_that_are_no_json_are_denied_and_raise_nothing(make_pdp, path
 
 
 @pytest.mark.parametrize("odd", [{"q": float("nan")}, {"q": b"x"}, {"q": {1, 2}}, {(1, 2): 3}])
-async def test_arguments_that_are_no_json_are_denied_and_on_record(make_pdp, path, odd):
-    decision = await make_pdp(FileRecord(path)).authorize("alice", tool="search", arguments=odd)
-    assert decision.reason is Reason.UNAVAILABLE
-    assert [line["reason"] for line in lines(path)] == ["unavailable"]
+async def test_arguments_that_are_no_json_are_denied_where_a_rule_reads_them(
+    make_pdp, plain_opa, path, odd
+):
+    pdp = make_pdp(FileRecord(path))
+    for reads, reason in [(False, "ok"), (True, "unavailable")]:
+        plain_opa.set_world(world({"site": {"manifest": {"arguments": reads}}}))
+        decision = await pdp.authorize("alice", tool="search", arguments=odd)
+        assert decision.reason == reason
+    assert [line["reason"] for line in lines(path)] == ["ok", "unavailable"]
 
 
 def test_the_file_is_its_owners_alone_and_is_appended_to(path):
