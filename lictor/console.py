@@ -125,7 +125,8 @@ class Common:
 
 
 def note(text: str) -> None:
-    """Tell something that is no result, on stderr."""
+    """Tell something that is no result, on stderr, after what has been printed so far."""
+    sys.stdout.flush()
     print(f"lictor: {text}", file=sys.stderr)
 
 
