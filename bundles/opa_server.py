@@ -16,6 +16,7 @@ from typing import Any
 
 from bundles.exceptions import AddressInvalid, KeyUnusable
 from bundles.opa_binary import OPA
+from bundles.private import write_private
 
 _BODY_LIMIT = 1 << 20
 _SOCKET_PATH_LIMIT = 100
@@ -64,15 +65,15 @@ def prepare(settings: OPASettings) -> None:
     token = _token(client_token_file(settings.folder))
     # OPA learns the token's digest only; nothing that it serves or logs can give the token away.
     local = {"local": {"clients": {sha256(token.encode()).hexdigest(): "query"}}}
-    _write_private(settings.folder / "local.json", json.dumps(local))
-    _write_private(settings.folder / "config.json", json.dumps(_configuration(settings), indent=1))
+    write_private(settings.folder / "local.json", json.dumps(local))
+    write_private(settings.folder / "config.json", json.dumps(_configuration(settings), indent=1))
 
 
 def _token(path: Path) -> str:
     try:
         # One that is empty was left by a crash; with it nobody could ask anything.
         if not path.exists() or not path.read_text(encoding="ascii").strip():
-            _write_private(path, secrets.token_urlsafe(32))
+            write_private(path, secrets.token_urlsafe(32))
         return path.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
         raise KeyUnusable(f"{path}: no readable token ({type(error).__name__})") from None
@@ -145,8 +146,3 @@ def _check_address(address: str) -> None:
             )
     elif not address.startswith("http://"):
         raise AddressInvalid(f"{address}: OPA listens on unix:///path or http://host:port")
-
-
-def _write_private(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
-        file.write(text)

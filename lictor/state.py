@@ -1,12 +1,11 @@
 """The state directory: made once by `lictor init`, and what every command finds in it."""
 
-import os
 import secrets
 from contextlib import aclosing
-from pathlib import Path
 
 from bundles.opa_binary import OPA
 from bundles.policies import build_policy, build_site
+from bundles.private import write_private
 from bundles.signing import Bundle, SigningKey
 from bundles.store import Store
 from lictor.exceptions import AlreadyInitialised
@@ -40,7 +39,7 @@ async def initialise(settings: Settings, *, actor: str) -> None:
         (settings.bundle_keys / f"{keyid}.pub.pem").write_text(key.public_pem)
     for secret in (settings.bundles_token_file, settings.opa_token_file):
         secret.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write_private(secret, secrets.token_urlsafe(32))
+        write_private(secret, secrets.token_urlsafe(32))
     if not any(settings.site.glob("*.rego")):
         (settings.site / "site.rego").write_text(_README)
     public = KeyFolder(settings.keys).new()
@@ -78,8 +77,3 @@ def publish_policies(settings: Settings, opa: OPA) -> None:
     store = Store(settings.bundles)
     for bundle in build_policies(settings, opa, sign=True):
         store.save(bundle)
-
-
-def _write_private(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
-        file.write(text)
