@@ -17,6 +17,7 @@ from bundles.records import Gate, shard_of
 from bundles.rollout import Rollout
 from bundles.signing import Bundle, SigningKey, sign
 from bundles.store import Published, Store
+from registry import Published as RecordPublished
 from registry import Ref, Registry, RegistryError, Stamp
 
 LOOK_EVERY = 1.0
@@ -219,7 +220,7 @@ class Publisher:
         stamp: Stamp,
         shards: set[str],
         count: int,
-        records: AsyncIterator[tuple[Ref, dict[str, Any]]],
+        records: AsyncIterator[tuple[Ref, RecordPublished]],
     ) -> None:
         documents: dict[str, dict[str, Any]] = {
             shard: {"epoch": stamp.epoch, "revision": stamp.revision} for shard in shards
@@ -277,6 +278,6 @@ def _revision(stamp: Stamp) -> str:
     return f"{stamp.epoch}:{stamp.revision}"
 
 
-async def _again(records: list[tuple[Ref, dict[str, Any]]]) -> AsyncIterator[Any]:
+async def _again(records: list[tuple[Ref, RecordPublished]]) -> AsyncIterator[Any]:
     for record in records:
         yield record

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict  # pydantic takes typing's only from Pyt
 from bundles.signing import canonical
 from registry.checks import is_digest
 from registry.globs import glob_fault
+from registry.interface import Fault, Published
 from registry.model import Kind, Ref
 
 _log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ _ADAPTERS: Mapping[Kind, TypeAdapter[Any]] = {
 }
 
 
-def problem(ref: Ref, record: Mapping[str, Any] | None) -> str | None:
+def problem(ref: Ref, record: Published | None) -> str | None:
     """What is wrong with a record, as `kind/id: field: why`; None when it may be published.
 
     The record's values are not in the text: a field of the wrong kind may hold anything.
@@ -113,6 +114,8 @@ def problem(ref: Ref, record: Mapping[str, Any] | None) -> str | None:
         return f"{ref.kind}: an id that is no digest, or no text"
     if record is None:
         return None
+    if isinstance(record, Fault):
+        return f"{ref}: {record.why}"
     try:
         _ADAPTERS[ref.kind].validate_python(record)
     except ValidationError as error:
@@ -157,7 +160,7 @@ class Gate:
     def __init__(self) -> None:
         self.problems: dict[Ref, str] = {}
 
-    def add(self, document: dict[str, Any], ref: Ref, record: Mapping[str, Any] | None) -> None:
+    def add(self, document: dict[str, Any], ref: Ref, record: Published | None) -> None:
         """Put a record into a document of records by kind and id; `null` where it does not fit."""
         fault = problem(ref, record)
         self._note(ref, fault)

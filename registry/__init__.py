@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.exceptions import RegistryError, UnsupportedRegistry
-from registry.interface import Change, Delta, Export, Registry, Transaction
+from registry.interface import Change, Delta, Export, Fault, Published, Registry, Transaction
 from registry.model import (
     Key,
     Kind,
@@ -37,9 +37,11 @@ __all__ = [
     "Change",
     "Delta",
     "Export",
+    "Fault",
     "Key",
     "Kind",
     "Library",
+    "Published",
     "Record",
     "Ref",
     "Registry",

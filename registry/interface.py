@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from registry.model import Record
 
@@ -12,9 +12,20 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from registry.changelog import LogEntry
-    from registry.model import Ref, Stamp, Token
+    from registry.model import Kind, Ref, Stamp, Token
 
 R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """In place of a record that is there but cannot be told, such as one of two with one id."""
+
+    why: str
+
+
+Published: TypeAlias = "dict[str, Any] | Fault"
+"""A record in the shape that bundles carry, not validated: others may have written it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,25 +33,34 @@ class Change:
     """The revision that last touched a record, and the record as published: None if absent."""
 
     revision: int
-    record: dict[str, Any] | None
+    record: Published | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """What changed after a revision, as of `stamp`. Settings are whole, and not in `changes`."""
+    """What changed after a revision, as of `stamp`. Settings are whole, and not in `changes`.
+
+    Attributes:
+        head: the hash of the log's newest entry as of `stamp`. A registry that went back to an
+            earlier state, and on from there, can have the same stamp; it has another head.
+    """
 
     stamp: Stamp
+    head: str
     changes: Mapping[Ref, Change]
     settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """Every record as published, as of `stamp`, by kind and id. `records` can be read once."""
+    """Every record as published, by kind and id. `records` can be read once.
+
+    Each record is as it was at `stamp` or later: whoever lays `changed_since(stamp.revision)` over
+    it, once it is read, has one state.
+    """
 
     stamp: Stamp
-    settings: Mapping[str, Any]
-    records: AsyncIterator[tuple[Ref, dict[str, Any]]]
+    records: AsyncIterator[tuple[Ref, Published]]
 
 
 class Transaction(Protocol):
@@ -70,6 +90,14 @@ class Transaction(Protocol):
             InvalidRecord: a record does not hold what its kind requires.
             NotFound: a record names another that does not exist.
         """
+        ...
+
+    async def touch(self, *refs: Ref) -> None:
+        """Count records as changed, whether they exist or not: others changed them in the store."""
+        ...
+
+    async def next_epoch(self) -> None:
+        """Start the next epoch: what was published of this registry before no longer counts."""
         ...
 
     async def delete(self, type_: type[Record], id_: str, /) -> None:
@@ -115,7 +143,11 @@ class Registry(Protocol):
         ...
 
     def export_records(self) -> AbstractAsyncContextManager[Export]:
-        """Everything, all read from one state, a batch at a time; writers do not wait for it."""
+        """Everything, in bounded memory, a batch at a time; writers do not wait for it."""
+        ...
+
+    async def counts(self) -> Mapping[Kind, int]:
+        """About how many records there are of each kind, for a progress bar; no settings."""
         ...
 
     async def log(self, *, after: int = 0, limit: int | None = None) -> list[LogEntry]:

@@ -6,20 +6,20 @@ import asyncio
 import json
 from contextlib import aclosing, asynccontextmanager
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from registry import changelog
 from registry.changelog import GENESIS, LogEntry
 from registry.checks import check_origin
 from registry.exceptions import LogBroken
-from registry.interface import Change, Delta, Export
+from registry.interface import Change, Delta, Export, Published
 from registry.model import Kind, Record, Ref, Stamp, Token
 from registry.sqlite import tables
 from registry.sqlite.connection import Connection
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
 R = TypeVar("R", bound=Record)
@@ -37,6 +37,7 @@ class SQLiteTransaction:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._touched: set[Ref] = set()
+        self._next_epoch = False
         self._over = False
 
     async def begin(self) -> None:
@@ -66,6 +67,14 @@ class SQLiteTransaction:
 
         await self._run(job)
 
+    async def touch(self, *refs: Ref) -> None:
+        """See `Transaction.touch`."""
+        self._touched |= set(refs)
+
+    async def next_epoch(self) -> None:
+        """See `Transaction.next_epoch`."""
+        self._next_epoch = True
+
     async def delete(self, type_: type[Record], id_: str, /) -> None:
         """See `Transaction.delete`."""
 
@@ -79,7 +88,9 @@ class SQLiteTransaction:
         touched = tuple(sorted(self._touched))
 
         def job(db: sqlite3.Connection) -> Stamp:
-            if touched:
+            if self._next_epoch:
+                db.execute("UPDATE registry SET epoch = epoch + 1")
+            if touched or self._next_epoch:
                 revision = self.stamp.revision + 1
                 _write_log(db, revision, touched, at=at, actor=actor, action=action)
             after = tables.stamp(db)
@@ -149,6 +160,7 @@ class SQLiteRegistry:
             refs = [(Ref(Kind(kind), id_), touched) for kind, id_, touched in rows]
             return Delta(
                 stamp=tables.stamp(db),
+                head=_head(db),
                 changes={ref: Change(touched, tables.published(db, ref)) for ref, touched in refs},
                 settings=tables.settings(db),
             )
@@ -164,8 +176,11 @@ class SQLiteRegistry:
         ):
             await connection.run(lambda db: db.execute("BEGIN"))
             stamp = await connection.run(tables.stamp)
-            settings = await connection.run(tables.settings)
-            yield Export(stamp=stamp, settings=settings, records=records)
+            yield Export(stamp=stamp, records=records)
+
+    async def counts(self) -> Mapping[Kind, int]:
+        """See `Registry.counts`."""
+        return await self._reader.run(tables.counts)
 
     async def log(self, *, after: int = 0, limit: int | None = None) -> list[LogEntry]:
         """See `Registry.log`."""
@@ -210,7 +225,7 @@ def _consistent(job: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Con
     return run
 
 
-async def _batches(connection: Connection) -> AsyncGenerator[tuple[Ref, dict[str, Any]], None]:
+async def _batches(connection: Connection) -> AsyncGenerator[tuple[Ref, Published], None]:
     rows = await connection.run(tables.all_published)
     try:
         while batch := await connection.run(lambda _: list(islice(rows, _BATCH))):
@@ -218,6 +233,11 @@ async def _batches(connection: Connection) -> AsyncGenerator[tuple[Ref, dict[str
                 yield row
     finally:
         await connection.run(lambda _: rows.close())
+
+
+def _head(db: sqlite3.Connection) -> str:
+    last = db.execute("SELECT hash FROM log ORDER BY revision DESC LIMIT 1").fetchone()
+    return last[0] if last else GENESIS
 
 
 def _write_log(
@@ -229,14 +249,13 @@ def _write_log(
     actor: str,
     action: str,
 ) -> None:
-    last = db.execute("SELECT hash FROM log ORDER BY revision DESC LIMIT 1").fetchone()
     entry = LogEntry(
         revision=revision,
         at=at,
         actor=actor,
         action=action,
         touched=touched,
-        previous=last[0] if last else GENESIS,
+        previous=_head(db),
     ).sealed()
     refs = json.dumps([[ref.kind, ref.id] for ref in touched])
     db.execute(

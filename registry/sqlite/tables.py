@@ -171,6 +171,15 @@ def delete(db: sqlite3.Connection, type_: type[Record], id_: str) -> set[Ref]:
     return {before.ref} | _home(before)
 
 
+def counts(db: sqlite3.Connection) -> dict[Kind, int]:
+    """How many records there are of each kind, but for settings."""
+    return {
+        type_.kind: db.execute(f"SELECT count(*) FROM {type_.kind}").fetchone()[0]  # noqa: S608 - our own names
+        for type_ in RECORD_TYPES
+        if type_ is not Setting
+    }
+
+
 def published(db: sqlite3.Connection, ref: Ref) -> dict[str, Any] | None:
     """What bundles carry of a record; None if that is nothing."""
     record = get(db, _TYPES[ref.kind], ref.id)

@@ -358,3 +358,47 @@ async def test_a_process_killed_inside_a_transaction_leaves_the_state_before_it(
         assert len(await reopened.all(User)) == 1
     assert await write(User(id="bob", name="Bob")) == Stamp(1, 2)
     assert await registry.verify_log() == 2
+
+
+async def test_a_touched_record_has_changed_whether_it_exists_or_not(registry, house):
+    async with registry.transaction(actor="tests", action="touch") as tx:
+        await tx.touch(Ref(Kind.USERS, "ada"), Ref(Kind.USERS, "ghost"))
+    delta = await registry.changed_since(1)
+    assert {ref.id: (c.revision, c.record) for ref, c in delta.changes.items()} == {
+        "ada": (2, {"name": "Ada", "active": True}),
+        "ghost": (2, None),
+    }
+    assert [entry.touched for entry in await registry.log(after=1)] == [
+        (Ref(Kind.USERS, "ada"), Ref(Kind.USERS, "ghost"))
+    ]
+
+
+async def test_the_next_epoch_is_one_revision_and_touches_nothing(registry, house):
+    async with registry.transaction(actor="tests", action="restored") as tx:
+        await tx.next_epoch()
+    assert tx.stamp == await registry.stamp() == Stamp(2, 2)
+    assert (await registry.changed_since(1)).changes == {}
+    assert await registry.verify_log() == 2
+
+
+async def test_an_epoch_that_is_not_committed_does_not_start(registry, house):
+    with pytest.raises(ZeroDivisionError):
+        async with registry.transaction(actor="tests", action="restored") as tx:
+            await tx.next_epoch()
+            1 / 0  # noqa: B018
+    assert await registry.stamp() == Stamp(1, 1)
+
+
+async def test_a_delta_has_the_hash_of_the_newest_log_entry(registry, write):
+    assert (await registry.changed_since(0)).head == GENESIS
+    await write(User(id="ada", name="Ada"))
+    [entry] = await registry.log()
+    assert (await registry.changed_since(0)).head == entry.hash
+
+
+async def test_records_are_counted_by_kind(registry, house):
+    counts = await registry.counts()
+    assert counts == {
+        Kind.USERS: 1, Kind.WORKSPACES: 2, Kind.LIBRARIES: 1,
+        Kind.TEAMS: 0, Kind.TOKENS: 0, Kind.KEYS: 0,
+    }  # fmt: skip
