@@ -7,6 +7,7 @@ BundleError            never raised itself; every subclass carries a stable `cod
 ├── PolicyRefused      a policy or site folder that must not be signed
 ├── KeyUnusable        a signing key that is missing, unreadable or of the wrong type
 ├── AddressInvalid     OPA cannot listen there
+├── PublishingHeld     the registry is not what was published before; an operator must accept it
 └── StoreUnusable      the folder of published bundles cannot be read or written
 ```
 """
@@ -52,3 +53,9 @@ class AddressInvalid(BundleError):  # noqa: N818 - the same
     """OPA cannot listen at the address that was asked for."""
 
     code = "address_invalid"
+
+
+class PublishingHeld(BundleError):  # noqa: N818 - the same
+    """The registry went back to an earlier state; nothing more is published until accepted."""
+
+    code = "publishing_held"

@@ -7,18 +7,22 @@ has changed since; the heartbeat says up to when all of that is known to be ever
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from bundles.bases import Bases
 from bundles.catalogue import Catalogue
-from bundles.exceptions import StoreUnusable
-from bundles.fleet import Fleet, stamp_of
-from bundles.records import Gate, shard_of
+from bundles.exceptions import BundleError, PublishingHeld
+from bundles.fleet import Fleet
+from bundles.live import Live
+from bundles.records import Gate
 from bundles.rollout import Rollout
-from bundles.signing import Bundle, SigningKey, sign
+from bundles.scan import Opener, Scan, progress_of, scan, scan_apart
+from bundles.signing import Bundle, SigningKey, data_of, sign
 from bundles.store import Published, Store
-from registry import Published as RecordPublished
 from registry import Ref, Registry, RegistryError, Stamp
+from registry.changelog import GENESIS
 
 LOOK_EVERY = 1.0
 HEARTBEAT_EVERY = 5.0
@@ -28,11 +32,10 @@ SMALL = 20_000
 _SETTLED = 1.0
 """Seconds after which a connected OPA must have a change; the heartbeat demands no sooner."""
 
-_GRACE = 180.0
-"""Seconds after which `live` may drop what a new base holds, though nobody has confirmed that base:
-twice the longest poll of a base and a staleness limit."""
-
 _log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is, about."""
 
 
 class Publisher:
@@ -48,6 +51,8 @@ class Publisher:
         fleet: Fleet,
         shards: int | None = None,
         live_limit: int = 1000,
+        opener: Opener | None = None,
+        progress: Progress = lambda *_: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Tie the parts together; nothing is read or written before `start`.
@@ -60,25 +65,32 @@ class Publisher:
             fleet: says when a base has arrived everywhere.
             shards: 1 to 64, for a new epoch; by default by the registry's size.
             live_limit: records in `live` above which they are folded into their shards.
+            opener: opens the registry once more, so that a large one is read in another process.
+            progress: told how a publication of everything goes on.
             clock: seconds since 1970.
         """
         self._registry = registry
         self._store = store
         self._catalogue = catalogue
         self._key = key
-        self._fleet = fleet
         self._shards = shards
         self._live_limit = live_limit
+        self._opener = opener
+        self._progress = progress
         self._clock = clock
-        self._lock = asyncio.Lock()
+        # `_basing` before `_looking`, where both are held.
+        self._basing, self._looking = asyncio.Lock(), asyncio.Lock()
         self._policies = Rollout(store, catalogue, clock=clock)
-        self._published = Published(epoch=0, since={})
-        self._live = Stamp(0, -1)
+        self._gate = Gate()
+        self.bases = Bases(store, catalogue, key=key, fleet=fleet, clock=clock)
+        self.live = Live({}, self._gate)
+        self._stamp, self._head = Stamp(0, -1), GENESIS
+        self._live_from: int | None = None
+        self._unpublished = False
         self._reached: list[tuple[float, int]] = []
         self._settled = 0
         self._synced_at = 0.0
-        self._raising: dict[str, float] = {}
-        self._gate = Gate()
+        self.held = ""
 
     @property
     def problems(self) -> Mapping[Ref, str]:
@@ -88,196 +100,258 @@ class Publisher:
     @property
     def stamp(self) -> Stamp:
         """The state of the registry that `live` has reached."""
-        return self._live
+        return self._stamp
+
+    @property
+    def synced_at(self) -> float:
+        """The last moment at which all that the log holds was known to be published."""
+        return self._synced_at
 
     async def start(self) -> None:
-        """Go on from what was published before, or publish everything; then the heartbeat."""
-        async with self._lock:
-            stamp = await self._registry.stamp()
-            if not self._resume(stamp):
-                await self._rebuild()
-        await self.look()
+        """Go on from what was published before, or publish everything; then the heartbeat.
+
+        Where the registry does not answer, or was put back to an earlier state, what was published
+        before is served on, and OPA answers `stale_data` once it is too old.
+
+        Raises:
+            RegistryError: the registry cannot be read, and nothing was published before.
+            StoreUnusable: bundles cannot be kept.
+        """
+        self._store.sweep()
+        if await asyncio.to_thread(self.bases.resume) and await self._resume():
+            try:
+                await self.look()
+            except (RegistryError, PublishingHeld) as error:
+                _log.error("publisher.failed code=%s error=%s", error.code, error)
+        else:
+            await self._rebuild(anew=True)
+            await self.look()
         if self._catalogue.get("heartbeat") is None:
             self.beat()
 
     async def run(self) -> None:
-        """Look and beat until cancelled. What fails is logged, and tried again at the next look."""
+        """Look, beat and compact until cancelled. What fails is logged, and tried again."""
         beaten = time.monotonic()
-        while True:
-            await asyncio.sleep(LOOK_EVERY)
+
+        async def look_and_beat() -> None:
+            nonlocal beaten
             try:
                 await self.look()
+            finally:
+                # Also when nothing could be read: it says how old everything is by now.
                 if time.monotonic() - beaten >= HEARTBEAT_EVERY:
                     beaten = time.monotonic()
                     self.beat()
-            except (RegistryError, StoreUnusable) as error:
-                _log.error("publisher.failed code=%s error=%s", error.code, error)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(forever(look_and_beat, every=LOOK_EVERY))
+            group.create_task(forever(self.compact, every=LOOK_EVERY))
 
     async def look(self) -> None:
         """Publish what has changed by now; a new policy bundle too, with a heartbeat that names it.
 
         Raises:
             RegistryError: the registry cannot be read; nothing was published.
+            PublishingHeld: it is not the one that was published before.
             StoreUnusable: a bundle could not be kept, and so is not served.
         """
-        async with self._lock:
+        async with self._looking:
             started = self._clock()
             stamp = await self._registry.stamp()
-            restored = stamp.epoch != self._published.epoch
-            if restored:
-                await self._rebuild()
-            elif self._raise_since() or stamp != self._live:
-                await self._publish_live()
-            self._synced_at = started
-            if self._policies.refresh() or restored:
-                self.beat()
+            anew = stamp.epoch > self.bases.published.epoch
+            if not anew:
+                await self._advance(stamp)
+        if anew:
+            await self._rebuild()
+        self._synced_at = started
+        if self._policies.refresh() or anew:
+            self.beat()
 
     def beat(self) -> None:
         """Publish a heartbeat that says how far everything is known to be published."""
         while self._reached and self._reached[0][0] <= self._clock() - _SETTLED:
             self._settled = max(self._settled, self._reached.pop(0)[1])
-        synced_at_ns = int(self._synced_at * 1_000_000_000)
         heartbeat = {
-            "epoch": self._published.epoch,
-            "synced_at_ns": synced_at_ns,
-            "reconciled_at_ns": synced_at_ns,
+            "epoch": self.bases.published.epoch,
+            "synced_at_ns": int(self._synced_at * 1_000_000_000),
+            "reconciled_at_ns": int(self.bases.published.reconciled_at * 1_000_000_000),
             "revision": self._settled,
             **self._policies.accepted(),
         }
-        bundle = self._sign("heartbeat", f"{self._synced_at:.3f}", "heartbeat", heartbeat)
-        self._catalogue.put(bundle)
+        self._catalogue.put(self._signed("heartbeat", f"{self._synced_at:.3f}", heartbeat))
         self._policies.serve()
 
-    async def _publish_live(self) -> None:
-        since = self._published.since
-        delta = await self._registry.changed_since(min(since.values()))
-        document: dict[str, Any] = {
-            "epoch": delta.stamp.epoch,
-            "revision": delta.stamp.revision,
-            "since": dict(since),
-            "settings": self._gate.sound(delta.settings),
-        }
-        count = 0
-        for ref, change in delta.changes.items():
-            if change.revision > since[shard_of(ref, len(since))]:
-                self._gate.add(document, ref, change.record)
-                count += 1
-        bundle = self._sign("live", _revision(delta.stamp), "live", document)
-        self._store.save(bundle)
-        self._catalogue.put(bundle)
-        self._live = delta.stamp
-        self._reached.append((self._clock(), delta.stamp.revision))
-        if count > self._live_limit and not self._raising:
-            await self._fold({shard_of(ref, len(since)) for ref in delta.changes})
+    async def compact(self, shard: str | None = None) -> str | None:
+        """Fold what `live` has gathered of one shard into its base, where `live` is past its limit.
 
-    async def _rebuild(self) -> None:
-        """Publish every shard anew: a new epoch, or nothing to go on from."""
-        async with self._registry.export_records() as export:
-            records = [(ref, record) async for ref, record in export.records]
-            count = self._shards or (1 if len(records) < SMALL else 64)
-            since = {f"{n:02x}": export.stamp.revision for n in range(count)}
-            await self._write_bases(export.stamp, set(since), count, _again(records))
-        self._published = Published(export.stamp.epoch, since, since)
-        self._store.save_published(self._published)
-        self._raising = {}
-        self._reached, self._settled = [], 0
-        await self._publish_live()
+        `live` keeps the records until every OPA runs the new base: dropping them sooner would bring
+        a revoked record back to an OPA that still has the old one.
 
-    async def _fold(self, shards: set[str]) -> None:
-        """Write the records that `live` has gathered into the shards that they belong to.
+        Args:
+            shard: fold this one, whatever the size of `live`.
 
-        `live` keeps them until every OPA runs the new shards: dropping them sooner would bring a
-        revoked record back to an OPA that still has the old one.
+        Returns:
+            The shard that was folded, or None.
         """
-        count = len(self._published.since)
-        async with self._registry.export_records() as export:
-            await self._write_bases(export.stamp, shards, count, export.records)
-        bases = {**self._published.bases, **dict.fromkeys(shards, export.stamp.revision)}
-        self._published = Published(self._published.epoch, self._published.since, bases)
-        self._store.save_published(self._published)
-        self._raising = dict.fromkeys(shards, self._clock() + _GRACE)
+        async with self._basing:
+            if shard is None:
+                fullest = self.live.fullest(besides=self.bases.raising)
+                if fullest is None or fullest[1] <= self._live_limit:
+                    return None
+                shard = fullest[0]
+            await self.bases.fold(shard, self._header(), self.live.of_shard(shard))
+            return shard
 
-    def _raise_since(self) -> bool:
-        """Move `since` up for shards that have arrived everywhere; True when any did."""
-        epoch, bases = self._published.epoch, self._published.bases
-        arrived = {
-            shard
-            for shard, latest in self._raising.items()
-            if self._clock() >= latest
-            or self._fleet.all_run(
-                f"base-{shard}", epoch=epoch, revision=bases[shard], within=_GRACE
-            )
-        }
+    async def accept(self, *, actor: str) -> Stamp:
+        """Take a registry that was put back to an earlier state for what it is now.
+
+        It starts an epoch that nothing was published in: whatever an OPA has of the other past no
+        longer counts.
+        """
+        while (await self._registry.stamp()).epoch <= self.bases.published.epoch:
+            async with self._registry.transaction(actor=actor, action="registry accept") as tx:
+                await tx.next_epoch()
+        await self.look()
+        return self._stamp
+
+    async def read(self, folder: Path, *, shards: int, total: int, rest: float = 0.0) -> Scan:
+        """Read the whole registry into a folder; a large one in a process of its own."""
+        if self._opener is None or total < SMALL:
+            return await scan(self._registry, folder, shards=shards)
+        reading = asyncio.ensure_future(scan_apart(self._opener, folder, shards=shards, rest=rest))
+        while not reading.done():
+            self._progress("reading the registry", progress_of(folder), total)
+            await asyncio.wait([reading], timeout=0.5)
+        return reading.result()
+
+    async def _advance(self, stamp: Stamp) -> None:
+        """Publish `live` if the registry has moved, or a new base has arrived everywhere."""
+        before = self._stamp
+        if stamp < before:
+            raise self._hold(f"it is at revision {_text(stamp)}, and {_text(before)} was published")
+        arrived = self.bases.arrived()
+        for shard, revision in arrived.items():
+            self.live.raise_since(shard, revision)
         if arrived:
-            since = {**self._published.since, **{shard: bases[shard] for shard in arrived}}
-            self._published = Published(epoch, since, bases)
-            self._store.save_published(self._published)
-            self._raising = {s: at for s, at in self._raising.items() if s not in arrived}
-        return bool(arrived)
+            self._unpublished = True
+        if stamp != before or self._live_from is not None:
+            await self._check_lineage(before.revision, self._head)
+            since = before.revision if self._live_from is None else self._live_from
+            delta = await self._registry.changed_since(since)
+            self.live.take(delta)
+            self._live_from = None
+            self._stamp, self._head = delta.stamp, delta.head
+            self._unpublished = True
+        self.held = ""
+        if self._unpublished:
+            self._publish_live()
 
-    async def _write_bases(
-        self,
-        stamp: Stamp,
-        shards: set[str],
-        count: int,
-        records: AsyncIterator[tuple[Ref, RecordPublished]],
-    ) -> None:
-        documents: dict[str, dict[str, Any]] = {
-            shard: {"epoch": stamp.epoch, "revision": stamp.revision} for shard in shards
-        }
-        async for ref, record in records:
-            if document := documents.get(shard_of(ref, count)):
-                self._gate.add(document, ref, record)
-        for shard, document in sorted(documents.items()):
-            bundle = await asyncio.to_thread(
-                self._sign, f"base-{shard}", _revision(stamp), f"base/{shard}", document
-            )
-            self._store.save(bundle)
-            self._catalogue.put(bundle)
+    async def _check_lineage(self, revision: int, head: str) -> None:
+        entries = await self._registry.log(after=revision - 1, limit=1)
+        found = entries[0].hash if entries and entries[0].revision == revision else GENESIS
+        if found != head:
+            raise self._hold(f"its log has another entry at revision {revision} than was published")
 
-    def _resume(self, stamp: Stamp) -> bool:
-        """Serve what was published before the restart, when all of it is there and fits."""
-        before = self._store.published()
-        if before is None or before.epoch != stamp.epoch or not before.since:
-            return False
-        bases = {shard: self._store.load(f"base-{shard}") for shard in before.since}
-        served: dict[str, int] = {}
-        for shard, base in bases.items():
-            epoch, served[shard] = stamp_of(base.revision if base else "")
-            # A base that is newer than noted was written just before a kill, and is as good.
-            if epoch != stamp.epoch or not before.since[shard] <= served[shard] <= stamp.revision:
-                return False
-        live = self._store.load("live")
-        reached = stamp_of(live.revision) if live else (-1, -1)
-        if reached > (stamp.epoch, stamp.revision):
-            return False
-        if live and reached[0] == stamp.epoch:
-            # What was served before is demanded as if there had been no restart.
-            self._reached = [(self._store.saved_at("live"), reached[1])]
-        for base in bases.values():
-            if base is not None:
-                self._catalogue.put(base)
-        self._published = Published(before.epoch, before.since, served)
-        self._raising = {
-            shard: self._clock() + _GRACE
-            for shard, revision in served.items()
-            if revision > before.since[shard]
-        }
-        return True
+    def _hold(self, why: str) -> PublishingHeld:
+        self.held = (
+            f"the registry is not the one that was published: {why}. If an older state was "
+            "restored on purpose, run: lictor registry accept"
+        )
+        return PublishingHeld(self.held)
 
-    def _sign(self, name: str, revision: str, path: str, document: Mapping[str, Any]) -> Bundle:
-        data: Any = document
-        for part in reversed(["registry", *path.split("/")]):
-            data = {part: data}
+    def _publish_live(self) -> None:
+        document = {**self.live.document(), **self._header()}
+        bundle = self._signed("live", _text(self._stamp), document)
+        # Should a power cut take it, it is made anew from the registry.
+        self._store.save(bundle, durable=False)
+        self._catalogue.put(bundle)
+        self._reached.append((self._clock(), self._stamp.revision))
+        self._unpublished = False
+
+    async def _rebuild(self, *, anew: bool = False) -> None:
+        """Publish every shard anew: a new epoch, or nothing to go on from."""
+        async with self._basing:
+            began = self._clock()
+            stamp = await self._registry.stamp()
+            if not anew and stamp.epoch <= self.bases.published.epoch:
+                return  # somebody else saw the new epoch too, and was first
+            total = sum((await self._registry.counts()).values())
+            count = self._shards or (1 if total < SMALL else 64)
+            with self._store.spool() as folder:
+                read = await self.read(folder, shards=count, total=total)
+                since = await self.bases.write_all(
+                    folder,
+                    _header(read.stamp, read.head),
+                    count,
+                    told=lambda done: self._progress("writing the shards", done, count),
+                )
+            async with self._looking:
+                self.bases.begin(Published(read.stamp.epoch, since, since, began))
+                self._gate.problems = dict(read.problems)
+                self.live = Live(since, self._gate)
+                self.live.settings = dict(read.settings)
+                self._stamp, self._head, self._live_from = read.stamp, read.head, None
+                self._reached, self._settled, self.held = [], 0, ""
+                self._unpublished = True
+                self._publish_live()
+
+    async def _resume(self) -> bool:
+        """Find out which state of the registry was published last; False if nothing tells."""
+        published = self.bases.published
+        newest = max(published.bases, key=lambda shard: published.bases[shard])
+        live, base = self._store.load("live"), self._catalogue.get(f"base-{newest}")
+        for bundle in (base, live):
+            document = await asyncio.to_thread(_document, bundle) if bundle else {}
+            stamp = Stamp(document.get("epoch", -1), document.get("revision", -1))
+            if stamp.epoch == published.epoch and stamp >= self._stamp and "head" in document:
+                self._stamp, self._head = stamp, document["head"]
+                if bundle is live:
+                    # What was served before is demanded as if there had been no restart.
+                    self._reached = [(self._store.saved_at("live"), stamp.revision)]
+        self.live = Live(published.since, self._gate)
+        self._live_from = min(published.since.values())
+        if live is not None:
+            self._catalogue.put(live)
+        return self._stamp.revision >= 0
+
+    def _header(self) -> dict[str, Any]:
+        return _header(self._stamp, self._head)
+
+    def _signed(self, name: str, revision: str, document: Mapping[str, Any]) -> Bundle:
         return sign(
-            name, revision=revision, roots=[f"registry/{path}"], key=self._key, data=data, level=1
+            name,
+            revision=revision,
+            roots=[f"registry/{name}"],
+            key=self._key,
+            data={"registry": {name: document}},
+            level=1,
         )
 
 
-def _revision(stamp: Stamp) -> str:
+async def forever(job: Callable[[], Awaitable[object]], *, every: float) -> None:
+    """Run a job again and again until cancelled; what fails is logged, and tried again."""
+    while True:
+        await asyncio.sleep(every)
+        try:
+            await job()
+        except (RegistryError, BundleError) as error:
+            _log.error("publisher.failed code=%s error=%s", error.code, error)
+        except Exception:  # noqa: BLE001 - see below
+            # Whatever it is: the heartbeat grows old, and OPA denies, until it is over.
+            _log.exception("publisher.failed code=fault")
+
+
+def _header(stamp: Stamp, head: str) -> dict[str, Any]:
+    return {"epoch": stamp.epoch, "revision": stamp.revision, "head": head}
+
+
+def _document(bundle: Bundle) -> dict[str, Any]:
+    """The published document that a `live` or base bundle holds."""
+    document = data_of(bundle.content)["registry"]
+    for part in bundle.name.split("-"):
+        document = document[part]
+    return dict(document)
+
+
+def _text(stamp: Stamp) -> str:
     return f"{stamp.epoch}:{stamp.revision}"
-
-
-async def _again(records: list[tuple[Ref, RecordPublished]]) -> AsyncIterator[Any]:
-    for record in records:
-        yield record

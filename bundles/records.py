@@ -18,6 +18,9 @@ from registry.globs import glob_fault
 from registry.interface import Fault, Published
 from registry.model import Kind, Ref
 
+_MOST_PROBLEMS = 1000
+"""Records that are named; where more are malformed, something else is wrong."""
+
 _log = logging.getLogger(__name__)
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
@@ -160,12 +163,16 @@ class Gate:
     def __init__(self) -> None:
         self.problems: dict[Ref, str] = {}
 
-    def add(self, document: dict[str, Any], ref: Ref, record: Published | None) -> None:
-        """Put a record into a document of records by kind and id; `null` where it does not fit."""
+    def passed(self, ref: Ref, record: Published | None) -> dict[str, Any] | None:
+        """The record if it fits; else None, and it is named among the problems."""
         fault = problem(ref, record)
         self._note(ref, fault)
+        return None if fault or isinstance(record, Fault) else record
+
+    def place(self, document: dict[str, Any], ref: Ref, record: dict[str, Any] | None) -> None:
+        """Put a record that has passed into a document of records by kind and id."""
         if has_place(ref):
-            document.setdefault(ref.kind.value, {})[ref.id] = None if fault else record
+            document.setdefault(ref.kind.value, {})[ref.id] = record
 
     def sound(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings that JSON can hold. Without one of them OPA answers `stale_data`."""
@@ -184,6 +191,6 @@ class Gate:
     def _note(self, ref: Ref, fault: str | None) -> None:
         if fault is None:
             self.problems.pop(ref, None)
-        elif self.problems.get(ref) != fault:
+        elif self.problems.get(ref) != fault and len(self.problems) < _MOST_PROBLEMS:
             _log.warning("publisher.record_refused %s", fault)
             self.problems[ref] = fault

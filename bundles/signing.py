@@ -57,14 +57,21 @@ class SigningKey:
     def save(self, folder: Path) -> Path:
         """Write `<keyid>.pem` (mode 0600) into a folder and return its path; never overwrites."""
         path = folder / f"{self.keyid}.pem"
-        pem = self.private.private_bytes(
+        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(self._private_pem)
+        return path
+
+    @property
+    def _private_pem(self) -> bytes:
+        return self.private.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
-            file.write(pem)
-        return path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Over a pipe, to the process that writes large bases.
+        return _unpickled, (self.keyid, self._private_pem)
 
     @property
     def public_pem(self) -> str:
@@ -76,6 +83,12 @@ class SigningKey:
             )
             .decode()
         )
+
+
+def _unpickled(keyid: str, pem: bytes) -> SigningKey:
+    key = serialization.load_pem_private_key(pem, password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - it was one when it left
+    return SigningKey(keyid, key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +158,13 @@ def sign(
     files[".signatures.json"] = canonical({"signatures": [token]})
     content = _pack(files, level=level)
     return Bundle(name, revision, etag_of(content), content)
+
+
+def data_of(content: bytes) -> Any:
+    """The whole document below `data` that a bundle's bytes hold."""
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
+        member = tar.extractfile("/data.json")
+        return json.load(member) if member else {}
 
 
 def etag_of(content: bytes) -> str:

@@ -8,10 +8,12 @@ import gzip
 import io
 import json
 import os
+import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from bundles.exceptions import StoreUnusable
 from bundles.signing import Bundle, canonical, etag_of
 
 _STATE = "published.json"
+_BEGUN = ".begun-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +33,14 @@ class Published:
         epoch: the registry's epoch that all of it belongs to.
         since: shard to the revision from which on `live` holds its changes.
         bases: shard to the revision of the base bundle that is served.
+        reconciled_at: when the newest read of everything began that was published whole, in
+            seconds since 1970.
     """
 
     epoch: int
     since: Mapping[str, int]
     bases: Mapping[str, int] = field(default_factory=dict)
+    reconciled_at: float = 0.0
 
 
 class Store:
@@ -52,17 +58,47 @@ class Store:
         except OSError as error:
             raise StoreUnusable(f"{folder}: {error.strerror}") from None
 
-    def path(self, name: str) -> Path:
-        """Where a bundle's file is, whether it exists or not."""
-        return self._folder / f"{name}.tar.gz"
+    def sweep(self) -> None:
+        """Remove what a publisher that was killed had begun to write. Only for the one publisher.
 
-    def save(self, bundle: Bundle) -> None:
-        """Write a bundle's file.
+        Raises:
+            StoreUnusable: it cannot be removed.
+        """
+        try:
+            for begun in self._folder.glob(f"{_BEGUN}*"):
+                shutil.rmtree(begun) if begun.is_dir() else begun.unlink()
+        except OSError as error:
+            raise StoreUnusable(f"{self._folder}: {error.strerror}") from None
+
+    @contextmanager
+    def spool(self) -> Iterator[Path]:
+        """An empty folder for a scan, on the same disk; gone at the end.
 
         Raises:
             StoreUnusable: the disk is full, or the folder is gone.
         """
-        self._replace(self.path(bundle.name), bundle.content)
+        try:
+            with tempfile.TemporaryDirectory(prefix=_BEGUN, dir=self._folder) as folder:
+                yield Path(folder)
+        except OSError as error:
+            raise StoreUnusable(f"{self._folder}: {error.strerror}") from None
+
+    def path(self, name: str) -> Path:
+        """Where a bundle's file is, whether it exists or not."""
+        return self._folder / f"{name}.tar.gz"
+
+    def save(self, bundle: Bundle, *, durable: bool = True) -> None:
+        """Write a bundle's file.
+
+        Args:
+            bundle: what to write.
+            durable: wait until the disk has it. What can be made again from the registry need not
+                survive a power cut; half a file is told from a whole one.
+
+        Raises:
+            StoreUnusable: the disk is full, or the folder is gone.
+        """
+        self._replace(self.path(bundle.name), bundle.content, durable=durable)
 
     def load(self, name: str) -> Bundle | None:
         """Read a bundle's file; None when there is none, or it is no whole bundle."""
@@ -98,7 +134,12 @@ class Store:
         """What was published before, or None where nothing was, or it cannot be trusted."""
         try:
             stored: dict[str, Any] = json.loads((self._folder / _STATE).read_bytes())
-            published = Published(stored["epoch"], dict(stored["since"]), dict(stored["bases"]))
+            published = Published(
+                stored["epoch"],
+                dict(stored["since"]),
+                dict(stored["bases"]),
+                float(stored["reconciled_at"]),
+            )
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
         shards = [f"{n:02x}" for n in range(len(published.since))]
@@ -116,17 +157,19 @@ class Store:
             "epoch": published.epoch,
             "since": dict(published.since),
             "bases": dict(published.bases),
+            "reconciled_at": published.reconciled_at,
         }
         self._replace(self._folder / _STATE, canonical(document))
 
-    def _replace(self, path: Path, content: bytes) -> None:
+    def _replace(self, path: Path, content: bytes, *, durable: bool = True) -> None:
         try:
-            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+            with tempfile.NamedTemporaryFile(prefix=_BEGUN, dir=self._folder, delete=False) as file:
                 written = Path(file.name)
                 try:
                     file.write(content)
                     file.flush()
-                    os.fsync(file.fileno())
+                    if durable:
+                        os.fsync(file.fileno())
                     written.replace(path)
                 except OSError:
                     # A disk that is full must not fill with the beginnings of files.

@@ -24,7 +24,7 @@ class Fault:
     why: str
 
 
-Published: TypeAlias = "dict[str, Any] | Fault"
+Published: TypeAlias = dict[str, Any] | Fault
 """A record in the shape that bundles carry, not validated: others may have written it."""
 
 

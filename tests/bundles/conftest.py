@@ -55,7 +55,10 @@ class Publishing:
         return self
 
     async def look(self):
+        """Look, as each second; then fold what `live` has too much of."""
         await self.publisher.look()
+        while await self.publisher.compact():
+            pass
 
     def document(self, name):
         """The document of a bundle that is served."""

@@ -90,7 +90,7 @@ def test_what_is_no_object_at_all_is_refused(odd):
 def test_a_token_whose_id_is_no_digest_has_no_place_and_is_not_named(id_):
     gate, document = Gate(), {}
     ref = Ref(Kind.TOKENS, id_)
-    gate.add(document, ref, GOOD[Ref(Kind.TOKENS, DIGEST)])
+    gate.place(document, ref, gate.passed(ref, GOOD[Ref(Kind.TOKENS, DIGEST)]))
     assert document == {}
     assert gate.problems[ref] == "tokens: an id that is no digest, or no text"
     assert shard_of(ref, 64) == "00"
@@ -100,13 +100,13 @@ def test_what_does_not_fit_is_null_and_on_the_list_until_it_fits(caplog):
     gate, document = Gate(), {}
     ref = Ref(Kind.USERS, "ada")
     for _ in range(3):
-        gate.add(document, ref, {"name": SECRET})
+        gate.place(document, ref, gate.passed(ref, {"name": SECRET}))
     assert document == {"users": {"ada": None}}
     assert list(gate.problems) == [ref]
     with caplog.at_level(logging.WARNING):
         assert caplog.messages == [f"publisher.record_refused {gate.problems[ref]}"]
     assert SECRET not in caplog.text
-    gate.add(document, ref, GOOD[ref])
+    gate.place(document, ref, gate.passed(ref, GOOD[ref]))
     assert document == {"users": {"ada": GOOD[ref]}}
     assert gate.problems == {}
 

@@ -86,7 +86,7 @@ class Stack:
 
     def new_opa(self, id_, *, address=None):
         folder = self.settings.state / ("opa" if id_ == "opa-1" else id_)
-        shards = range(len(self.publisher._published.since))
+        shards = range(len(self.publisher.bases.published.since))
         names = ["policy", "site", "live", "heartbeat", *(f"base-{n:02x}" for n in shards)]
         opa = OPAProcess(
             self._binary,

@@ -1,0 +1,143 @@
+"""The base bundles that are served, one for each shard, and how far each of them has arrived."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bundles.catalogue import Catalogue
+from bundles.exceptions import StoreUnusable
+from bundles.fleet import Fleet, stamp_of
+from bundles.scan import spool_of
+from bundles.shards import Header, Records, apart, build, fold
+from bundles.signing import Bundle, SigningKey
+from bundles.store import Published, Store
+
+GRACE = 180.0
+"""Seconds after which `live` may drop what a new base holds, though nobody has confirmed that base:
+twice the longest poll of a base and a staleness limit."""
+
+
+class Bases:
+    """What has been published of the base.
+
+    Attributes:
+        published: the epoch, and the revision of each shard.
+        raising: shard to the moment from which `since` may be raised to its new base unconfirmed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        *,
+        key: SigningKey,
+        fleet: Fleet,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._key = key
+        self._fleet = fleet
+        self._clock = clock
+        self.published = Published(epoch=0, since={})
+        self.raising: dict[str, float] = {}
+        self.folded = 0
+
+    def content(self, shard: str) -> bytes:
+        """The bytes of the base that is served."""
+        base = self._catalogue.get(f"base-{shard}")
+        if base is None:
+            raise StoreUnusable(f"base-{shard} is not served")
+        return base.content
+
+    async def write_all(
+        self, folder: Path, header: Header, count: int, *, told: Callable[[int], None]
+    ) -> dict[str, int]:
+        """Write every shard anew from a scan; returns shard to revision, for `begin`."""
+        since = {f"{n:02x}": header["revision"] for n in range(count)}
+        for n, shard in enumerate(since):
+            told(n)
+            base = await self._built(folder, shard, header, {})
+            await asyncio.to_thread(self._store.save, base)
+            self._catalogue.put(base)
+        return since
+
+    def begin(self, published: Published) -> None:
+        """Go on from shards that are all new."""
+        self._store.save_published(published)
+        self.published = published
+        self.raising = {}
+
+    async def fold(self, shard: str, header: Header, changes: Records) -> None:
+        """Write later changes into a shard."""
+        content = self.content(shard)
+        job = partial(fold, shard=shard, header=header, changes=changes, key=self._key)
+        await self._serve(shard, await apart(len(content), job, content))
+
+    async def rewrite(self, folder: Path, shard: str, header: Header, changes: Records) -> None:
+        """Write a shard anew from a scan, and what changed after that."""
+        await self._serve(shard, await self._built(folder, shard, header, changes))
+
+    def arrived(self) -> dict[str, int]:
+        """The shards whose new base has arrived everywhere, and its revision; each is told once."""
+        epoch, bases = self.published.epoch, self.published.bases
+        arrived = {
+            shard: bases[shard]
+            for shard, latest in self.raising.items()
+            if self._clock() >= latest
+            or self._fleet.all_run(
+                f"base-{shard}", epoch=epoch, revision=bases[shard], within=GRACE
+            )
+        }
+        if arrived:
+            self._note(since={**self.published.since, **arrived})
+            self.raising = {s: at for s, at in self.raising.items() if s not in arrived}
+        return arrived
+
+    def reconciled(self, at: float) -> None:
+        """Remember when the newest read of everything began that is published whole."""
+        self._note(reconciled_at=at)
+
+    def resume(self) -> bool:
+        """Serve what was published before a restart, when all of it is there and fits."""
+        before = self._store.published()
+        if before is None or not before.since:
+            return False
+        bases = {shard: self._store.load(f"base-{shard}") for shard in before.since}
+        served: dict[str, int] = {}
+        for shard, base in bases.items():
+            epoch, served[shard] = stamp_of(base.revision if base else "")
+            # A base that is newer than noted was written just before a kill, and is as good.
+            if epoch != before.epoch or served[shard] < before.since[shard]:
+                return False
+        for base in bases.values():
+            if base is not None:
+                self._catalogue.put(base)
+        self.published = replace(before, bases=served)
+        self.raising = {
+            shard: self._clock() + GRACE
+            for shard, revision in served.items()
+            if revision > before.since[shard]
+        }
+        return True
+
+    async def _built(self, folder: Path, shard: str, header: Header, changes: Records) -> Bundle:
+        spool = spool_of(folder, shard)
+        return await apart(spool.stat().st_size, build, spool, shard, header, changes, self._key)
+
+    async def _serve(self, shard: str, base: Bundle) -> None:
+        """Serve a new base. Its shard's `since` stays until it has arrived everywhere."""
+        await asyncio.to_thread(self._store.save, base)
+        self._catalogue.put(base)
+        self.folded += 1
+        self._note(bases={**self.published.bases, shard: stamp_of(base.revision)[1]})
+        self.raising[shard] = self._clock() + GRACE
+
+    def _note(self, **changes: Any) -> None:
+        noted = replace(self.published, **changes)
+        self._store.save_published(noted)
+        self.published = noted

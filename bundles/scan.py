@@ -1,0 +1,121 @@
+"""A read of the whole registry into a spool: one file a shard, in bounded memory.
+
+It is what a first publication is made from, and what a reconciling read compares with. A store may
+be written to while it is read: what changed meanwhile is laid over it at the end, so that the spool
+is the registry as it was at one revision.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bundles.records import Gate, has_place, shard_of
+from bundles.shards import in_process, spool_line
+from registry import Ref, Registry, Stamp
+
+Opener = Callable[[], Awaitable[Registry]]
+"""Opens the registry once more; a `functools.partial` of `open_registry`, to cross to a process."""
+
+_BATCH = 250
+"""Records between two rests: a few milliseconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scan:
+    """What a scan has read.
+
+    Attributes:
+        stamp: the one state of the registry that the spool holds.
+        head: the hash of the log's newest entry at that state.
+        settings: the settings then; those that are no JSON values are left out.
+        records: how many records were read.
+        seconds: how long it took.
+        problems: the records that do not fit, and why; in the spool they are null.
+    """
+
+    stamp: Stamp
+    head: str
+    settings: Mapping[str, Any]
+    records: int
+    seconds: float
+    problems: Mapping[Ref, str]
+
+
+def spool_of(folder: Path, shard: str) -> Path:
+    """The file that a shard's records are spooled to."""
+    return folder / f"{shard}.jsonl"
+
+
+def progress_of(folder: Path) -> int:
+    """How many records have been read into a folder so far."""
+    try:
+        return int((folder / "progress").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+async def scan(registry: Registry, folder: Path, *, shards: int, rest: float = 0.0) -> Scan:
+    """Read everything.
+
+    Args:
+        registry: what is read.
+        folder: an empty folder, where the spool is written.
+        shards: how many files to spread the records over.
+        rest: seconds to rest for each second of reading, to leave the machine to others.
+
+    Raises:
+        RegistryError: it cannot be read.
+    """
+    gate, count, began = Gate(), 0, time.monotonic()
+    worked_from = began
+    with ExitStack() as files:
+        spools = {
+            f"{n:02x}": files.enter_context(
+                spool_of(folder, f"{n:02x}").open("w", encoding="ascii")
+            )
+            for n in range(shards)
+        }
+
+        def write(ref: Ref, record: Any) -> None:
+            record = gate.passed(ref, record)
+            if has_place(ref):
+                spools[shard_of(ref, shards)].write(spool_line(ref, record))
+
+        async with registry.export_records() as export:
+            async for ref, record in export.records:
+                write(ref, record)
+                count += 1
+                if count % _BATCH == 0:
+                    worked = time.monotonic() - worked_from
+                    await asyncio.sleep(worked * rest)
+                    worked_from = time.monotonic()
+                    if count % (40 * _BATCH) == 0:
+                        (folder / "progress").write_text(str(count))
+        delta = await registry.changed_since(export.stamp.revision)
+        for ref, change in delta.changes.items():
+            write(ref, change.record)
+    return Scan(
+        stamp=delta.stamp,
+        head=delta.head,
+        settings=gate.sound(delta.settings),
+        records=count,
+        seconds=time.monotonic() - began,
+        problems=gate.problems,
+    )
+
+
+async def scan_apart(opener: Opener, folder: Path, *, shards: int, rest: float = 0.0) -> Scan:
+    """`scan` in a process of its own."""
+    return await in_process(_scan_in_process, opener, folder, shards, rest)
+
+
+def _scan_in_process(opener: Opener, folder: Path, shards: int, rest: float) -> Scan:
+    async def run() -> Scan:
+        async with aclosing(await opener()) as registry:
+            return await scan(registry, folder, shards=shards, rest=rest)
+
+    return asyncio.run(run())
