@@ -1,0 +1,53 @@
+"""Which Neo4j it is going to be."""
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from .jars import JarsMissing, jars
+from .servers import DockerServer, GivenServer, JavaServer, NotStarted, docker_image
+
+URL = "LICTOR_TEST_NEO4J_URL"
+
+
+class NoNeo4j(Exception):  # noqa: N818 - it reads as what happened
+    """No Neo4j can be had here; the message says all that was tried."""
+
+
+@contextmanager
+def running_neo4j(heap="512m", folder=None):
+    """A Neo4j that answers, until the context ends.
+
+    Args:
+        heap: Java's heap, and as much again for the page cache, such as `512m` or `2g`.
+        folder: where its data is kept; by default a new one, which is removed afterwards.
+
+    Yields:
+        A server with `url`, `kill()` and `start()`. The one of `LICTOR_TEST_NEO4J_URL` is not ours to kill.
+
+    Raises:
+        NoNeo4j: there is none.
+    """
+    with tempfile.TemporaryDirectory(prefix="lictor-neo4j-") as own:
+        server = _server(heap, Path(folder or own))
+        try:
+            server.start()
+            yield server
+        except NotStarted as error:
+            raise NoNeo4j(str(error)) from error
+        finally:
+            server.stop()
+
+
+def _server(heap, folder):
+    if url := os.environ.get(URL):
+        return GivenServer(url)
+    tried = [f"{URL} is not set"]
+    if (image := docker_image(tried)) is not None:
+        return DockerServer(image, heap, folder)
+    try:
+        return JavaServer(jars(), heap, folder)
+    except JarsMissing as error:
+        tried.append(str(error))
+    raise NoNeo4j(f"no Neo4j for tests: {'; '.join(tried)}")
