@@ -15,6 +15,7 @@ from bundles.scan import spool_of
 from bundles.shards import Header, Records, apart, build, fold
 from bundles.signing import Bundle, SigningKey
 from bundles.store import Published, Store
+from registry import Stamp
 
 GRACE = 180.0
 """Seconds after which `live` may drop what a new base holds, though nobody has confirmed that base:
@@ -89,9 +90,7 @@ class Bases:
             shard: bases[shard]
             for shard, latest in self.raising.items()
             if self._clock() >= latest
-            or self._fleet.all_run(
-                f"base-{shard}", epoch=epoch, revision=bases[shard], within=GRACE
-            )
+            or self._fleet.all_run(f"base-{shard}", stamp=Stamp(epoch, bases[shard]), within=GRACE)
         }
         if arrived:
             self._note(since={**self.published.since, **arrived})
@@ -110,10 +109,11 @@ class Bases:
         bases = {shard: self._store.load(f"base-{shard}") for shard in before.since}
         served: dict[str, int] = {}
         for shard, base in bases.items():
-            epoch, served[shard] = stamp_of(base.revision if base else "")
+            stamp = stamp_of(base.revision if base else "")
             # A base that is newer than noted was written just before a kill, and is as good.
-            if epoch != before.epoch or served[shard] < before.since[shard]:
+            if stamp.epoch != before.epoch or stamp.revision < before.since[shard]:
                 return False
+            served[shard] = stamp.revision
         for base in bases.values():
             if base is not None:
                 self._catalogue.put(base)
@@ -134,7 +134,7 @@ class Bases:
         await asyncio.to_thread(self._store.save, base)
         self._catalogue.put(base)
         self.folded += 1
-        self._note(bases={**self.published.bases, shard: stamp_of(base.revision)[1]})
+        self._note(bases={**self.published.bases, shard: stamp_of(base.revision).revision})
         self.raising[shard] = self._clock() + GRACE
 
     def _note(self, **changes: Any) -> None:

@@ -7,7 +7,13 @@ BundleError            never raised itself; every subclass carries a stable `cod
 ├── PolicyRefused      a policy or site folder that must not be signed
 ├── KeyUnusable        a signing key that is missing, unreadable or of the wrong type
 ├── AddressInvalid     OPA cannot listen there
+├── ReceiptInvalid     a receipt that proves nothing
 ├── PublishingHeld     the registry is not what was published before; an operator must accept it
+├── LocationInvalid    a URL of what several servers share cannot be used
+├── RedisUnavailable   Redis cannot be reached, or refuses
+├── LeaseLost          another server publishes, or may
+├── ArtefactsUnavailable   the store of artefacts cannot be read or written
+├── ArtefactRefused    what was found in the store is no whole bundle with a good signature
 └── StoreUnusable      the folder of published bundles cannot be read or written
 ```
 """
@@ -59,3 +65,39 @@ class PublishingHeld(BundleError):  # noqa: N818 - the same
     """The registry went back to an earlier state; nothing more is published until accepted."""
 
     code = "publishing_held"
+
+
+class ReceiptInvalid(BundleError):  # noqa: N818 - the same
+    """A receipt does not prove what it says; the message says why, and quotes nothing of it."""
+
+    code = "receipt_invalid"
+
+
+class LocationInvalid(BundleError):  # noqa: N818 - the same
+    """A URL of what several servers share cannot be used; the message does not repeat it."""
+
+    code = "location_invalid"
+
+
+class RedisUnavailable(BundleError):  # noqa: N818 - the same
+    """Redis cannot be reached, is too slow, or refuses; the message does not say where it is."""
+
+    code = "redis_unavailable"
+
+
+class LeaseLost(BundleError):  # noqa: N818 - the same
+    """This process may not publish: its lease is over, or a later holder has published."""
+
+    code = "lease_lost"
+
+
+class ArtefactsUnavailable(BundleError):  # noqa: N818 - the same
+    """The store of artefacts cannot be read or written; the message names the key."""
+
+    code = "artefacts_unavailable"
+
+
+class ArtefactRefused(BundleError):  # noqa: N818 - the same
+    """An artefact is no whole bundle under its name with a good signature."""
+
+    code = "artefact_refused"

@@ -1,89 +1,166 @@
-"""Which OPA runs which revision of which bundle, as they report it themselves."""
+"""Which OPA runs which revision of which bundle: their reports, and what they ask for next.
 
+An OPA that asks for `live` with the ETag of the one it was given has activated that one: it takes
+an ETag over only then. That is as good as a report, and comes sooner.
+"""
+
+import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from registry import Stamp
+
 _MOST_INSTANCES = 10_000
+_MOST_BUNDLES = 256
+_LONGEST_MESSAGE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """One OPA, as of its newest report.
+    """One OPA, as far as it has told.
 
     Attributes:
         id: the id that it was configured with.
-        version: OPA's version.
-        seen_at: the report's arrival, in seconds since 1970.
+        version: OPA's version; empty before its first report.
+        seen_at: when it was last heard of, in seconds since 1970.
+        live_at: when it was first known to run the `live` that it runs.
         revisions: bundle name to the revision that is active.
         errors: bundle name to what OPA says of its newest failure.
+        refused: what it said that cannot be true; empty if nothing.
     """
 
     id: str
-    version: str
+    version: str = ""
     seen_at: float
-    revisions: Mapping[str, str]
+    live_at: float = 0.0
+    revisions: Mapping[str, str] = field(default_factory=dict)
     errors: Mapping[str, str] = field(default_factory=dict)
+    refused: str = ""
+
+    @property
+    def live(self) -> Stamp:
+        """The state of the registry that it answers from."""
+        return stamp_of(self.revisions.get("live", ""))
 
 
 class Fleet:
-    """The instances that have reported."""
+    """The instances that have been heard of."""
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._instances: dict[str, Instance] = {}
+        self._news = asyncio.Event()
 
-    def report(self, status: Mapping[str, Any]) -> Instance:
+    def report(self, id_: str, status: Mapping[str, Any], *, published: Stamp) -> Instance:
         """Take one of OPA's status reports.
 
         Source: https://www.openpolicyagent.org/docs/management-status.
 
+        Args:
+            id_: the instance whose bearer it came with.
+            status: the report.
+            published: the newest state that was published; nobody can run a newer one.
+
         Raises:
-            ValueError: it is none, or there are too many instances.
+            ValueError: it is none, it speaks for another instance or of what does not exist, or
+                there are too many instances.
         """
         # An OPA that has just started reports before it has a bundle.
         labels, bundles = status.get("labels"), status.get("bundles") or {}
         if not isinstance(labels, dict) or not isinstance(bundles, dict):
             raise ValueError("no status report")  # noqa: TRY004 - its shape, to the caller
+        instance = self._heard_of(id_)
         # OPA gives itself another id at each start; the label is the one it was configured with.
-        id_ = str(labels.get("instance") or labels.get("id", ""))
-        if not id_ or (id_ not in self._instances and len(self._instances) >= _MOST_INSTANCES):
-            raise ValueError("a status report without an id, or one instance too many")
-        bundles = {name: one for name, one in bundles.items() if isinstance(one, dict)}
-        instance = Instance(
-            id=id_,
-            version=str(labels.get("version", "")),
-            seen_at=self._clock(),
-            revisions={
-                name: str(one["active_revision"])
-                for name, one in bundles.items()
-                if one.get("active_revision")
-            },
-            errors={
-                name: str(one["message"]) for name, one in bundles.items() if one.get("message")
-            },
+        if labels.get("instance") != id_:
+            raise self._refuse(instance, "it reports in another instance's name")
+        bundles = {
+            str(name)[:_LONGEST_MESSAGE]: one
+            for name, one in list(bundles.items())[:_MOST_BUNDLES]
+            if isinstance(one, dict)
+        }
+        revisions = {
+            name: str(one["active_revision"])[:_LONGEST_MESSAGE]
+            for name, one in bundles.items()
+            if one.get("active_revision")
+        }
+        for name, revision in revisions.items():
+            if stamp_of(revision) > published:
+                raise self._refuse(instance, f"it reports a {name} that was never published")
+        return self._keep(
+            replace(
+                instance,
+                version=str(labels.get("version", ""))[:_LONGEST_MESSAGE],
+                revisions=revisions,
+                errors={
+                    name: str(one["message"])[:_LONGEST_MESSAGE]
+                    for name, one in bundles.items()
+                    if one.get("message")
+                },
+                refused="",
+            )
         )
-        self._instances[id_] = instance
-        return instance
+
+    def acknowledge(self, id_: str, name: str, revision: str) -> bool:
+        """Note that an instance has activated a bundle, since it asks for the next one.
+
+        Returns:
+            True when it was not known to run that one before.
+        """
+        if id_ not in self._instances and len(self._instances) >= _MOST_INSTANCES:
+            return False
+        before = self._heard_of(id_)
+        new = before.revisions.get(name) != revision
+        revisions = {**before.revisions, name: revision} if new else before.revisions
+        self._keep(replace(before, revisions=revisions))
+        return new
 
     def instances(self) -> list[Instance]:
-        """Every instance that has reported, by id."""
+        """Every instance that has been heard of, by id."""
         return sorted(self._instances.values(), key=lambda instance: instance.id)
 
-    def all_run(self, name: str, *, epoch: int, revision: int, within: float) -> bool:
+    def seen_within(self, seconds: float) -> list[Instance]:
+        """The instances heard of within the last seconds, by id."""
+        return [one for one in self.instances() if one.seen_at >= self._clock() - seconds]
+
+    def all_run(self, name: str, *, stamp: Stamp, within: float) -> bool:
         """Whether each instance seen within the last seconds runs at least this revision.
 
         False when none was seen: nobody's silence proves anything.
         """
-        recent = [one for one in self.instances() if one.seen_at >= self._clock() - within]
+        recent = self.seen_within(within)
         return bool(recent) and all(
-            stamp_of(one.revisions.get(name, "")) >= (epoch, revision) for one in recent
+            stamp_of(one.revisions.get(name, "")) >= stamp for one in recent
         )
 
+    async def news(self) -> None:
+        """Wait until an instance is heard of."""
+        await self._news.wait()
 
-def stamp_of(revision: str) -> tuple[int, int]:
-    """`"1:812"` as `(1, 812)`; what is no such revision is below every other."""
+    def _heard_of(self, id_: str) -> Instance:
+        if id_ not in self._instances and len(self._instances) >= _MOST_INSTANCES:
+            raise ValueError("one instance too many")
+        known = self._instances.get(id_)
+        now = self._clock()
+        return replace(known, seen_at=now) if known else Instance(id=id_, seen_at=now)
+
+    def _refuse(self, instance: Instance, why: str) -> ValueError:
+        self._keep(replace(instance, refused=why))
+        return ValueError(why)
+
+    def _keep(self, instance: Instance) -> Instance:
+        before = self._instances.get(instance.id)
+        if before is None or before.live != instance.live:
+            instance = replace(instance, live_at=instance.seen_at)
+        self._instances[instance.id] = instance
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+        return instance
+
+
+def stamp_of(revision: str) -> Stamp:
+    """`"1:812"` as a stamp; what is no such revision is below every other."""
     found = re.fullmatch("([0-9]{1,18}):([0-9]{1,18})", revision)
-    return (int(found[1]), int(found[2])) if found else (-1, -1)
+    return Stamp(int(found[1]), int(found[2])) if found else Stamp(-1, -1)

@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ class OPASettings:
         folder: where configuration, tokens and persisted bundles are kept; made with mode 0700.
         address: `unix:///path` or `http://host:port`.
         bundles_url: the URL of `lictor serve`.
-        bundles_token_file: holds the bearer for it.
+        bundles_bearer: the instance's own bearer for it (`bundles.instances`).
         policy_key: public PEM of the key that signs `policy` and `site`.
         data_key: public PEM of the key that signs the data bundles.
         bundles: the names of the bundles to fetch.
@@ -42,7 +42,7 @@ class OPASettings:
     folder: Path
     address: str
     bundles_url: str
-    bundles_token_file: Path
+    bundles_bearer: str = field(repr=False)
     policy_key: str
     data_key: str
     bundles: Sequence[str]
@@ -51,6 +51,11 @@ class OPASettings:
 def client_token_file(folder: Path) -> Path:
     """Where the bearer is that a PDP shows to this OPA."""
     return folder / "client.token"
+
+
+def bundles_token_file(folder: Path) -> Path:
+    """Where the bearer is that this OPA shows to `lictor serve`."""
+    return folder / "bundles.token"
 
 
 def prepare(settings: OPASettings) -> None:
@@ -65,6 +70,7 @@ def prepare(settings: OPASettings) -> None:
     token = _token(client_token_file(settings.folder))
     # OPA learns the token's digest only; nothing that it serves or logs can give the token away.
     local = {"local": {"clients": {sha256(token.encode()).hexdigest(): "query"}}}
+    write_private(bundles_token_file(settings.folder), settings.bundles_bearer)
     write_private(settings.folder / "local.json", json.dumps(local))
     write_private(settings.folder / "config.json", json.dumps(_configuration(settings), indent=1))
 
@@ -104,7 +110,7 @@ def _configuration(settings: OPASettings) -> dict[str, Any]:
         "services": {
             "lictor": {
                 "url": settings.bundles_url,
-                "credentials": {"bearer": {"token_path": str(settings.bundles_token_file)}},
+                "credentials": {"bearer": {"token_path": str(bundles_token_file(settings.folder))}},
                 "response_header_timeout_seconds": 60,
             }
         },

@@ -7,7 +7,8 @@ has changed since; the heartbeat says up to when all of that is known to be ever
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from bundles.catalogue import Catalogue
 from bundles.exceptions import BundleError, PublishingHeld
 from bundles.fleet import Fleet
 from bundles.live import Live
-from bundles.records import Gate
+from bundles.records import Gate, shard_of
 from bundles.rollout import Rollout
 from bundles.scan import Opener, Scan, progress_of, scan, scan_apart
 from bundles.signing import Bundle, SigningKey, data_of, sign
@@ -31,6 +32,9 @@ SMALL = 20_000
 
 _SETTLED = 1.0
 """Seconds after which a connected OPA must have a change; the heartbeat demands no sooner."""
+
+_HISTORY = 4096
+"""Publications of which the time is remembered."""
 
 _log = logging.getLogger(__name__)
 
@@ -88,9 +92,12 @@ class Publisher:
         self._live_from: int | None = None
         self._unpublished = False
         self._reached: list[tuple[float, int]] = []
+        self._history: deque[tuple[Stamp, float]] = deque(maxlen=_HISTORY)
         self._settled = 0
         self._synced_at = 0.0
+        self._reconciling: tuple[float, set[str]] = 0.0, set()
         self.held = ""
+        self.failing = ""
 
     @property
     def problems(self) -> Mapping[Ref, str]:
@@ -106,6 +113,10 @@ class Publisher:
     def synced_at(self) -> float:
         """The last moment at which all that the log holds was known to be published."""
         return self._synced_at
+
+    def published_at(self, stamp: Stamp) -> float:
+        """When a state of the registry was published, in seconds since 1970, or at the latest."""
+        return next((at for one, at in self._history if one >= stamp), self._clock())
 
     async def start(self) -> None:
         """Go on from what was published before, or publish everything; then the heartbeat.
@@ -155,14 +166,19 @@ class Publisher:
             PublishingHeld: it is not the one that was published before.
             StoreUnusable: a bundle could not be kept, and so is not served.
         """
-        async with self._looking:
-            started = self._clock()
-            stamp = await self._registry.stamp()
-            anew = stamp.epoch > self.bases.published.epoch
-            if not anew:
-                await self._advance(stamp)
-        if anew:
-            await self._rebuild()
+        try:
+            async with self._looking:
+                started = self._clock()
+                stamp = await self._registry.stamp()
+                anew = stamp.epoch > self.bases.published.epoch
+                if not anew:
+                    await self._advance(stamp)
+            if anew:
+                await self._rebuild()
+        except (RegistryError, BundleError) as error:
+            self.failing = f"{error.code}: {error}"
+            raise
+        self.failing = ""
         self._synced_at = started
         if self._policies.refresh() or anew:
             self.beat()
@@ -214,6 +230,52 @@ class Publisher:
         await self.look()
         return self._stamp
 
+    async def take_over(
+        self, folder: Path, read: Scan, refs: Sequence[Ref], *, began_at: float
+    ) -> None:
+        """Publish records that others changed in the store.
+
+        As many as `live` can hold are effective at once; where there are more, their shards are
+        written anew from the scan that found them.
+
+        Args:
+            folder: where the scan has spooled the registry.
+            read: the scan.
+            refs: the records that differ from what is published.
+            began_at: when the scan began, in seconds since 1970.
+
+        Raises:
+            RegistryError: the registry cannot be written or read.
+            StoreUnusable: a bundle could not be kept.
+        """
+        if refs:
+            async with self._registry.transaction(actor="lictor", action="reconcile") as tx:
+                await tx.touch(*refs[: self._live_limit])
+            await self.look()
+        rest = {shard_of(ref, len(self.live.since)) for ref in refs[self._live_limit :]}
+        async with self._basing:
+            for shard in sorted(rest):
+                changes = self.live.of_shard(shard, after=read.stamp.revision)
+                await self.bases.rewrite(folder, shard, self._header(), changes)
+        newer = {
+            ref
+            for shard in self.live.since
+            for ref in self.live.of_shard(shard, after=read.stamp.revision)
+        }
+        self._gate.problems = {
+            **{ref: why for ref, why in read.problems.items() if ref not in newer},
+            **{ref: why for ref, why in self._gate.problems.items() if ref in newer},
+        }
+        self._reconciling = began_at, rest
+        self._note_reconciled()
+
+    def _note_reconciled(self) -> None:
+        """The newest read of everything counts once all of it has arrived."""
+        began_at, shards = self._reconciling
+        if began_at and not shards & self.bases.raising.keys():
+            self._reconciling = 0.0, set()
+            self.bases.reconciled(began_at)
+
     async def read(self, folder: Path, *, shards: int, total: int, rest: float = 0.0) -> Scan:
         """Read the whole registry into a folder; a large one in a process of its own."""
         if self._opener is None or total < SMALL:
@@ -234,6 +296,7 @@ class Publisher:
             self.live.raise_since(shard, revision)
         if arrived:
             self._unpublished = True
+            self._note_reconciled()
         if stamp != before or self._live_from is not None:
             await self._check_lineage(before.revision, self._head)
             since = before.revision if self._live_from is None else self._live_from
@@ -266,6 +329,7 @@ class Publisher:
         self._store.save(bundle, durable=False)
         self._catalogue.put(bundle)
         self._reached.append((self._clock(), self._stamp.revision))
+        self._history.append((self._stamp, self._clock()))
         self._unpublished = False
 
     async def _rebuild(self, *, anew: bool = False) -> None:
@@ -308,6 +372,7 @@ class Publisher:
                 if bundle is live:
                     # What was served before is demanded as if there had been no restart.
                     self._reached = [(self._store.saved_at("live"), stamp.revision)]
+                    self._history.append((stamp, self._store.saved_at("live")))
         self.live = Live(published.since, self._gate)
         self._live_from = min(published.since.values())
         if live is not None:

@@ -72,12 +72,12 @@ class Difference:
 
     Attributes:
         refs: the records that differ.
-        removed: kind to how many were published and are no more.
+        gone: those of them that were published and are no more.
         published: kind to how many are published.
     """
 
     refs: list[Ref] = field(default_factory=list)
-    removed: Counter[Kind] = field(default_factory=Counter)
+    gone: list[Ref] = field(default_factory=list)
     published: Counter[Kind] = field(default_factory=Counter)
 
 
@@ -95,7 +95,8 @@ def compare(content: bytes, spool: Path, shard: str, changes: Records) -> Differ
             difference.published[kind] += was is not None
             if was != is_:
                 difference.refs.append(Ref(kind, id_))
-                difference.removed[kind] += is_ is None
+                if is_ is None:
+                    difference.gone.append(Ref(kind, id_))
     return difference
 
 

@@ -3,6 +3,7 @@
 0 allowed or done, 1 failure, 2 usage, 3 denied, 4 unauthenticated.
 """
 
+import re
 import sys
 from importlib.metadata import version
 from typing import NoReturn
@@ -16,6 +17,10 @@ from pdp_client import PDPError
 from registry import RegistryError
 
 FAILURE, USAGE = 1, 2
+
+_NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,3})?")
+_WAIT_SECONDS = 60
+"""More than the staleness limit by default: when that has passed, a revocation holds anyway."""
 
 app = App(
     name="lictor",
@@ -42,6 +47,11 @@ for module, verbs in {
         "policies": "The Rego: check, build, sign, test.",
         "registry": "The registry as a whole: export, import, check.",
     },
+    "fleet": {
+        "status": "What is published, what each OPA runs, and what is wrong.",
+        "instance": "OPAs that fetch from `lictor serve`.",
+        "receipt": "Signed receipts of revocations.",
+    },
     "decide": {"decide": "Decide a call for the bearer on standard input."},
     "demo": {"demo": "Watch MCP clients being allowed and refused by a real OPA."},
 }.items():
@@ -54,10 +64,19 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(run(arguments))
 
 
+def _with_seconds(arguments: list[str] | None) -> list[str]:
+    """`--wait` may stand without its seconds, which no parser of annotations can say."""
+    given = sys.argv[1:] if arguments is None else arguments
+    return [
+        f"--wait={_WAIT_SECONDS}" if one == "--wait" and not _NUMBER.fullmatch(after) else one
+        for one, after in zip(given, [*given[1:], ""], strict=True)
+    ]
+
+
 def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
-        code = app(arguments, exit_on_error=False, print_error=True)
+        code = app(_with_seconds(arguments), exit_on_error=False, print_error=True)
     except (CycloptsError, InvalidArgument) as error:
         if isinstance(error, InvalidArgument):
             note(str(error))

@@ -1,6 +1,5 @@
 """What every command shares: its settings, its output, the registry that it writes, the wake-up."""
 
-import asyncio
 import getpass
 import json
 import sys
@@ -12,18 +11,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import httpx2
 from cyclopts import Group, Parameter
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from lictor.exceptions import InvalidArgument, WakeFailed
+from lictor.admin import Admin
+from lictor.exceptions import InvalidArgument, ServeUnavailable, WakeFailed
 from lictor.settings import Settings, require
 from registry import Registry, open_registry
 from registry.operations import Operator
 
-_WAKE_SECONDS = 5.0
 _SETTINGS = Group(
     "Settings", help="Each has a `LICTOR_*` variable and a line in `lictor.toml`.", sort_key=9
 )
@@ -81,13 +79,13 @@ class Common:
 
     def show(self, value: Any) -> None:
         """Print one result on stdout: an object or a list of objects."""
-        plain = _plain(value)
+        shown = plain(value)
         if self.format == "json":
-            print(json.dumps(plain, ensure_ascii=False))
-        elif isinstance(plain, list):
-            _show_table(plain)
+            print(json.dumps(shown, ensure_ascii=False))
+        elif isinstance(shown, list):
+            show_table(shown)
         else:
-            for key, one in plain.items():
+            for key, one in shown.items():
                 print(f"{key}: {_text(one)}")
 
     async def wake(self, *, revoking: bool = False) -> None:
@@ -100,8 +98,8 @@ class Common:
         Raises:
             WakeFailed: the write stands, and is not published.
         """
-        path = self.settings.admin_socket
-        if not path.exists():
+        admin = Admin(self.settings.admin_socket)
+        if not admin.there:
             if revoking:
                 raise WakeFailed(
                     "the change is in the registry, but lictor serve does not run here: "
@@ -109,18 +107,12 @@ class Common:
                 )
             note("lictor serve does not run here; it will publish this when it starts")
             return
-        transport = httpx2.AsyncHTTPTransport(uds=str(path))
         try:
-            async with (
-                asyncio.timeout(_WAKE_SECONDS),
-                httpx2.AsyncClient(transport=transport, base_url="http://lictor") as client,
-            ):
-                answer = await client.post("/wake")
-                answer.raise_for_status()
-        except (httpx2.HTTPError, TimeoutError, OSError) as error:
+            await admin.wake()
+        except ServeUnavailable as error:
             raise WakeFailed(
-                "the change is in the registry, but lictor serve could not be told "
-                f"({type(error).__name__}); it looks by itself every second while it runs"
+                f"the change is in the registry, but not published: {error}; "
+                "while it runs, it looks by itself every second"
             ) from None
 
 
@@ -130,15 +122,17 @@ def note(text: str) -> None:
     print(f"lictor: {text}", file=sys.stderr)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON has it: records as objects."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return value
 
 
-def _show_table(rows: Sequence[dict[str, Any]]) -> None:
+def show_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Print objects of one shape as a table."""
     if not rows:
         return
     table = Table(box=None, pad_edge=False)

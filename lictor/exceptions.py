@@ -8,7 +8,9 @@ LictorError            never raised itself; every subclass carries a stable `cod
 ├── InvalidArgument    an argument that no flag's type could refuse
 ├── KeyFileUnusable    a file of signing keys cannot be read or written
 ├── NoSigningKey       no key is there to mint a team's JWT with
+├── ServeUnavailable   `lictor serve` does not answer, or could not do what it was asked
 ├── WakeFailed         the registry was written, `lictor serve` could not be told
+├── NotEffective       a revocation was published, and is not known to hold everywhere
 └── DemoFailed         a part of the demo did not come up
 ```
 """
@@ -60,6 +62,18 @@ class WakeFailed(LictorError):  # noqa: N818 - the same
     """The write stands, but `lictor serve` did not answer; it finds the write at its next look."""
 
     code = "wake_failed"
+
+
+class ServeUnavailable(LictorError):  # noqa: N818 - the same
+    """`lictor serve` does not answer, or says why it cannot do what it was asked."""
+
+    code = "serve_unavailable"
+
+
+class NotEffective(LictorError):  # noqa: N818 - the same
+    """The write stands and is published, but an instance may still answer without it."""
+
+    code = "not_effective"
 
 
 class DemoFailed(LictorError):  # noqa: N818 - the same

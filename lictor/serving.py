@@ -5,17 +5,22 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
 
+from bundles.admin import admin_app
 from bundles.catalogue import Catalogue
+from bundles.effect import Effects
 from bundles.exceptions import StoreUnusable
 from bundles.fleet import Fleet
-from bundles.publisher import Publisher
-from bundles.server import admin_app, bundle_app
+from bundles.instances import Instances
+from bundles.publisher import Progress, Publisher, forever
+from bundles.reconciler import Reconciler
+from bundles.server import bundle_app
 from bundles.signing import SigningKey
 from bundles.store import Store
 from lictor.exceptions import AlreadyRunning, InvalidArgument, NotInitialised
@@ -30,6 +35,8 @@ class Serving:
     Attributes:
         url: where OPA finds it.
         publisher: publishes the registry.
+        reconciler: finds what others wrote into it.
+        effects: says when a change is effective.
         registry: what is published.
         fleet: who reports what.
         finished: done when a part has ended, which none does by itself.
@@ -37,14 +44,22 @@ class Serving:
 
     url: str
     publisher: Publisher
+    reconciler: Reconciler
+    effects: Effects
     registry: Registry
     fleet: Fleet
     finished: "asyncio.Future[None]"
 
 
 @asynccontextmanager
-async def serving(settings: Settings) -> AsyncIterator[Serving]:
+async def serving(
+    settings: Settings, *, progress: Progress = lambda *_: None
+) -> AsyncIterator[Serving]:
     """Publish and serve until the context ends.
+
+    Args:
+        settings: of the state directory.
+        progress: told how a publication of everything goes on.
 
     Raises:
         AlreadyRunning: another one serves this state directory.
@@ -57,23 +72,40 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
         if store.load(name) is None:
             raise NotInitialised(f"no {name} bundle; run: lictor policies build --sign")
     fleet, catalogue = Fleet(), Catalogue()
-    async with aclosing(await open_registry(settings.registry)) as registry:
+    key = SigningKey.load(settings.bundle_keys / "data.pem")
+    opener = partial(open_registry, settings.registry)
+    async with aclosing(await opener()) as registry:
         publisher = Publisher(
             registry,
             store=store,
             catalogue=catalogue,
-            key=SigningKey.load(settings.bundle_keys / "data.pem"),
+            key=key,
             fleet=fleet,
             shards=settings.shards,
+            opener=opener,
+            progress=progress,
         )
+        reconciler = Reconciler(publisher, registry, store)
+        effects = Effects(publisher, fleet)
         await publisher.start()
-        bundles = bundle_app(catalogue, fleet, bearer=read_secret(settings.bundles_token_file))
+        bundles = bundle_app(
+            publisher, catalogue, fleet,
+            instances=Instances.load(settings.instances_key),
+            reader=read_secret(settings.bundles_token_file),
+        )  # fmt: skip
+        admin = admin_app(
+            registry=registry, publisher=publisher, reconciler=reconciler,
+            fleet=fleet, effects=effects, key=key,
+        )  # fmt: skip
         with _tcp(settings.bundles_url) as tcp, _unix(settings.admin_socket) as unix:
             host, port = tcp.getsockname()[:2]
-            servers = [_server(bundles), _server(admin_app(publisher, fleet))]
-            publishing = asyncio.ensure_future(publisher.run())
+            servers = [_server(bundles), _server(admin)]
+            publishing = [
+                asyncio.ensure_future(publisher.run()),
+                asyncio.ensure_future(forever(reconciler.due, every=1.0)),
+            ]
             parts = [
-                publishing,
+                *publishing,
                 *(
                     asyncio.ensure_future(server.serve(sockets=[listener]))
                     for server, listener in zip(servers, (tcp, unix), strict=True)
@@ -81,13 +113,21 @@ async def serving(settings: Settings) -> AsyncIterator[Serving]:
             ]
             finished = asyncio.ensure_future(_first(parts))
             try:
-                yield Serving(f"http://{host}:{port}", publisher, registry, fleet, finished)
+                yield Serving(
+                    url=f"http://{host}:{port}",
+                    publisher=publisher,
+                    reconciler=reconciler,
+                    effects=effects,
+                    registry=registry,
+                    fleet=fleet,
+                    finished=finished,
+                )
             finally:
                 # Long polls first: a server that stops waits for the requests that it has.
                 catalogue.close()
                 for server in servers:
                     server.should_exit = True
-                for task in (finished, publishing):
+                for task in (finished, *publishing):
                     task.cancel()
                 await asyncio.gather(finished, *parts, return_exceptions=True)
 

@@ -90,8 +90,13 @@ class Settings(BaseSettings):
 
     @property
     def bundles_token_file(self) -> Path:
-        """Holds the bearer that `lictor serve` asks for."""
+        """Holds a bearer that may read bundles and metrics, and acknowledges nothing."""
         return self.state / "bundles.token"
+
+    @property
+    def instances_key(self) -> Path:
+        """Holds the secret that the bearers of OPA instances are made from."""
+        return self.state / "instances.key"
 
     @property
     def admin_socket(self) -> Path:

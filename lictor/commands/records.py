@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 from lictor.console import Common
 from lictor.exceptions import InvalidArgument
 from lictor.keys import TEAM_ISSUER, KeyFolder
+from lictor.waiting import Waiting
 from pdp_client.opaque import digest, mint_opaque
 from registry import Key, Library, Registry, Team, Token, User, Workspace
 from registry.operations import Done
@@ -24,6 +25,7 @@ key = App(name="key", help="Keys that sign JWTs.")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DEFAULT = Common()
+_AT_ONCE = Waiting()
 _ALL = ("*",)
 
 
@@ -35,10 +37,12 @@ async def add_user(user_id: str, /, *, name: str | None = None, common: Common =
 
 
 @user.command(name="disable")
-async def disable_user(user_id: str, /, *, common: Common = _DEFAULT) -> None:
+async def disable_user(
+    user_id: str, /, *, waiting: Waiting = _AT_ONCE, common: Common = _DEFAULT
+) -> None:
     """Switch off all that a user's tokens and teams may do."""
     async with common.operator() as operator:
-        await _done(common, await operator.disable_user(user_id), revoking=True)
+        await _done(common, await operator.disable_user(user_id), waiting=waiting)
 
 
 @user.command(name="enable")
@@ -124,18 +128,22 @@ async def create_team(
 
 
 @team.command(name="rotate")
-async def rotate_team(team_id: str, /, *, common: Common = _DEFAULT) -> None:
+async def rotate_team(
+    team_id: str, /, *, waiting: Waiting = _AT_ONCE, common: Common = _DEFAULT
+) -> None:
     """Kill a team's JWT and print the new one, this once."""
     async with common.operator() as operator, common.reading() as registry:
         kids = await _active_kids(common, registry)
-        await _minted(common, await operator.rotate_team(team_id), kids, revoking=True)
+        await _minted(common, await operator.rotate_team(team_id), kids, waiting=waiting)
 
 
 @team.command(name="deactivate")
-async def deactivate_team(team_id: str, /, *, common: Common = _DEFAULT) -> None:
+async def deactivate_team(
+    team_id: str, /, *, waiting: Waiting = _AT_ONCE, common: Common = _DEFAULT
+) -> None:
     """Switch a team off."""
     async with common.operator() as operator:
-        await _done(common, await operator.deactivate_team(team_id), revoking=True)
+        await _done(common, await operator.deactivate_team(team_id), waiting=waiting)
 
 
 @team.command(name="activate")
@@ -153,10 +161,12 @@ async def assign(team_id: str, workspace_id: str, /, *, common: Common = _DEFAUL
 
 
 @team.command(name="unassign")
-async def unassign(team_id: str, workspace_id: str, /, *, common: Common = _DEFAULT) -> None:
+async def unassign(
+    team_id: str, workspace_id: str, /, *, waiting: Waiting = _AT_ONCE, common: Common = _DEFAULT
+) -> None:
     """Take a workspace's libraries from a team."""
     async with common.operator() as operator:
-        await _done(common, await operator.unassign(team_id, workspace_id), revoking=True)
+        await _done(common, await operator.unassign(team_id, workspace_id), waiting=waiting)
 
 
 @team.command(name="list")
@@ -194,15 +204,18 @@ async def create_token(
 
 
 @token.command(name="revoke")
-async def revoke_token(token_id: str, /, *, common: Common = _DEFAULT) -> None:
+async def revoke_token(
+    token_id: str, /, *, waiting: Waiting = _AT_ONCE, common: Common = _DEFAULT
+) -> None:
     """Switch a token off, for good.
 
     Args:
         token_id: its id as `create` and `list` print it, or its whole digest.
+        waiting: whether to wait until that holds everywhere.
         common: the flags that every command has.
     """
     async with common.operator() as operator:
-        await _done(common, await operator.revoke_token(token_id), revoking=True)
+        await _done(common, await operator.revoke_token(token_id), waiting=waiting)
 
 
 @token.command(name="list")
@@ -245,10 +258,12 @@ async def import_key(
 
 
 @key.command(name="retire")
-async def retire_key(kid: str, /, *, common: Common = _DEFAULT) -> None:
+async def retire_key(
+    kid: str, /, *, waiting: Waiting = _AT_ONCE, common: Common = _DEFAULT
+) -> None:
     """Kill every JWT that a key signed."""
     async with common.operator() as operator:
-        await _done(common, await operator.retire_key(kid), revoking=True)
+        await _done(common, await operator.retire_key(kid), waiting=waiting)
 
 
 @key.command(name="list")
@@ -258,11 +273,13 @@ async def list_keys(*, common: Common = _DEFAULT) -> None:
         common.show(await registry.all(Key))
 
 
-async def lockdown(state: Literal["on", "off"], /, *, common: Common = _DEFAULT) -> None:
+async def lockdown(
+    state: Literal["on", "off"], /, *, waiting: Waiting = _AT_ONCE, common: Common = _DEFAULT
+) -> None:
     """Stop everything but public tools, or go on."""
     async with common.operator() as operator:
         done = await operator.lockdown(on=state == "on")
-        await _done(common, done, revoking=state == "on")
+        await _done(common, done, waiting=waiting if state == "on" else None)
 
 
 async def _active_kids(common: Common, registry: Registry) -> list[str]:
@@ -272,23 +289,35 @@ async def _active_kids(common: Common, registry: Registry) -> list[str]:
 
 
 async def _minted(
-    common: Common, done: Done[Team], kids: list[str], *, revoking: bool = False
+    common: Common, done: Done[Team], kids: list[str], *, waiting: Waiting | None = None
 ) -> None:
     jwt = KeyFolder(common.settings.keys).mint_team(
         done.record.id, jti=done.record.active_jti, active_kids=kids
     )
-    await _done(common, done, revoking=revoking, jwt=jwt)
+    await _done(common, done, waiting=waiting, jwt=jwt)
 
 
-async def _done(common: Common, done: Done[Any], *, revoking: bool = False, **secrets: str) -> None:
-    """Print what was done, then have it published: a secret that is shown once must be shown.
+async def _done(
+    common: Common, done: Done[Any], *, waiting: Waiting | None = None, **secrets: str
+) -> None:
+    """Print what was done, and have it published.
 
     Published also when nothing changed: the same verb may have failed to tell anybody before.
+
+    Args:
+        common: the flags that every command has.
+        done: what was done.
+        waiting: where something was taken away, how long to wait for that to hold.
+        secrets: shown this once, and so before anything else can fail.
     """
     stamp = {"epoch": done.stamp.epoch, "revision": done.stamp.revision}
-    common.show({**_shown(done.record), **secrets, **stamp})
-    sys.stdout.flush()
-    await common.wake(revoking=revoking)
+    shown = {**_shown(done.record), **secrets, **stamp}
+    if waiting is not None and waiting.asked:
+        await waiting.show_effect(common, shown, done)
+    else:
+        common.show(shown)
+        sys.stdout.flush()
+        await common.wake(revoking=waiting is not None)
 
 
 def _shown(record: Any) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,14 +19,17 @@ from cyclopts import App, Parameter
 
 from bundles import rollout
 from bundles.exceptions import BundleError
+from bundles.instances import Instances
 from bundles.opa_binary import find_opa
-from bundles.opa_server import OPASettings, command, prepare
+from bundles.opa_server import OPASettings, bundles_token_file, command, prepare
 from bundles.policies import product_folder
 from bundles.store import Store
+from lictor.admin import Admin
 from lictor.console import Common, note
-from lictor.exceptions import AlreadyRunning, NotInitialised
+from lictor.exceptions import AlreadyRunning, InvalidArgument, NotInitialised
+from lictor.progress import PublicationProgress
 from lictor.serving import listens, serving
-from lictor.settings import read_secret, require
+from lictor.settings import Settings, read_secret, require
 from lictor.state import build_policies, initialise, publish_policies
 from registry import Registry
 from registry.document import export_document, import_document
@@ -60,7 +64,9 @@ async def serve(*, common: Common = _DEFAULT) -> None:
     if not built and (settings.bundle_keys / "policy.pem").exists():
         log.info("building policies", site=str(settings.site))
         await asyncio.to_thread(lambda: publish_policies(settings, find_opa()))
-    async with serving(settings) as running:
+    async with AsyncExitStack() as exit_:
+        with PublicationProgress() as progress:
+            running = await exit_.enter_async_context(serving(settings, progress=progress))
         stamp = running.publisher.stamp
         log.info("serving", url=running.url, epoch=stamp.epoch, revision=stamp.revision)
         stop_asked = asyncio.ensure_future(stop.wait())
@@ -81,13 +87,14 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A
     settings = common.settings
     require(settings)
     binary = find_opa()
+    name = id or socket.gethostname()
     folder = settings.opa_token_file.parent
     config = folder / "config.json"
+    bearer = _instance_bearer(settings, name)
     try:
         # An OPA that has kept its bundles need not wait; a new one waits for a first start.
         seconds = _RESTART_WAIT if config.exists() else _FIRST_WAIT
-        secret = read_secret(settings.bundles_token_file)
-        names = _served(settings.bundles_url, secret, seconds=seconds)
+        names = _served(settings.bundles_url, bearer, seconds=seconds)
     except (httpx2.HTTPError, ValueError, KeyError) as error:
         if not config.exists():
             raise NotInitialised(
@@ -97,11 +104,11 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A
         note("lictor serve does not answer; OPA starts from the bundles that it has kept")
         names = []
     told = OPASettings(
-        id=id or socket.gethostname(),
+        id=name,
         folder=folder,
         address=settings.opa_url,
         bundles_url=settings.bundles_url,
-        bundles_token_file=settings.bundles_token_file,
+        bundles_bearer=bearer,
         policy_key=(settings.bundle_keys / "policy.pub.pem").read_text(),
         data_key=(settings.bundle_keys / "data.pub.pem").read_text(),
         bundles=names,
@@ -172,6 +179,20 @@ async def import_registry(file: Path, /, *, common: Common = _DEFAULT) -> None:
     await common.wake()
 
 
+@registry.command(name="accept")
+async def accept(*, common: Common = _DEFAULT) -> None:
+    """Let through what `lictor serve` holds: a store that lost much, or went back in time.
+
+    After a restore this starts the registry's next epoch; nothing that was published before counts
+    any more.
+    """
+    require(common.settings)
+    done = await Admin(common.settings.admin_socket).accept(actor=getpass.getuser())
+    if not done["accepted"]:
+        note("nothing is held")
+    common.show(done)
+
+
 @registry.command(name="check")
 async def check_registry(*, common: Common = _DEFAULT) -> None:
     """Verify the chain of the change log from its beginning."""
@@ -183,6 +204,17 @@ async def _checked(opened: Registry) -> dict[str, Any]:
     entries = await opened.verify_log()
     stamp = await opened.stamp()
     return {"entries": entries, "epoch": stamp.epoch, "revision": stamp.revision, "intact": True}
+
+
+def _instance_bearer(settings: Settings, name: str) -> str:
+    """This instance's own bearer: made here, or brought from where `lictor serve` runs."""
+    brought = bundles_token_file(settings.opa_token_file.parent)
+    if not settings.instances_key.exists() and brought.exists():
+        return read_secret(brought)
+    try:
+        return Instances.load(settings.instances_key).bearer(name)
+    except ValueError as error:
+        raise InvalidArgument(f"--id: {error}") from None
 
 
 def _served(url: str, bearer: str, *, seconds: float) -> list[str]:

@@ -13,7 +13,7 @@ from bundles.fleet import Fleet
 from bundles.policies import build_site
 from bundles.publisher import Publisher
 from bundles.store import Store
-from registry import open_registry
+from registry import Stamp, open_registry
 from registry.operations import Operator
 
 
@@ -72,7 +72,8 @@ class Publishing:
     def run_by(self, id_, **bases):
         """An OPA reports the bases that it runs."""
         bundles = {f"base-{s[1:]}": {"active_revision": revision} for s, revision in bases.items()}
-        self.fleet.report({"labels": {"id": id_}, "bundles": bundles})
+        status = {"labels": {"instance": id_}, "bundles": bundles}
+        self.fleet.report(id_, status, published=Stamp(1 << 50, 0))
 
     def scribble(self, *statements, touched=()):
         """Write into the registry's file past all checks, as somebody else might."""

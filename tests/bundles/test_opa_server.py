@@ -22,7 +22,7 @@ def settings_in(folder, **changes):
         "folder": folder,
         "address": f"unix://{folder / 'opa.sock'}",
         "bundles_url": "http://127.0.0.1:1",
-        "bundles_token_file": folder / "bundles.token",
+        "bundles_bearer": "b.s3cret",
         "policy_key": "",
         "data_key": "",
         "bundles": ["policy", "base-00"],

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from support.stack import until
 
-from bundles.policies import build_site
 from bundles.bases import GRACE as _GRACE
+from bundles.policies import build_site
 from pdp_client.opaque import digest
 from registry import Setting, Token
 from registry.exceptions import Unavailable

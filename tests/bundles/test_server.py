@@ -11,17 +11,22 @@ import uvicorn
 from support.stack import until
 
 from bundles.catalogue import Catalogue
-from bundles.exceptions import StoreUnusable
 from bundles.fleet import Fleet
-from bundles.server import admin_app, bundle_app
+from bundles.instances import Instances
+from bundles.server import bundle_app
 from bundles.signing import CONTENT_TYPE, Bundle, etag_of
+from bundles.store import Published
 from lictor.serving import _Server
+from registry import Stamp
 
 pytestmark = pytest.mark.anyio
 
-AUTHORIZATION = {"Authorization": "Bearer s3cret"}
+INSTANCES = Instances("s3cret-" * 10)
+BEARER = INSTANCES.bearer("opa-1")
+READER = "r3ader"
+AUTHORIZATION = {"Authorization": f"Bearer {BEARER}"}
 STATUS = {
-    "labels": {"id": "opa-1", "version": "1.22.2"},
+    "labels": {"id": "made-up-by-opa", "instance": "opa-1", "version": "1.22.2"},
     "bundles": {"live": {"active_revision": "1:5"}},
 }
 
@@ -31,6 +36,15 @@ def bundle(content, name="live"):
 
 
 class Served:
+    """A server, and as much of its publisher as it asks for."""
+
+    stamp = Stamp(1, 7)
+    synced_at = 7.0
+    problems: dict = {}  # noqa: RUF012
+    held = ""
+    live = ()
+    bases = type("Bases", (), {"folded": 0, "published": Published(1, {})})
+
     def __init__(self):
         self.catalogue, self.fleet = Catalogue(), Fleet(clock=lambda: 7.0)
         self.session = None
@@ -47,7 +61,7 @@ class Served:
 async def served():
     """The application behind real HTTP, and a client that shows the bearer."""
     served = Served()
-    app = bundle_app(served.catalogue, served.fleet, bearer="s3cret")
+    app = bundle_app(served, served.catalogue, served.fleet, instances=INSTANCES, reader=READER)
     async with running(app) as url:
         served.url = url
         async with aiohttp.ClientSession(url) as served.session:
@@ -78,8 +92,10 @@ class running:  # noqa: N801 - used as a function
 async def test_without_the_bearer_nothing_is_told(served):
     served.catalogue.put(bundle(b"secret"))
     given = [
-        None, "", "Bearer", "Bearer ", "Bearer wrong", "bearer s3cret", "Bearer s3cret x",
-        "Bearer s3cre", "Basic s3cret", "s3cret", "Bearer s3cr\xe9t",
+        None, "", "Bearer", "Bearer ", "Bearer wrong", f"bearer {BEARER}", f"Bearer {BEARER} x",
+        f"Bearer {BEARER[:-1]}", f"Basic {BEARER}", BEARER, "Bearer s3cr\xe9t", f"Bearer x{BEARER}",
+        f"Bearer .{BEARER}", f"Bearer {BEARER.partition('.')[0]}", f"Bearer {BEARER.partition('.')[0]}.",
+        "Bearer " + Instances("other-" * 10).bearer("opa-1"), f"Bearer {READER}x", "Bearer \xff.\xff",
     ]  # fmt: skip
     paths = ["/bundles", "/bundles/live.tar.gz", "/bundles/x", "/status", "/nothing", "/health/x"]
     for path in paths:
@@ -206,13 +222,13 @@ async def test_a_report_is_taken(served):
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"garbage", b"null", b"[]", b"7", b'"text"', b"{}", b'{"labels": {}}', b"\xff\xfe", b"[" * 100_000, b'{"labels": {"id": "x"}, "bundles": 7}'],
+    [b"", b"garbage", b"null", b"[]", b"7", b'"text"', b"{}", b'{"labels": {}}', b"\xff\xfe", b"[" * 100_000, b'{"labels": {"instance": "opa-1"}, "bundles": 7}'],
     ids=lambda body: repr(body[:20]),
 )  # fmt: skip
 async def test_what_is_no_report_is_a_bad_request(served, body):
     async with served.report(body) as answer:
         assert answer.status == 400
-    assert served.fleet.instances() == []
+    assert all(not one.revisions for one in served.fleet.instances())
 
 
 async def test_a_report_past_a_mebibyte_is_refused(served):
@@ -225,7 +241,7 @@ async def test_a_report_past_a_mebibyte_is_refused(served):
 async def test_an_opa_that_is_killed_while_it_reports_leaves_no_trace(served, caplog):
     port = int(served.url.rpartition(":")[2])
     _reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = "POST /status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer s3cret\r\nContent-Length: 99\r\n\r\n{"
+    head = f"POST /status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {BEARER}\r\nContent-Length: 99\r\n\r\n{{"
     writer.write(head.encode())
     await writer.drain()
     async with served.report(json.dumps(STATUS)) as answer:
@@ -245,51 +261,58 @@ async def test_other_methods_are_refused(served):
                 assert answer.status == 405
 
 
-# The operator's side.
+# Who says what.
 
 
-class Published:
-    """As much of a publisher as the operator's side sees."""
-
-    stamp = type("Stamp", (), {"epoch": 1, "revision": 7})()
-    problems = {"x": "users/x: name: is no text", "a": "users/a: name: is no text"}  # noqa: RUF012
-    error = None
-
-    async def look(self):
-        if self.error:
-            raise self.error
+async def test_a_reader_reads_and_acknowledges_nothing(served):
+    served.catalogue.put(bundle(b"content"))
+    headers = {"Authorization": f"Bearer {READER}", "If-None-Match": etag_of(b"content")}
+    async with served.session.get("/bundles/live.tar.gz", headers=headers) as answer:
+        assert answer.status == 304
+    async with served.session.post("/status", json=STATUS, headers=headers) as answer:
+        assert answer.status == 403
+    assert served.fleet.instances() == []
 
 
-async def test_waking_the_publisher_says_how_far_it_has_got_or_why_it_has_not():
-    publisher = Published()
-    async with running(admin_app(publisher, Fleet())) as url, aiohttp.ClientSession(url) as session:
-        async with session.post("/wake") as answer:
-            assert (answer.status, await answer.json()) == (200, {"epoch": 1, "revision": 7})
-        publisher.error = StoreUnusable("/x: No space left on device")
-        async with session.post("/wake") as answer:
-            assert answer.status == 503
-            assert await answer.json() == {
-                "code": "store_unusable",
-                "error": "/x: No space left on device",
-            }
+async def test_who_asks_with_the_etag_of_a_bundle_runs_it(served):
+    served.catalogue.put(bundle(b"one"))
+    async with served.get() as answer:
+        etag = answer.headers["ETag"]
+    assert served.fleet.instances() == []
+    async with served.get(If_None_Match=etag):
+        pass
+    (one,) = served.fleet.instances()
+    assert (one.id, one.revisions, one.live) == ("opa-1", {"live": "1:1"}, Stamp(1, 1))
+    async with served.get("/metrics") as answer:
+        text = await answer.text()
+    assert 'lictor_publish_to_active_seconds_count{bundle="live"} 1.0' in text
 
 
-async def test_the_status_names_problems_and_instances():
-    fleet = Fleet(clock=lambda: 7.0)
-    fleet.report(STATUS)
-    async with (
-        running(admin_app(Published(), fleet)) as url,
-        aiohttp.ClientSession(url) as session,
-        session.get("/status") as answer,
-    ):
-        assert await answer.json() == {
-                "epoch": 1,
-                "revision": 7,
-                "problems": ["users/a: name: is no text", "users/x: name: is no text"],
-                "instances": [
-                    {
-                        "id": "opa-1", "version": "1.22.2", "seen_at": 7.0,
-                        "revisions": {"live": "1:5"}, "errors": {},
-                    }
-                ],
-            }  # fmt: skip
+@pytest.mark.parametrize("etag", ['"never-served"', "", '"', "*"])
+async def test_an_etag_that_was_never_given_out_acknowledges_nothing(served, etag):
+    served.catalogue.put(bundle(b"one"))
+    async with served.get(If_None_Match=etag):
+        pass
+    assert all(not one.revisions for one in served.fleet.instances())
+
+
+async def test_in_anothers_name_nothing_is_reported_and_it_is_remembered(served):
+    forged = {**STATUS, "labels": {"instance": "opa-2"}}
+    async with served.report(json.dumps(forged)) as answer:
+        assert answer.status == 400
+    (one,) = served.fleet.instances()
+    assert (one.id, one.revisions) == ("opa-1", {})
+    assert "another instance" in one.refused
+
+
+async def test_a_revision_that_was_never_published_is_not_believed(served):
+    for revision in ("1:8", "2:1"):
+        ahead = {**STATUS, "bundles": {"live": {"active_revision": revision}}}
+        async with served.report(json.dumps(ahead)) as answer:
+            assert answer.status == 400
+        (one,) = served.fleet.instances()
+        assert one.revisions == {}
+        assert one.refused == "it reports a live that was never published"
+    async with served.report(json.dumps(STATUS)) as answer:
+        assert answer.status == 204
+    assert served.fleet.instances()[0].refused == ""

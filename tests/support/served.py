@@ -10,11 +10,13 @@ import uvicorn
 
 from bundles.catalogue import Catalogue
 from bundles.fleet import Fleet
+from bundles.instances import Instances
 from bundles.opa_server import OPASettings, client_token_file
 from bundles.server import bundle_app
 from bundles.signing import Bundle, etag_of, sign
 from lictor.serving import _Server, _tcp
 from pdp_client import PDP, Action, BearerVerifier
+from registry import Stamp
 from support.plain import union, world
 from support.stack import OPAProcess, until
 
@@ -42,12 +44,16 @@ class Served:
             }
         }
 
+    stamp = Stamp(1 << 50, 0)
+    """As a publisher has it: whatever a test publishes is believed of OPA."""
+
     async def __aenter__(self):
-        bearer = secrets.token_urlsafe()
-        token_file = self._folder / "bundles.token"
-        token_file.write_text(bearer)
+        self._instances = Instances(secrets.token_urlsafe(32))
         listener = self._exit.enter_context(_tcp("http://127.0.0.1:0"))
-        app = bundle_app(self.catalogue, self.fleet, bearer=bearer)
+        app = bundle_app(
+            self, self.catalogue, self.fleet,
+            instances=self._instances, reader=secrets.token_urlsafe(),
+        )  # fmt: skip
         server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
 
@@ -58,7 +64,6 @@ class Served:
 
         self._exit.push_async_callback(stop)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self._token_file = token_file
         self.opa = OPAProcess(self._binary, None)
         self.configure(shards=len(self.shards))
         self._exit.callback(self.opa.kill)
@@ -73,7 +78,7 @@ class Served:
             folder=folder,
             address=f"unix://{folder / 'opa.sock'}",
             bundles_url=self.url,
-            bundles_token_file=self._token_file,
+            bundles_bearer=self._instances.bearer("opa-1"),
             policy_key=self.keys["policy"].public_pem,
             data_key=self.keys["data"].public_pem,
             bundles=["policy", "site", "live", "heartbeat", *(f"base-{s}" for s in self.shards)],

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundles.instances import Instances
 from bundles.opa_server import OPASettings, client_token_file, command, prepare
 from lictor.keys import KeyFolder
 from lictor.serving import serving
@@ -95,7 +96,7 @@ class Stack:
                 folder=folder,
                 address=address or f"unix://{folder / 'opa.sock'}",
                 bundles_url=self.serving.url,
-                bundles_token_file=self.settings.bundles_token_file,
+                bundles_bearer=Instances.load(self.settings.instances_key).bearer(id_),
                 policy_key=(self.settings.bundle_keys / "policy.pub.pem").read_text(),
                 data_key=(self.settings.bundle_keys / "data.pub.pem").read_text(),
                 bundles=self._bundles or names,

@@ -1,0 +1,129 @@
+"""What the `lictor` command talks to, over a unix socket that only its owner may open."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from bundles import receipt
+from bundles.effect import Effects
+from bundles.exceptions import BundleError
+from bundles.fleet import Fleet, Instance
+from bundles.publisher import Publisher
+from bundles.reconciler import Reconciler
+from bundles.signing import SigningKey
+from registry import Registry, RegistryError, Stamp
+
+_MOST_SECONDS = 3600.0
+
+
+def admin_app(
+    *,
+    registry: Registry,
+    publisher: Publisher,
+    reconciler: Reconciler,
+    fleet: Fleet,
+    effects: Effects,
+    key: SigningKey,
+) -> Starlette:
+    """`POST /wake`, `/effect` and `/accept`, `GET /status`."""
+
+    async def wake(_: Request) -> dict[str, Any]:
+        await publisher.look()
+        return {"epoch": publisher.stamp.epoch, "revision": publisher.stamp.revision}
+
+    async def effect(request: Request) -> dict[str, Any]:
+        asked = json.loads(await request.body())
+        stamp = Stamp(int(asked["epoch"]), int(asked["revision"]))
+        seconds = min(max(0.0, float(asked["seconds"])), _MOST_SECONDS)
+        found = await effects.wait(stamp, seconds=seconds)
+        answer = found.as_json()
+        if asked.get("receipt") and found.effective:
+            entries = await registry.log(after=stamp.revision - 1, limit=1)
+            if entries:
+                answer["receipt"] = receipt.issue(found, entries[0], key)
+        return answer
+
+    async def accept(request: Request) -> dict[str, Any]:
+        actor = str(json.loads(await request.body())["actor"])
+        was = publisher.held or reconciler.held
+        if publisher.held:
+            await publisher.accept(actor=actor)
+        elif reconciler.held:
+            await reconciler.run(accept=True)
+        return {"accepted": was, **await wake(request)}
+
+    async def status(_: Request) -> dict[str, Any]:
+        return _status(publisher, reconciler, fleet)
+
+    return Starlette(
+        routes=[
+            Route("/wake", _answering(wake), methods=["POST"]),
+            Route("/effect", _answering(effect), methods=["POST"]),
+            Route("/accept", _answering(accept), methods=["POST"]),
+            Route("/status", _answering(status)),
+        ]
+    )
+
+
+def _answering(
+    what: Callable[[Request], Awaitable[dict[str, Any]]],
+) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        try:
+            return JSONResponse(await what(request))
+        except (RegistryError, BundleError) as error:
+            return JSONResponse({"error": str(error), "code": error.code}, status_code=503)
+        except (ValueError, KeyError, TypeError):
+            return JSONResponse({"error": "not such a request"}, status_code=400)
+
+    return answer
+
+
+def _status(publisher: Publisher, reconciler: Reconciler, fleet: Fleet) -> dict[str, Any]:
+    latest = reconciler.latest
+    held = [held for held in (publisher.held, reconciler.held) if held]
+    return {
+        "epoch": publisher.stamp.epoch,
+        "revision": publisher.stamp.revision,
+        "synced_at": publisher.synced_at,
+        "reconciled_at": publisher.bases.published.reconciled_at,
+        "reconcile_seconds": latest and round(latest.seconds, 3),
+        "reconcile_records": latest and latest.records,
+        "live_records": len(publisher.live),
+        "shards": len(publisher.bases.published.since),
+        "compactions": publisher.bases.folded,
+        "problems": [
+            *held,
+            *([publisher.failing] if publisher.failing else []),
+            *sorted(publisher.problems.values()),
+            *(line for one in fleet.instances() for line in _wrong_with(one, publisher.stamp)),
+        ],
+        "instances": [_shown(one, publisher.stamp) for one in fleet.instances()],
+    }
+
+
+def _wrong_with(one: Instance, published: Stamp) -> list[str]:
+    lines = [f"instance {one.id}: {name}: {error}" for name, error in sorted(one.errors.items())]
+    if one.refused:
+        lines.append(f"instance {one.id}: refused: {one.refused}")
+    if "live" in one.revisions and one.live.epoch != published.epoch:
+        lines.append(f"instance {one.id}: runs epoch {one.live.epoch}, not {published.epoch}")
+    return lines
+
+
+def _shown(one: Instance, published: Stamp) -> dict[str, Any]:
+    same = one.live.epoch == published.epoch
+    return {
+        "id": one.id,
+        "version": one.version,
+        "seen_at": one.seen_at,
+        "revision": one.live.revision if "live" in one.revisions else None,
+        "behind": published.revision - one.live.revision if same else None,
+        "revisions": dict(sorted(one.revisions.items())),
+        "errors": dict(sorted(one.errors.items())),
+    }

@@ -1,0 +1,130 @@
+"""When a change is effective: each OPA has acknowledged it, or could no longer answer without it.
+
+An OPA that has not been heard of lately may still run. It answers from data that is older than the
+change for as long as the staleness limit lets it, and for what its clock may be behind.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from bundles.fleet import Fleet
+from bundles.publisher import Publisher
+from registry import Stamp
+
+CLOCKS_APART = 5.0
+"""Seconds by which an OPA's clock may be behind; the same as `registry.rego` takes for ahead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """How far a change has come.
+
+    Attributes:
+        stamp: the state of the registry that holds the change.
+        effective: whether no OPA allows anything any more by what was before it.
+        how: `acknowledged` by every instance, `limit` when the staleness limit has passed since
+            publication, `waiting` if neither.
+        published_at: when it was published, in seconds since 1970.
+        acknowledged: instance to the moment of its acknowledgement, in seconds since 1970.
+        missing: the instances that were seen within the limit and have not acknowledged it.
+    """
+
+    stamp: Stamp
+    effective: bool
+    how: str
+    published_at: float
+    acknowledged: dict[str, float]
+    missing: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {
+            "epoch": self.stamp.epoch,
+            "revision": self.stamp.revision,
+            "effective": self.effective,
+            "how": self.how,
+            "published_at": self.published_at,
+            "acknowledged": dict(sorted(self.acknowledged.items())),
+            "missing": list(self.missing),
+        }
+
+
+class Effects:
+    """Watches what the instances acknowledge, and when."""
+
+    def __init__(
+        self,
+        publisher: Publisher,
+        fleet: Fleet,
+        *,
+        unheard: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Tie the parts together.
+
+        Args:
+            publisher: says when a change was published.
+            fleet: says who has it.
+            unheard: there are instances that fetch elsewhere and are never heard of, so that a
+                change is never effective before the limit.
+            clock: seconds since 1970.
+        """
+        self._unheard = unheard
+        self._publisher = publisher
+        self._fleet = fleet
+        self._clock = clock
+
+    async def wait(self, stamp: Stamp, *, seconds: float) -> Effect:
+        """Publish what there is, then wait until a change is effective, or the time is over.
+
+        Raises:
+            RegistryError: the registry cannot be read; nothing was published.
+            BundleError: nothing could be published.
+        """
+        await self._publisher.look()
+        published_at = self._publisher.published_at(stamp)
+        acknowledged: dict[str, float] = {}
+        deadline = time.monotonic() + seconds
+        while True:
+            effect = self._now(stamp, published_at, acknowledged)
+            left = deadline - time.monotonic()
+            if effect.effective or left <= 0:
+                return effect
+            until_limit = published_at + self._limit - self._clock()
+            try:
+                async with asyncio.timeout(max(0.0, min(left, until_limit + 0.001))):
+                    await self._fleet.news()
+            except TimeoutError:
+                continue
+
+    @property
+    def _limit(self) -> float:
+        limit = self._publisher.live.settings.get("staleness_limit")
+        return (limit if isinstance(limit, int | float) else float("inf")) + CLOCKS_APART
+
+    def _now(self, stamp: Stamp, published_at: float, acknowledged: dict[str, float]) -> Effect:
+        missing = []
+        for one in self._fleet.seen_within(self._limit):
+            if one.live >= stamp:
+                acknowledged.setdefault(one.id, one.live_at)
+            else:
+                missing.append(one.id)
+                acknowledged.pop(one.id, None)
+        if missing or not acknowledged or self._unheard:
+            passed = self._clock() >= published_at + self._limit
+            # Where nobody was heard of, nothing is known about anybody: 0 of 0 is no success.
+            heard = missing or acknowledged
+            how = "limit" if passed and heard else "waiting"
+        else:
+            how = "acknowledged"
+        return Effect(
+            stamp=stamp,
+            effective=how != "waiting",
+            how=how,
+            published_at=published_at,
+            acknowledged=dict(acknowledged),
+            missing=tuple(missing),
+        )

@@ -1,0 +1,81 @@
+"""The `lictor` command's side of `lictor serve`: its admin unix socket."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from lictor.exceptions import ServeUnavailable
+
+_SECONDS = 5.0
+
+
+class Admin:
+    """Asks the `lictor serve` of a state directory."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+
+    @property
+    def there(self) -> bool:
+        """Whether a `lictor serve` may be running."""
+        return self._socket.exists()
+
+    async def wake(self) -> dict[str, Any]:
+        """Have everything published that is in the registry.
+
+        Raises:
+            ServeUnavailable: it could not be told, or could not publish.
+        """
+        return await self._ask("POST", "/wake")
+
+    async def effect(
+        self, *, epoch: int, revision: int, seconds: float, receipt: bool = False
+    ) -> dict[str, Any]:
+        """Have everything published, and wait until a change is effective; see `bundles.effect`.
+
+        Raises:
+            ServeUnavailable: as `wake`.
+        """
+        body = {"epoch": epoch, "revision": revision, "seconds": seconds, "receipt": receipt}
+        return await self._ask("POST", "/effect", body, seconds=seconds + _SECONDS)
+
+    async def accept(self, *, actor: str) -> dict[str, Any]:
+        """Let through what is held.
+
+        Raises:
+            ServeUnavailable: as `wake`.
+        """
+        return await self._ask("POST", "/accept", {"actor": actor}, seconds=600)
+
+    async def status(self) -> dict[str, Any]:
+        """What is published, and what each instance runs.
+
+        Raises:
+            ServeUnavailable: it does not answer.
+        """
+        return await self._ask("GET", "/status")
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        seconds: float = _SECONDS,
+    ) -> dict[str, Any]:
+        transport = httpx2.AsyncHTTPTransport(uds=str(self._socket))
+        try:
+            async with httpx2.AsyncClient(
+                transport=transport, base_url="http://lictor", timeout=seconds
+            ) as client:
+                answer = await client.request(method, path, json=body)
+                told = answer.json()
+        except (httpx2.HTTPError, OSError, ValueError) as error:
+            raise ServeUnavailable(
+                f"lictor serve does not answer ({type(error).__name__})"
+            ) from None
+        if not isinstance(told, dict) or answer.is_error:
+            why = told.get("error", "") if isinstance(told, dict) else ""
+            raise ServeUnavailable(f"lictor serve could not do it: {why or answer.status_code}")
+        return told

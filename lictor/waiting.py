@@ -1,0 +1,88 @@
+"""`--wait` and `--receipt`: a revocation that is told to hold everywhere, with proof."""
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from bundles.private import write_private
+from bundles.receipt import document
+from lictor.admin import Admin
+from lictor.console import Common, note, plain
+from lictor.exceptions import NotEffective, ServeUnavailable, WakeFailed
+from registry.operations import Done
+
+_RECEIPT_SECONDS = 60.0
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """The flags of every verb that takes something away."""
+
+    wait: Annotated[
+        float | None,
+        Parameter(help="Wait until it holds on every OPA, for so many seconds (60 if not given)."),
+    ] = None
+    receipt: Annotated[
+        Path | None, Parameter(help="Write a signed receipt to this file; waits as well.")
+    ] = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether there is anything to wait for."""
+        return self.wait is not None or self.receipt is not None
+
+    async def show_effect(self, common: Common, shown: dict[str, Any], done: Done[Any]) -> None:
+        """Print what was done; wait until it is effective, and print how that went.
+
+        Raises:
+            WakeFailed: the write stands, and is not published.
+            NotEffective: it is published, and not known to hold everywhere within the time.
+        """
+        effect: dict[str, Any] | None = None
+        began = time.monotonic()
+        try:
+            if common.format == "text":
+                # First of all: what is shown once must be shown, whatever comes next.
+                common.show(shown)
+                sys.stdout.flush()
+            effect = await Admin(common.settings.admin_socket).effect(
+                epoch=done.stamp.epoch,
+                revision=done.stamp.revision,
+                seconds=_RECEIPT_SECONDS if self.wait is None else self.wait,
+                receipt=self.receipt is not None and done.changed,
+            )
+        except ServeUnavailable as error:
+            raise WakeFailed(
+                f"the change is in the registry, but not published: {error}; "
+                "nothing is revoked before it is"
+            ) from None
+        finally:
+            milliseconds = round(1000 * (time.monotonic() - began))
+            if common.format == "json":
+                told = {k: v for k, v in (effect or {}).items() if k not in {*shown, "receipt"}}
+                print(json.dumps({**plain(shown), **told, "ms": milliseconds}))  # noqa: T201
+        self._conclude(effect, milliseconds, text=common.format == "text")
+
+    def _conclude(self, effect: dict[str, Any], milliseconds: int, *, text: bool) -> None:
+        have = len(effect["acknowledged"])
+        fleet = f"{have}/{have + len(effect['missing'])}"
+        if not effect["effective"]:
+            silent = ", ".join(effect["missing"]) or "no instance has reported"
+            raise NotEffective(
+                f"revision {effect['revision']} is published, and acknowledged by {fleet} within "
+                f"{milliseconds} ms; missing: {silent}"
+            )
+        if text:
+            limit = " by the staleness limit" if effect["how"] == "limit" else ""
+            print(f"revision {effect['revision']} effective on {fleet} in {milliseconds} ms{limit}")  # noqa: T201
+        if self.receipt is not None:
+            if "receipt" not in effect:
+                raise NotEffective("it was so before: there is nothing to give a receipt of")
+            write_private(self.receipt, document(effect["receipt"]))
+            note(f"receipt written to {self.receipt}")
