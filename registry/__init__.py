@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.exceptions import RegistryError, UnsupportedRegistry
-from registry.interface import Change, Delta, Export, Fault, Published, Registry, Transaction
+from registry.interface import (
+    Change,
+    Delta,
+    Export,
+    Fault,
+    Finding,
+    Published,
+    Registry,
+    Transaction,
+)
 from registry.model import (
     Key,
     Kind,
@@ -38,6 +47,7 @@ __all__ = [
     "Delta",
     "Export",
     "Fault",
+    "Finding",
     "Key",
     "Kind",
     "Library",
@@ -58,16 +68,27 @@ __all__ = [
 ]
 
 
-async def open_registry(url: str, *, clock: Callable[[], float] = time.time) -> Registry:
+async def open_registry(
+    url: str,
+    *,
+    clock: Callable[[], float] = time.time,
+    password_file: Path | None = None,
+    cypher: Path | None = None,
+) -> Registry:
     """Open a registry; close it with its `aclose`, or `contextlib.aclosing`.
 
     Args:
-        url: `sqlite:///relative/path` or `sqlite:////absolute/path`. A file that does not exist is
-            made, readable by its owner only.
+        url: `sqlite:///relative/path` or `sqlite:////absolute/path`: a file that does not exist is
+            made, readable by its owner only. Or `neo4j://[user@]host[:port][/database]`, also with
+            `bolt` and, for TLS, `+s` or `+ssc`: nothing is made there, and nothing is connected to
+            yet; `Registry.check` makes what is missing.
         clock: seconds since 1970, for the change log.
+        password_file: holds the password of the URL's user, on one line. Not for SQLite.
+        cypher: a folder of `.cypher` files that replace ours of the same name. Not for SQLite.
 
     Raises:
-        UnsupportedRegistry: the URL names no store that this version knows.
+        UnsupportedRegistry: the URL names no store that this version knows, or the other arguments
+            do not fit it.
         SchemaVersion: another version's registry is there.
         Unreadable: something else is there.
     """
@@ -80,6 +101,12 @@ async def open_registry(url: str, *, clock: Callable[[], float] = time.time) -> 
         case "sqlite":
             raise UnsupportedRegistry("an SQLite registry is sqlite:/// and then the file's path")
         case "neo4j" | "neo4j+s" | "neo4j+ssc" | "bolt" | "bolt+s" | "bolt+ssc":
-            raise UnsupportedRegistry("a registry in Neo4j is not built into this version yet")
+            try:  # only who has a registry in Neo4j needs its driver
+                from registry.neo4j.store import open_graph  # noqa: PLC0415
+            except ModuleNotFoundError as error:
+                raise UnsupportedRegistry(
+                    "a registry in Neo4j needs its driver: pip install 'lictor[neo4j]'"
+                ) from error
+            return open_graph(url, clock=clock, password_file=password_file, cypher=cypher)
         case _:  # not quoted: a URL may hold a password
             raise UnsupportedRegistry("a registry's URL begins with sqlite:/// or neo4j://")

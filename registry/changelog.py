@@ -55,6 +55,35 @@ class LogEntry:
         return replace(self, hash=sha256(text.encode()).hexdigest())
 
 
+class Chain:
+    """The check of a whole log, entry by entry, oldest first. `count` is how many held so far."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._previous = GENESIS
+
+    def add(self, entry: LogEntry) -> None:
+        """Check the next entry.
+
+        Raises:
+            LogBroken: it was altered, or is not the next one.
+        """
+        expected = self.count + 1
+        in_place = entry.revision == expected and entry.previous == self._previous
+        if not in_place or entry.sealed().hash != entry.hash:
+            raise LogBroken(expected)
+        self.count, self._previous = expected, entry.hash
+
+    def end(self, *, revision: int) -> None:
+        """Check that the log ends where the registry is.
+
+        Raises:
+            LogBroken: entries are missing at the end, or too many.
+        """
+        if self.count != revision:
+            raise LogBroken(min(self.count, revision) + 1)
+
+
 def verify(entries: Iterable[LogEntry], *, revision: int) -> int:
     """Check a whole log, oldest entry first, against the registry's revision.
 
@@ -64,13 +93,8 @@ def verify(entries: Iterable[LogEntry], *, revision: int) -> int:
     Raises:
         LogBroken: at the first entry that is missing, altered or too many.
     """
-    count = 0
-    previous = GENESIS
-    for count, entry in enumerate(entries, start=1):
-        in_place = entry.revision == count <= revision and entry.previous == previous
-        if not in_place or entry.sealed().hash != entry.hash:
-            raise LogBroken(count)
-        previous = entry.hash
-    if count != revision:
-        raise LogBroken(count + 1)
-    return count
+    chain = Chain()
+    for entry in entries:
+        chain.add(entry)
+    chain.end(revision=revision)
+    return chain.count

@@ -63,6 +63,20 @@ class Export:
     records: AsyncIterator[tuple[Ref, Published]]
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something in the store that is not as it should be; `fixed` if it is by now.
+
+    `what` names the record as `kind/id` where there is one, and holds no value of any field.
+    """
+
+    what: str
+    fixed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.what} (fixed)" if self.fixed else self.what
+
+
 class Transaction(Protocol):
     """Reads and writes that happen together or not at all."""
 
@@ -159,6 +173,15 @@ class Registry(Protocol):
 
         Raises:
             LogBroken: an entry was altered, removed or added.
+        """
+        ...
+
+    async def check(self, *, fix: bool = False) -> list[Finding]:
+        """Look for what is wrong in the store, in all of it; the log is `verify_log`'s.
+
+        Args:
+            fix: make what a registry needs and the store lacks, such as its indexes. What others
+                wrote is never altered.
         """
         ...
 

@@ -12,7 +12,7 @@ from registry import changelog
 from registry.changelog import GENESIS, LogEntry
 from registry.checks import check_origin
 from registry.exceptions import LogBroken
-from registry.interface import Change, Delta, Export, Published
+from registry.interface import Change, Delta, Export, Finding, Published
 from registry.model import Kind, Record, Ref, Stamp, Token
 from registry.sqlite import tables
 from registry.sqlite.connection import Connection
@@ -195,6 +195,12 @@ class SQLiteRegistry:
 
         async with aclosing(Connection(self._path)) as connection:
             return await connection.run(_consistent(job))
+
+    async def check(self, *, fix: bool = False) -> list[Finding]:
+        """See `Registry.check`; a file is never altered."""
+        del fix
+        async with aclosing(Connection(self._path)) as connection:
+            return [Finding(what) for what in await connection.run(_consistent(tables.faults))]
 
     async def aclose(self) -> None:
         """See `Registry.aclose`."""

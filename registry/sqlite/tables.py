@@ -186,6 +186,21 @@ def published(db: sqlite3.Connection, ref: Ref) -> dict[str, Any] | None:
     return None if record is None else _published(db, record)
 
 
+def faults(db: sqlite3.Connection) -> list[str]:
+    """What is wrong in the file, and with its records."""
+    found = [f"integrity: {row}" for (row,) in db.execute("PRAGMA integrity_check") if row != "ok"]
+    for table, _rowid, parent, _key in db.execute("PRAGMA foreign_key_check"):
+        found.append(f"{table}: a record names one of the {parent} that does not exist")
+    for type_ in RECORD_TYPES:
+        for record in select(db, type_):
+            try:
+                checked(record)
+            except InvalidRecord as error:
+                found.append(str(error))
+    missing = set(model.DEFAULT_SETTINGS) - set(settings(db))
+    return found + [f"settings/{name}: is missing" for name in sorted(missing)]
+
+
 def all_published(
     db: sqlite3.Connection,
 ) -> Generator[tuple[Ref, dict[str, Any]], None, None]:

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 
 import pytest
+from neo4j import GraphDatabase
+from support.neo4j import NoNeo4j, running_neo4j
 
 from registry import Library, Token, User, Workspace, open_registry, token_label
 
-# Every store that the contract holds for, and the URL of an empty one.
-BACKENDS = {
-    "sqlite": lambda tmp_path: f"sqlite:///{tmp_path / 'registry.db'}",
-}
+# Every store that the contract holds for: the fixture with the URL of an empty one.
+BACKENDS = {"sqlite": "sqlite_url", "neo4j": "neo4j_url"}
 
 NOW = 1_795_000_000.0
 DIGEST = "9f86d081" + 56 * "a"
@@ -20,9 +21,50 @@ def anyio_backend():
     return "asyncio"
 
 
+@pytest.fixture
+def sqlite_url(tmp_path):
+    return f"sqlite:///{tmp_path / 'registry.db'}"
+
+
+@pytest.fixture(scope="session")
+def neo4j_server():
+    """A real Neo4j; the tests that want one are skipped where there is none, with the reason."""
+    try:
+        with running_neo4j() as server:
+            yield server
+    except NoNeo4j as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def cypher(neo4j_server):
+    """Write into the graph as others do, past the registry: `cypher(query, **parameters)` -> rows."""
+    with GraphDatabase.driver(neo4j_server.url, notifications_min_severity="OFF") as driver:
+        yield lambda query, **parameters: [
+            row.values() for row in driver.execute_query(query, parameters).records
+        ]
+
+
+@pytest.fixture
+def empty_graph(neo4j_server, cypher):
+    """The URL of a graph with nothing in it, not even a registry; its indexes stay from before."""
+    cypher("MATCH (n) DETACH DELETE n")
+    return neo4j_server.url
+
+
+@pytest.fixture
+def neo4j_url(empty_graph):
+    async def init():
+        async with aclosing(await open_registry(empty_graph)) as registry:
+            await registry.check(fix=True)
+
+    asyncio.run(init())
+    return empty_graph
+
+
 @pytest.fixture(params=BACKENDS)
-def url(request, tmp_path):
-    return BACKENDS[request.param](tmp_path)
+def url(request):
+    return request.getfixturevalue(BACKENDS[request.param])
 
 
 @pytest.fixture

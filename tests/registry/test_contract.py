@@ -260,12 +260,21 @@ async def test_a_changed_setting_moves_the_revision_and_shows_only_in_the_settin
     assert delta.settings["lockdown"] is True
 
 
-async def test_an_export_does_not_see_what_is_written_while_it_runs(registry, house, write):
+async def test_what_changed_laid_over_an_export_is_one_state_whatever_was_written_meanwhile(
+    registry, house, write
+):
     async with registry.export_records() as export:
-        assert await write(User(id="bob", name="Bob")) == Stamp(1, 2)
-        refs = [ref async for ref, _ in export.records]
+        await write(User(id="bob", name="Bob"), User(id="ada", name="Ada", active=False))
+        async with registry.transaction(actor="tests", action="delete") as tx:
+            await tx.delete(Library, "lib-a")
+        laid = {ref: record async for ref, record in export.records}
     assert export.stamp == Stamp(1, 1)
-    assert Ref(Kind.USERS, "bob") not in refs
+    delta = await registry.changed_since(export.stamp.revision)
+    laid |= {ref: change.record for ref, change in delta.changes.items()}
+    left = {ref: record for ref, record in laid.items() if record is not None}
+    assert left == (await exported(registry))[1]
+    assert left[Ref(Kind.USERS, "ada")] == {"name": "Ada", "active": False}
+    assert Ref(Kind.LIBRARIES, "lib-a") not in left
 
 
 async def test_an_export_may_be_left_early(registry, write):

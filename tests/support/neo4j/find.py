@@ -31,13 +31,14 @@ def running_neo4j(heap="512m", folder=None):
     """
     with tempfile.TemporaryDirectory(prefix="lictor-neo4j-") as own:
         server = _server(heap, Path(folder or own))
+        stop = server.stop if folder else server.end
         try:
             server.start()
             yield server
         except NotStarted as error:
             raise NoNeo4j(str(error)) from error
         finally:
-            server.stop()
+            stop()
 
 
 def _server(heap, folder):

@@ -31,7 +31,9 @@ class GivenServer:
         raise NotImplementedError("a server that was given by its URL is not ours to kill")
 
     def stop(self):
-        pass
+        """Nothing: it is not ours."""
+
+    end = stop
 
 
 class JavaServer:
@@ -62,9 +64,11 @@ class JavaServer:
     def kill(self):
         """As `kill -9`."""
         self._process.kill()
-        self._end()
+        self._process.wait()
+        self._process.stdin.close()
 
     def stop(self):
+        """As it should be stopped: what is in its folder can be used again."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.terminate()
@@ -72,11 +76,13 @@ class JavaServer:
             self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
-        self._end()
-
-    def _end(self):
         self._process.wait()
         self._process.stdin.close()
+
+    def end(self):
+        """Quickly: its folder goes as well."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
 
     def _fault(self):
         if self._process.poll() is None:
@@ -117,8 +123,11 @@ class DockerServer:
         subprocess.run(["docker", "kill", self._name], check=True, capture_output=True)
 
     def stop(self):
+        """Stop it and remove the container; its folder stays."""
         if self._created:
             subprocess.run(["docker", "rm", "--force", self._name], check=True, capture_output=True)
+
+    end = stop
 
 
 def docker_image(tried):

@@ -1,0 +1,1 @@
+"""The registry in Neo4j; `docs/reference/graph.md` has the graph."""

@@ -1,0 +1,46 @@
+"""The driver's errors as the registry's."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from neo4j.exceptions import DriverError, Neo4jError
+
+from registry.exceptions import RegistryError, Unavailable, Unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def store_errors(place: str) -> Iterator[None]:
+    """Turn what the driver raises into what a registry raises.
+
+    Args:
+        place: which Neo4j, for the message.
+
+    Raises:
+        Unavailable: it does not answer, not in time, or not to us.
+        Unreadable: what is there does not fit the query.
+    """
+    try:
+        yield
+    except TimeoutError as error:
+        raise Unavailable(f"{place} does not answer in time") from error
+    except Neo4jError as error:
+        raise _told(place, error) from error
+    except (DriverError, OSError) as error:
+        raise Unavailable(f"{place} does not answer: {type(error).__name__}") from error
+
+
+def _told(place: str, error: Neo4jError) -> RegistryError:
+    # Neo4j's messages may quote values; its codes do not.
+    code = error.code or type(error).__name__
+    if code.startswith("Neo.ClientError.Security."):
+        return Unavailable(f"{place} refuses the user or the password: {code}")
+    if code == "Neo.ClientError.Database.DatabaseNotFound":
+        return Unreadable(f"{place} has no such database")
+    if code.startswith("Neo.ClientError.Statement."):
+        return Unreadable(f"{place} cannot run a query of the registry: {code}")
+    return Unavailable(f"{place} does not answer: {code}")

@@ -1,0 +1,134 @@
+"""The `.cypher` files that read records: ours, and a site's own in place of some of them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from importlib.resources import files
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from neo4j.exceptions import ClientError
+
+from registry.exceptions import Unreadable, UnsupportedRegistry
+from registry.model import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from registry.neo4j.graph import Open
+
+COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        **{f"{kind}.ids": ("id",) for kind in Kind if kind is not Kind.SETTINGS},
+        "libraries.published.ids": ("id",),
+        "tokens.labelled.ids": ("id",),
+        "counts": ("kind", "count"),
+        "users": ("id", "name", "active"),
+        "workspaces": ("id", "name"),
+        "workspaces.libraries": ("id", "libraries"),
+        "libraries": ("uid", "name", "workspace_id", "tags"),
+        "teams": ("id", "name", "owners", "active", "active_jti", "workspaces", "tools"),
+        "tokens": ("digest", "label", "users", "active", "expires_at", "libraries", "tools"),
+        "keys": ("kid", "alg", "active"),
+    }
+)
+"""The queries, each a file `NAME.cypher`, and the columns that it returns."""
+
+PARAMETERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        name: ("label",)
+        if name == "tokens.labelled.ids"
+        else ("after", "limit")
+        if name.endswith(".ids")
+        else ()
+        if name == "counts"
+        else ("ids",)
+        for name in COLUMNS
+    }
+)
+"""The parameters that each query is given."""
+
+_SUFFIX = ".cypher"
+
+
+class Queries:
+    """The queries of one registry."""
+
+    def __init__(self, folder: Path | None) -> None:
+        """Read them.
+
+        Args:
+            folder: a site's own; each file in it replaces ours of the same name.
+
+        Raises:
+            UnsupportedRegistry: the folder has a file that is none of ours, or cannot be read.
+        """
+        ours = files(__package__) / "cypher"
+        texts = {name: (ours / f"{name}{_SUFFIX}").read_text("utf-8") for name in COLUMNS}
+        self.replaced = _read(folder) if folder is not None else {}
+        self._texts = {
+            name: _in_one_row(text, COLUMNS[name])
+            for name, text in {**texts, **self.replaced}.items()
+        }
+
+    async def rows(
+        self, opened: Open, name: str, *, seconds: float, **parameters: Any
+    ) -> list[list[Any]]:
+        """Run a query, and return its rows, each with the values of its columns.
+
+        Raises:
+            Unreadable: the query does not fit the graph, or does not return its columns.
+        """
+        with _named(name):
+            rows: list[list[Any]] = await opened.run(
+                self._texts[name], seconds=seconds, **parameters
+            )
+        return rows
+
+    async def explain(self, opened: Open, name: str, **parameters: Any) -> str | None:
+        """Plan a query without running it: `r` if it only reads.
+
+        Raises:
+            Unreadable: as `rows` does.
+        """
+        with _named(name):
+            return await opened.explain(self._texts[name], **parameters)
+
+
+def _in_one_row(text: str, columns: Sequence[str]) -> str:
+    # One list of lists is unpacked several times as fast as that many rows; and a column that is
+    # missing is an error of the query.
+    return f"CALL () {{\n{text}\n}}\nRETURN collect([{', '.join(columns)}])"
+
+
+def _read(folder: Path) -> dict[str, str]:
+    try:
+        found = {
+            path.name.removesuffix(_SUFFIX): path.read_text("utf-8").strip().removesuffix(";")
+            for path in sorted(folder.iterdir())
+            if path.name.endswith(_SUFFIX)
+        }
+    except OSError as error:
+        raise UnsupportedRegistry(f"{folder} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UnsupportedRegistry(f"{folder} has a query that is not UTF-8") from error
+    for name in found:
+        if name not in COLUMNS:
+            known = ", ".join(sorted(COLUMNS))
+            raise UnsupportedRegistry(f"{folder}: {name}{_SUFFIX} is no query; these are: {known}")
+    return found
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Say which query it is that does not fit."""
+    try:
+        yield
+    except ClientError as error:
+        code = error.code or ""
+        if not code.startswith("Neo.ClientError.Statement."):
+            raise
+        # Only of syntax is the message told: it is about the query's text, others quote values.
+        told = f"{code}: {error.message}" if code.endswith(".SyntaxError") else code
+        raise Unreadable(f"{name}{_SUFFIX} cannot be run: {told}") from error

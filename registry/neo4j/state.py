@@ -1,0 +1,204 @@
+"""What a registry in a graph knows of itself: its stamp, its settings, its log; and the locks.
+
+Neo4j's readers take no lock, and may see a part of what is being committed just then. So a writer
+holds `WriteLock` from its beginning, and writers wait for each other; the `Registry` node it takes
+at its end, with the new revision. Who must read one state holds that node: such a reader waits for
+a commit, but not for a long write.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from registry.changelog import GENESIS, LogEntry
+from registry.checks import checked
+from registry.exceptions import InvalidRecord, LogBroken, SchemaVersion, Unreadable
+from registry.model import Kind, Ref, Setting, Stamp
+from registry.neo4j.graph import LONG_SECONDS
+
+if TYPE_CHECKING:
+    from registry.neo4j.graph import Open
+
+LAYOUT = 1
+NO_REGISTRY = (
+    "has no registry: no (:Registry) node. `lictor registry check --fix` makes one, in a graph"
+    " that never had one"
+)
+BEFORE_ALL = -(2**63)
+"""As a revision; an entry that is not ours may have any number."""
+
+TAKE_WRITE_LOCK = "MERGE (l:WriteLock {one: 1}) SET l.held = true REMOVE l.held"
+HOLD_STATE = "MATCH (r:Registry) SET r.held = true REMOVE r.held"
+
+_STATE = """
+MATCH (r:Registry)
+WITH collect([r.layout, r.epoch, r.revision]) AS nodes
+RETURN [nodes, COLLECT {
+  MATCH (e:LogEntry) WHERE e.revision >= 0 RETURN e.hash ORDER BY e.revision DESC LIMIT 1
+}]
+"""
+_SETTINGS = "MATCH (s:Setting) RETURN collect([s.name, s.value])"
+_LOG = """
+MATCH (e:LogEntry) WHERE $after < e.revision <= $until
+WITH e ORDER BY e.revision LIMIT $limit
+RETURN collect([e.revision, e.at, e.actor, e.action, e.touched, e.previous, e.hash])
+"""
+_CHANGES = """
+MATCH (c:Change) WHERE c.revision > $revision AND c.kind <> $settings
+WITH c LIMIT $limit
+RETURN collect([c.kind, c.id, c.revision])
+"""
+_WRITE_CHANGES = """
+UNWIND $touched AS ref
+MERGE (c:Change {kind: ref[0], id: ref[1]})
+SET c.revision = $revision
+"""
+_WRITE_ENTRY = """
+MATCH (r:Registry)
+SET r.epoch = $epoch, r.revision = $entry.revision
+CREATE (e:LogEntry)
+SET e = $entry
+"""
+_FIND_ENTRY = "RETURN EXISTS { MATCH (:LogEntry {revision: $revision, hash: $hash}) }"
+
+_ALL = 2**63 - 1
+_BATCH = 10_000
+_KINDS = {kind.value: kind for kind in Kind}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A registry's stamp, and the hash of its newest log entry."""
+
+    stamp: Stamp
+    head: str
+
+
+async def read_state(opened: Open) -> State:
+    """Read the registry's state.
+
+    Raises:
+        Unreadable: there is no registry, or its node does not say.
+        SchemaVersion: another version's layout.
+    """
+    nodes, head = await opened.run(_STATE)
+    match nodes:
+        case [[int() | None as layout, int() as epoch, int() as revision]]:
+            if layout not in {LAYOUT, None}:
+                raise SchemaVersion(opened.place, found=int(layout), expected=LAYOUT)
+            newest = head[0] if head and isinstance(head[0], str) else GENESIS
+            return State(Stamp(epoch, revision), newest)
+        case []:
+            raise Unreadable(f"{opened.place} {NO_REGISTRY}")
+        case [_]:
+            raise Unreadable(f"{opened.place}: the (:Registry) node has no epoch and revision")
+        case _:
+            raise Unreadable(f"{opened.place} has more than one (:Registry) node")
+
+
+async def read_settings(opened: Open) -> list[Setting]:
+    """The settings that there are, sorted by name; one that is not as it must be is left out."""
+    found: dict[str, list[Any]] = {}
+    for name, text in await opened.run(_SETTINGS):
+        found.setdefault(str(name), []).append(text)
+    return [
+        setting
+        for name, texts in sorted(found.items())
+        if (setting := read_setting(name, texts)) is not None
+    ]
+
+
+def read_setting(name: str, texts: list[Any]) -> Setting | None:
+    """A setting from the `value` of each of its nodes; None, with a warning, if it is unusable."""
+    try:
+        [text] = texts
+        return checked(Setting(name=name, value=json.loads(text)))
+    except (ValueError, TypeError, RecursionError, InvalidRecord):
+        _log.warning("registry.setting_left_out name=%s", name[:64])
+        return None
+
+
+async def read_changes(opened: Open, *, after: int, limit: int = _ALL) -> dict[Ref, int]:
+    """What was touched after a revision, and when; sorted, without settings, at most `limit`."""
+    rows = await opened.run(
+        _CHANGES, revision=after, settings=Kind.SETTINGS.value, limit=limit, seconds=LONG_SECONDS
+    )
+    known = [row for row in rows if row[0] in _KINDS and isinstance(row[1], str)]
+    return {Ref(_KINDS[kind], id_): revision for kind, id_, revision in sorted(known)}
+
+
+async def read_log(
+    opened: Open, *, after: int, until: int = _ALL, limit: int = _ALL
+) -> list[LogEntry]:
+    """Entries of the log, oldest first.
+
+    Raises:
+        LogBroken: an entry's `touched` is not what it must be.
+    """
+    rows = await opened.run(_LOG, after=after, until=until, limit=limit, seconds=LONG_SECONDS)
+    return [_entry(row) for row in rows]
+
+
+async def count_log(opened: Open) -> int:
+    """How many entries the log has, whatever they hold."""
+    count: int = await opened.run("MATCH (e:LogEntry) RETURN count(e)")
+    return count
+
+
+async def write_revision(opened: Open, entry: LogEntry, *, epoch: int) -> None:
+    """Write an entry, what it touched, and its revision; the last statement before the commit."""
+    touched = [[ref.kind.value, ref.id] for ref in entry.touched]
+    for start in range(0, len(touched), _BATCH):
+        part = touched[start : start + _BATCH]
+        await opened.run(
+            _WRITE_CHANGES, touched=part, revision=entry.revision, seconds=LONG_SECONDS
+        )
+    properties = {
+        "revision": entry.revision,
+        "at": entry.at,
+        "actor": entry.actor,
+        "action": entry.action,
+        "touched": json.dumps(touched),
+        "previous": entry.previous,
+        "hash": entry.hash,
+    }
+    await opened.run(_WRITE_ENTRY, entry=properties, epoch=epoch)
+
+
+async def has_entry(opened: Open, entry: LogEntry) -> bool:
+    """Whether an entry is in the log."""
+    found: bool = await opened.run(_FIND_ENTRY, revision=entry.revision, hash=entry.hash)
+    return found
+
+
+def _entry(row: list[Any]) -> LogEntry:
+    match row:
+        case [
+            int() as revision,
+            float() as at,
+            str() as actor,
+            str() as action,
+            str() as touched,
+            str() as previous,
+            str() as hash_,
+        ]:
+            try:
+                refs = tuple(Ref(Kind(kind), id_) for kind, id_ in json.loads(touched))
+            except (TypeError, ValueError) as error:
+                raise LogBroken(revision) from error
+            return LogEntry(
+                revision=revision,
+                at=at,
+                actor=actor,
+                action=action,
+                touched=refs,
+                previous=previous,
+                hash=hash_,
+            )
+        case _:
+            raise LogBroken(row[0])

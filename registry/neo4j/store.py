@@ -1,0 +1,215 @@
+"""The registry in Neo4j."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from registry.changelog import Chain, LogEntry
+from registry.checks import check_origin
+from registry.exceptions import LogBroken, Unreadable
+from registry.interface import Change, Delta, Export, Finding
+from registry.model import Kind, Record, Ref, Stamp
+from registry.neo4j.check import check
+from registry.neo4j.errors import store_errors
+from registry.neo4j.export import export
+from registry.neo4j.graph import ANSWER_SECONDS, LONG_SECONDS, TRANSACTION_SECONDS, Graph
+from registry.neo4j.queries import Queries
+from registry.neo4j.reader import PAGE, Reader, by_kind
+from registry.neo4j.state import (
+    BEFORE_ALL,
+    HOLD_STATE,
+    State,
+    count_log,
+    read_changes,
+    read_log,
+    read_settings,
+    read_state,
+)
+from registry.neo4j.target import read_target
+from registry.neo4j.transaction import Neo4jTransaction
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from registry.interface import Published
+    from registry.neo4j.graph import Open
+
+R = TypeVar("R", bound=Record)
+T = TypeVar("T")
+
+_SMALL = 2000
+"""Changes that are read while commits wait; more of them are read without holding anybody up."""
+_TRIES = 3
+_LOG_PAGE = 2000
+
+
+def open_graph(
+    url: str, *, clock: Callable[[], float], password_file: Path | None, cypher: Path | None
+) -> Neo4jRegistry:
+    """See `registry.open_registry`."""
+    queries = Queries(cypher)
+    graph = Graph(read_target(url, password_file=password_file))
+    return Neo4jRegistry(graph, Reader(queries), clock=clock)
+
+
+class Neo4jRegistry:
+    """A `registry.interface.Registry`. Open one with `registry.open_registry`."""
+
+    def __init__(self, graph: Graph, reader: Reader, *, clock: Callable[[], float]) -> None:
+        self._graph = graph
+        self._reader = reader
+        self._clock = clock
+        self._writing = asyncio.Lock()
+
+    async def stamp(self) -> Stamp:
+        """See `Registry.stamp`."""
+        return (await self._graph.read(read_state)).stamp
+
+    @asynccontextmanager
+    async def transaction(self, *, actor: str, action: str) -> AsyncIterator[Neo4jTransaction]:
+        """See `Registry.transaction`."""
+        check_origin(actor=actor, action=action)
+        async with self._writing:
+            transaction = Neo4jTransaction(self._graph, self._reader)
+            try:
+                await transaction.begin()
+                yield transaction
+                await transaction.commit(at=float(self._clock()), actor=actor, action=action)
+            finally:
+                await transaction.end()
+
+    async def get(self, type_: type[R], id_: str, /) -> R | None:
+        """See `Registry.get`; raises `Unreadable` where several nodes have the id."""
+        return await self._read(lambda opened: self._reader.get(opened, type_, id_))
+
+    async def all(self, type_: type[R], /) -> list[R]:
+        """See `Registry.all`; nodes whose id is not text are not among them."""
+        return await self._read(
+            lambda opened: self._reader.all(opened, type_), seconds=TRANSACTION_SECONDS
+        )
+
+    async def changed_since(self, revision: int) -> Delta:
+        """See `Registry.changed_since`."""
+        async with self._held() as opened:
+            changes = await read_changes(opened, after=revision, limit=_SMALL + 1)
+            if len(changes) <= _SMALL:
+                return await self._delta(opened, changes)
+        for _ in range(_TRIES):
+            before = await self._held_state()
+            delta = await self._read(
+                lambda opened: self._all_changes(opened, revision), seconds=TRANSACTION_SECONDS
+            )
+            if await self._held_state() == before:
+                return delta
+        async with self._held() as opened:
+            return await self._all_changes(opened, revision)
+
+    @asynccontextmanager
+    async def export_records(self) -> AsyncIterator[Export]:
+        """See `Registry.export_records`; records that are written meanwhile may be among them."""
+        # Held, for else a commit that the stamp counts may not be readable everywhere yet.
+        stamp = (await self._held_state()).stamp
+        async with aclosing(self._exported(stamp)) as records:
+            yield Export(stamp=stamp, records=records)
+
+    async def counts(self) -> Mapping[Kind, int]:
+        """See `Registry.counts`."""
+        return await self._read(self._reader.counts)
+
+    async def log(self, *, after: int = 0, limit: int | None = None) -> list[LogEntry]:
+        """See `Registry.log`."""
+        until = (await self._held_state()).stamp.revision
+        entries: list[LogEntry] = []
+        while limit is None or len(entries) < limit:
+            size = _LOG_PAGE if limit is None else min(_LOG_PAGE, limit - len(entries))
+            page = await self._log_page(after, until, size)
+            entries += page
+            if len(page) < size:
+                break
+            after = page[-1].revision
+        return entries
+
+    async def verify_log(self) -> int:
+        """See `Registry.verify_log`."""
+        until = (await self._held_state()).stamp.revision
+        chain, after = Chain(), BEFORE_ALL
+        while page := await self._log_page(after, until, _LOG_PAGE):
+            for entry in page:
+                chain.add(entry)
+            after = page[-1].revision
+        async with self._held() as opened:
+            for entry in await read_log(opened, after=after):
+                chain.add(entry)
+            if await count_log(opened) != chain.count:  # some have no revision, or another's
+                raise LogBroken(chain.count + 1)
+            chain.end(revision=(await read_state(opened)).stamp.revision)
+        return chain.count
+
+    async def check(self, *, fix: bool = False) -> list[Finding]:
+        """See `Registry.check`."""
+        return await check(self._graph, self._reader, fix=fix)
+
+    async def aclose(self) -> None:
+        """See `Registry.aclose`."""
+        await self._graph.aclose()
+
+    async def _read(
+        self, work: Callable[[Open], Awaitable[T]], *, seconds: float = ANSWER_SECONDS
+    ) -> T:
+        """Run reads in a graph that has a registry."""
+
+        async def checked(opened: Open) -> T:
+            await read_state(opened)
+            return await work(opened)
+
+        return await self._graph.read(checked, seconds=seconds)
+
+    @asynccontextmanager
+    async def _held(self) -> AsyncIterator[Open]:
+        """A transaction during which nothing is committed through a registry."""
+        opened = await self._graph.begin(HOLD_STATE)
+        try:
+            with store_errors(self._graph.place):
+                yield opened
+        finally:
+            await opened.end()
+
+    async def _held_state(self) -> State:
+        async with self._held() as opened:
+            return await read_state(opened)
+
+    async def _all_changes(self, opened: Open, revision: int) -> Delta:
+        return await self._delta(opened, await read_changes(opened, after=revision))
+
+    async def _delta(self, opened: Open, changes: Mapping[Ref, int]) -> Delta:
+        state = await read_state(opened)
+        records: dict[Ref, Published | None] = {}
+        for kind, ids in by_kind(changes).items():
+            for start in range(0, len(ids), PAGE):
+                part = ids[start : start + PAGE]
+                found = await self._reader.published(opened, kind, part)
+                records |= {Ref(kind, id_): record for id_, record in found.items()}
+        return Delta(
+            stamp=state.stamp,
+            head=state.head,
+            changes={ref: Change(at, records.get(ref)) for ref, at in changes.items()},
+            settings={each.name: each.value for each in await read_settings(opened)},
+        )
+
+    async def _exported(self, stamp: Stamp) -> AsyncGenerator[tuple[Ref, Published], None]:
+        async with aclosing(export(self._graph, self._reader)) as records:
+            async for row in records:
+                yield row
+        # A graph that was emptied in the middle must not pass for one that has few records.
+        now = await self.stamp()
+        if now.epoch != stamp.epoch or now.revision < stamp.revision:
+            raise Unreadable(f"{self._graph.place} became another registry while it was read")
+
+    async def _log_page(self, after: int, until: int, size: int) -> list[LogEntry]:
+        return await self._read(
+            lambda opened: read_log(opened, after=after, until=until, limit=size),
+            seconds=LONG_SECONDS,
+        )

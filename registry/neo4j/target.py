@@ -1,0 +1,77 @@
+"""What a registry's URL says of the Neo4j to use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from registry.exceptions import UnsupportedRegistry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMES = frozenset({"neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc"})
+"""As the driver has them: `neo4j` finds a cluster's members, `+s` is TLS, `+ssc` self-signed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where the graph is, and who asks.
+
+    Attributes:
+        place: scheme, host and port; what the driver gets, and what messages name.
+        database: None for the user's own.
+        auth: user and password, None for none.
+    """
+
+    place: str
+    database: str | None
+    auth: tuple[str, str] | None = field(repr=False)
+
+
+def read_target(url: str, *, password_file: Path | None) -> Target:
+    """Take a URL apart: `scheme://[user@]host[:port][/database]`.
+
+    Args:
+        url: as it is configured; no message repeats it, for it may hold a password.
+        password_file: the user's password, on one line.
+
+    Raises:
+        UnsupportedRegistry: the URL has parts that it must not have, or the password is missing.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # its message quotes parts of the URL
+        raise UnsupportedRegistry("the registry's URL is malformed") from None
+    if parts.password is not None:
+        raise UnsupportedRegistry(
+            "a registry's URL must not hold a password; put it into a file of its own"
+        )
+    if parts.query or parts.fragment or "/" in parts.path.removeprefix("/") or not parts.hostname:
+        raise UnsupportedRegistry(
+            "a registry in Neo4j is neo4j://[user@]host[:port][/database], or bolt://…"
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    user = unquote(parts.username or "")
+    return Target(
+        place=f"{parts.scheme}://{host}:{7687 if port is None else port}",
+        database=unquote(parts.path.removeprefix("/")) or None,
+        auth=_auth(user, password_file),
+    )
+
+
+def _auth(user: str, file: Path | None) -> tuple[str, str] | None:
+    if not user and file is None:
+        return None
+    if not user:
+        raise UnsupportedRegistry("a password file is set, but the registry's URL names no user")
+    if file is None:
+        raise UnsupportedRegistry("the registry's URL names a user, but no password file is set")
+    try:
+        return user, file.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise UnsupportedRegistry(f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:  # it would quote the password
+        raise UnsupportedRegistry(f"{file} is not UTF-8") from None

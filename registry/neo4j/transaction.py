@@ -1,0 +1,198 @@
+"""A transaction on the graph: records checked, compared, written, and counted as touched."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from registry import model
+from registry.changelog import LogEntry
+from registry.checks import checked
+from registry.exceptions import InvalidRecord, NotFound, StillReferenced, Unavailable
+from registry.model import Kind, Library, Record, Ref, Setting, Stamp, Team, Token
+from registry.neo4j import writes
+from registry.neo4j.errors import store_errors
+from registry.neo4j.reader import by_kind
+from registry.neo4j.state import (
+    TAKE_WRITE_LOCK,
+    has_entry,
+    read_state,
+    write_revision,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from registry.neo4j.graph import Graph, Open
+    from registry.neo4j.reader import Reader
+
+R = TypeVar("R", bound=Record)
+
+_BATCH = 1000
+"""Records per statement."""
+
+
+class Neo4jTransaction:
+    """A `registry.interface.Transaction`."""
+
+    stamp: Stamp
+
+    def __init__(self, graph: Graph, reader: Reader) -> None:
+        self._graph = graph
+        self._reader = reader
+        self._opened: Open | None = None
+        self._head = ""
+        self._touched: set[Ref] = set()
+        self._next_epoch = False
+
+    async def begin(self) -> None:
+        """Become the graph's only writer."""
+        self._opened = await self._graph.begin(TAKE_WRITE_LOCK)
+        with self._use() as opened:
+            state = await read_state(opened)
+        self.stamp, self._head = state.stamp, state.head
+
+    async def get(self, type_: type[R], id_: str, /) -> R | None:
+        """See `Transaction.get`."""
+        with self._use() as opened:
+            return await self._reader.get(opened, type_, id_)
+
+    async def all(self, type_: type[R], /) -> list[R]:
+        """See `Transaction.all`."""
+        with self._use() as opened:
+            return await self._reader.all(opened, type_)
+
+    async def tokens_labelled(self, label: str, /) -> list[Token]:
+        """See `Transaction.tokens_labelled`."""
+        with self._use() as opened:
+            return await self._reader.tokens_labelled(opened, label)
+
+    async def put(self, *records: Record) -> None:
+        """See `Transaction.put`."""
+        with self._use() as opened:
+            for batch in _batches(records):
+                self._touched |= await self._put(opened, type(batch[0]), batch)
+
+    async def touch(self, *refs: Ref) -> None:
+        """See `Transaction.touch`."""
+        self._touched |= set(refs)
+
+    async def next_epoch(self) -> None:
+        """See `Transaction.next_epoch`."""
+        self._next_epoch = True
+
+    async def delete(self, type_: type[Record], id_: str, /) -> None:
+        """See `Transaction.delete`."""
+        if type_ is Setting:
+            raise InvalidRecord("settings", "name", "cannot be deleted")
+        with self._use() as opened:
+            before = await self._reader.get(opened, type_, id_)
+            if before is None:
+                raise NotFound(type_.kind, id_)
+            if await writes.is_named(opened, type_, id_):
+                raise StillReferenced(type_.kind, id_)
+            await writes.delete_node(opened, type_, id_)
+        self._touched |= {before.ref} | _home(before)
+
+    async def commit(self, *, at: float, actor: str, action: str) -> None:
+        """Write the revision and its log entry, if anything was touched."""
+        if not (self._touched or self._next_epoch):
+            return
+        stamp = Stamp(self.stamp.epoch + self._next_epoch, self.stamp.revision + 1)
+        entry = LogEntry(
+            revision=stamp.revision,
+            at=at,
+            actor=actor,
+            action=action,
+            touched=tuple(sorted(self._touched)),
+            previous=self._head,
+        ).sealed()
+        with self._use() as opened:
+            await write_revision(opened, entry, epoch=stamp.epoch)
+        try:
+            with self._use() as opened:
+                await opened.commit()
+        except Unavailable:
+            await self._find_out(entry)
+        self.stamp = stamp
+
+    async def end(self) -> None:
+        """Undo what is not committed, and refuse any further use."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            await opened.end()
+
+    async def _find_out(self, entry: LogEntry) -> None:
+        """The connection was lost during a commit: did it take place?"""
+        await self.end()
+        try:
+            # Whoever gets the lock knows that the commit is over.
+            self._opened = await self._graph.begin(TAKE_WRITE_LOCK)
+            with self._use() as opened:
+                written = await has_entry(opened, entry)
+        except Unavailable as error:
+            raise Unavailable(f"{error}; whether the write took place is not known") from error
+        if not written:
+            raise Unavailable(f"{self._graph.place} gave up a commit; nothing was written")
+
+    @contextmanager
+    def _use(self) -> Iterator[Open]:
+        if self._opened is None:
+            raise RuntimeError("this transaction is over")
+        with store_errors(self._graph.place):
+            yield self._opened
+
+    async def _put(self, opened: Open, type_: type[R], batch: Sequence[R]) -> set[Ref]:
+        """Store records of one type, each id once, and return what that touched."""
+        before = await self._reader.stored(opened, type_, [record.ref.id for record in batch])
+        pairs = [(before.get(record.ref.id), record) for record in batch]
+        changed = [record for old, record in pairs if old != record]
+        if not changed:
+            return set()
+        moved = [record for old, record in pairs if _named(old) != _named(record)]
+        await self._require(opened, moved)
+        await writes.write_nodes(opened, type_, changed)
+        await writes.write_links(opened, type_, moved)
+        homes = [_home(old) ^ _home(record) for old, record in pairs if old != record]
+        return {record.ref for record in changed}.union(*homes)
+
+    async def _require(self, opened: Open, records: Sequence[Record]) -> None:
+        """Refuse records that name others which do not exist."""
+        named = dict.fromkeys(ref for record in records for ref in model.references(record))
+        for kind, ids in by_kind(named).items():
+            missing = set(ids) - await self._reader.existing(opened, kind, ids)
+            if missing:
+                raise NotFound(kind, next(id_ for id_ in ids if id_ in missing))
+
+
+def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
+    """Checked records, in order, cut where the type changes or an id comes again."""
+    batch: dict[Ref, Record] = {}
+    for record in map(checked, records):
+        last = next(iter(batch.values()), record)
+        if type(last) is not type(record) or record.ref in batch or len(batch) == _BATCH:
+            yield list(batch.values())
+            batch = {}
+        batch[record.ref] = record
+    if batch:
+        yield list(batch.values())
+
+
+def _named(record: Record | None) -> Any:
+    """What a record names, as far as it is stored beside the record's own properties."""
+    match record:
+        case Team():
+            return record.owner, record.workspaces
+        case Token():
+            return record.user
+        case Library():
+            return record.workspace_id
+        case _:
+            return None
+
+
+def _home(record: Record | None) -> set[Ref]:
+    """The workspace whose published record lists this one."""
+    if not isinstance(record, Library) or not isinstance(record.workspace_id, str):
+        return set()
+    return {Ref(Kind.WORKSPACES, record.workspace_id)}
