@@ -109,25 +109,23 @@ class Graph:
         """
 
         async def attempt() -> T:
-            opened = await self._begin((), seconds)
-            try:
-                async with asyncio.timeout(seconds):
-                    return await work(opened)
-            finally:
-                await opened.end()
+            async with asyncio.timeout(seconds):
+                opened, answer = await self._begin(work, seconds)
+            await opened.end()
+            return answer
 
         return await self._attempts(attempt)
 
-    async def begin(self, *locks: str) -> Open:
-        """Open a transaction that holds locks, again when that may help; the caller ends it.
+    async def begin(self, first: Callable[[Open], Awaitable[T]]) -> tuple[Open, T]:
+        """Open a transaction, again when that may help; the caller ends it.
 
         Args:
-            locks: the queries that take them, in this order.
+            first: what is done first in it, such as taking a lock; no record is written yet.
 
         Raises:
             Unavailable: another has a lock for too long; and see `store_errors`.
         """
-        return await self._attempts(lambda: self._begin(locks, TRANSACTION_SECONDS))
+        return await self._attempts(lambda: self._begin(first, TRANSACTION_SECONDS))
 
     async def run_alone(self, query: str) -> None:
         """Run one statement that must be a transaction of its own, such as of the schema.
@@ -146,18 +144,20 @@ class Graph:
     def _session(self) -> AsyncSession:
         return self._driver.session(database=self._database, default_access_mode=WRITE_ACCESS)
 
-    async def _begin(self, locks: tuple[str, ...], seconds: float) -> Open:
+    async def _begin(self, first: Callable[[Open], Awaitable[T]], seconds: float) -> tuple[Open, T]:
         session = self._session()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 transaction = await session.begin_transaction(timeout=seconds)
-                opened = Open(self.place, session, transaction)
-                for lock in locks:
-                    await opened.run(lock)
         except BaseException:
             await _drop(session)
             raise
-        return opened
+        opened = Open(self.place, session, transaction)
+        try:
+            return opened, await first(opened)
+        except BaseException:
+            await opened.end()
+            raise
 
     async def _attempts(self, attempt: Callable[[], Awaitable[T]]) -> T:
         latest, pause = time.monotonic() + RETRY_SECONDS, _FIRST_PAUSE

@@ -84,16 +84,19 @@ async def check_registry(graph: Graph, *, fix: bool) -> list[Finding]:
     lacking, had_one = await graph.read(_lacking)
     left = lacking
     if lacking and fix and not had_one:
-        opened = await graph.begin()
+        opened, _ = await graph.begin(_make_registry)
         try:
             with store_errors(graph.place):
-                settings = [[name, json.dumps(value)] for name, value in DEFAULT_SETTINGS.items()]
-                await opened.run(_MAKE, layout=LAYOUT, settings=settings)
                 await opened.commit()
         finally:
             await opened.end()
         left, _ = await graph.read(_lacking)
     return [Finding(what, fixed=what not in left) for what in lacking]
+
+
+async def _make_registry(opened: Open) -> None:
+    settings = [[name, json.dumps(value)] for name, value in DEFAULT_SETTINGS.items()]
+    await opened.run(_MAKE, layout=LAYOUT, settings=settings)
 
 
 async def _make(graph: Graph, statement: str) -> str | None:

@@ -30,26 +30,31 @@ NO_REGISTRY = (
 BEFORE_ALL = -(2**63)
 """As a revision; an entry that is not ours may have any number."""
 
-TAKE_WRITE_LOCK = "MERGE (l:WriteLock {one: 1}) SET l.held = true REMOVE l.held"
-HOLD_STATE = "MATCH (r:Registry) SET r.held = true REMOVE r.held"
-
+# A query reads after the `WITH` what is there once it has the lock.
+_WRITE_LOCK = "MERGE (l:WriteLock {one: 1}) SET l.held = true REMOVE l.held WITH count(l) AS held"
+_HOLD = "MATCH (r:Registry) SET r.held = true REMOVE r.held WITH count(r) AS held"
 _STATE = """
-MATCH (r:Registry)
-WITH collect([r.layout, r.epoch, r.revision]) AS nodes
-RETURN [nodes, COLLECT {
-  MATCH (e:LogEntry) WHERE e.revision >= 0 RETURN e.hash ORDER BY e.revision DESC LIMIT 1
-}]
+RETURN [
+  COLLECT { MATCH (r:Registry) RETURN [r.layout, r.epoch, r.revision] },
+  COLLECT {
+    MATCH (e:LogEntry) WHERE e.revision >= 0 RETURN e.hash ORDER BY e.revision DESC LIMIT 1
+  }
+]
 """
-_SETTINGS = "MATCH (s:Setting) RETURN collect([s.name, s.value])"
+_SETTINGS = "MATCH (s:Setting) RETURN [s.name, s.value]"
 _LOG = """
 MATCH (e:LogEntry) WHERE $after < e.revision <= $until
 WITH e ORDER BY e.revision LIMIT $limit
 RETURN collect([e.revision, e.at, e.actor, e.action, e.touched, e.previous, e.hash])
 """
-_CHANGES = """
-MATCH (c:Change) WHERE c.revision > $revision AND c.kind <> $settings
-WITH c LIMIT $limit
-RETURN collect([c.kind, c.id, c.revision])
+_CHANGES = f"""
+RETURN [
+  COLLECT {{
+    MATCH (c:Change) WHERE c.revision > $revision AND c.kind <> $settings
+    RETURN [c.kind, c.id, c.revision] LIMIT $limit
+  }},
+  COLLECT {{ {_SETTINGS} }}
+]
 """
 _WRITE_CHANGES = """
 UNWIND $touched AS ref
@@ -61,6 +66,11 @@ MATCH (r:Registry)
 SET r.epoch = $epoch, r.revision = $entry.revision
 CREATE (e:LogEntry)
 SET e = $entry
+FOREACH (ref IN $touched |
+  MERGE (c:Change {kind: ref[0], id: ref[1]})
+  SET c.revision = $entry.revision
+)
+RETURN true
 """
 _FIND_ENTRY = "RETURN EXISTS { MATCH (:LogEntry {revision: $revision, hash: $hash}) }"
 
@@ -86,7 +96,21 @@ async def read_state(opened: Open) -> State:
         Unreadable: there is no registry, or its node does not say.
         SchemaVersion: another version's layout.
     """
-    nodes, head = await opened.run(_STATE)
+    return await _read_state(opened, "")
+
+
+async def take_write_lock(opened: Open) -> State:
+    """Wait for other writers to end, keep them waiting, and read the state; raises as above."""
+    return await _read_state(opened, _WRITE_LOCK)
+
+
+async def hold_state(opened: Open) -> State:
+    """Wait for a commit to end, keep others waiting, and read the state; raises as above."""
+    return await _read_state(opened, _HOLD)
+
+
+async def _read_state(opened: Open, lock: str) -> State:
+    nodes, head = await opened.run(f"{lock}{_STATE}")
     match nodes:
         case [[int() | None as layout, int() as epoch, int() as revision]]:
             if layout not in {LAYOUT, None}:
@@ -103,17 +127,21 @@ async def read_state(opened: Open) -> State:
 
 async def read_settings(opened: Open) -> list[Setting]:
     """The settings that there are, sorted by name; one that is not as it must be is left out."""
+    return _settings(await opened.run(f"RETURN COLLECT {{ {_SETTINGS} }}"))
+
+
+def _settings(rows: list[list[Any]]) -> list[Setting]:
     found: dict[str, list[Any]] = {}
-    for name, text in await opened.run(_SETTINGS):
+    for name, text in rows:
         found.setdefault(str(name), []).append(text)
     return [
         setting
         for name, texts in sorted(found.items())
-        if (setting := read_setting(name, texts)) is not None
+        if (setting := _setting(name, texts)) is not None
     ]
 
 
-def read_setting(name: str, texts: list[Any]) -> Setting | None:
+def _setting(name: str, texts: list[Any]) -> Setting | None:
     """A setting from the `value` of each of its nodes; None, with a warning, if it is unusable."""
     try:
         [text] = texts
@@ -123,13 +151,16 @@ def read_setting(name: str, texts: list[Any]) -> Setting | None:
         return None
 
 
-async def read_changes(opened: Open, *, after: int, limit: int = _ALL) -> dict[Ref, int]:
-    """What was touched after a revision, and when; sorted, without settings, at most `limit`."""
-    rows = await opened.run(
+async def read_changes(
+    opened: Open, *, after: int, limit: int = _ALL
+) -> tuple[dict[Ref, int], list[Setting]]:
+    """The settings; and what else was touched after a revision and when, sorted, up to `limit`."""
+    rows, settings = await opened.run(
         _CHANGES, revision=after, settings=Kind.SETTINGS.value, limit=limit, seconds=LONG_SECONDS
     )
     known = [row for row in rows if row[0] in _KINDS and isinstance(row[1], str)]
-    return {Ref(_KINDS[kind], id_): revision for kind, id_, revision in sorted(known)}
+    changes = {Ref(_KINDS[kind], id_): revision for kind, id_, revision in sorted(known)}
+    return changes, _settings(settings)
 
 
 async def read_log(
@@ -153,8 +184,8 @@ async def count_log(opened: Open) -> int:
 async def write_revision(opened: Open, entry: LogEntry, *, epoch: int) -> None:
     """Write an entry, what it touched, and its revision; the last statement before the commit."""
     touched = [[ref.kind.value, ref.id] for ref in entry.touched]
-    for start in range(0, len(touched), _BATCH):
-        part = touched[start : start + _BATCH]
+    parts = [touched[start : start + _BATCH] for start in range(0, len(touched), _BATCH)] or [[]]
+    for part in parts[:-1]:
         await opened.run(
             _WRITE_CHANGES, touched=part, revision=entry.revision, seconds=LONG_SECONDS
         )
@@ -167,7 +198,11 @@ async def write_revision(opened: Open, entry: LogEntry, *, epoch: int) -> None:
         "previous": entry.previous,
         "hash": entry.hash,
     }
-    await opened.run(_WRITE_ENTRY, entry=properties, epoch=epoch)
+    written = await opened.run(
+        _WRITE_ENTRY, entry=properties, epoch=epoch, touched=parts[-1], seconds=LONG_SECONDS
+    )
+    if not written:
+        raise Unreadable(f"{opened.place} {NO_REGISTRY}")
 
 
 async def has_entry(opened: Open, entry: LogEntry) -> bool:

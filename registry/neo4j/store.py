@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from registry.changelog import Chain, LogEntry
 from registry.checks import check_origin
 from registry.exceptions import LogBroken, Unreadable
 from registry.interface import Change, Delta, Export, Finding
-from registry.model import Kind, Record, Ref, Stamp
+from registry.model import Kind, Record, Ref, Setting, Stamp
 from registry.neo4j.check import check
 from registry.neo4j.errors import store_errors
 from registry.neo4j.export import export
@@ -19,19 +20,25 @@ from registry.neo4j.queries import Queries
 from registry.neo4j.reader import PAGE, Reader, by_kind
 from registry.neo4j.state import (
     BEFORE_ALL,
-    HOLD_STATE,
     State,
     count_log,
+    hold_state,
     read_changes,
     read_log,
-    read_settings,
     read_state,
 )
 from registry.neo4j.target import read_target
 from registry.neo4j.transaction import Neo4jTransaction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import (
+        AsyncGenerator,
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Iterable,
+        Mapping,
+    )
     from pathlib import Path
 
     from registry.interface import Published
@@ -93,19 +100,20 @@ class Neo4jRegistry:
 
     async def changed_since(self, revision: int) -> Delta:
         """See `Registry.changed_since`."""
-        async with self._held() as opened:
-            changes = await read_changes(opened, after=revision, limit=_SMALL + 1)
+        async with self._held() as (opened, state):
+            changes, settings = await read_changes(opened, after=revision, limit=_SMALL + 1)
             if len(changes) <= _SMALL:
-                return await self._delta(opened, changes)
+                return await self._delta(opened, state, changes, settings)
         for _ in range(_TRIES):
             before = await self._held_state()
-            delta = await self._read(
-                lambda opened: self._all_changes(opened, revision), seconds=TRANSACTION_SECONDS
+            delta = await self._graph.read(
+                partial(self._all_changes, state=before, revision=revision),
+                seconds=TRANSACTION_SECONDS,
             )
             if await self._held_state() == before:
                 return delta
-        async with self._held() as opened:
-            return await self._all_changes(opened, revision)
+        async with self._held() as (opened, state):
+            return await self._all_changes(opened, state=state, revision=revision)
 
     @asynccontextmanager
     async def export_records(self) -> AsyncIterator[Export]:
@@ -140,12 +148,12 @@ class Neo4jRegistry:
             for entry in page:
                 chain.add(entry)
             after = page[-1].revision
-        async with self._held() as opened:
+        async with self._held() as (opened, state):
             for entry in await read_log(opened, after=after):
                 chain.add(entry)
             if await count_log(opened) != chain.count:  # some have no revision, or another's
                 raise LogBroken(chain.count + 1)
-            chain.end(revision=(await read_state(opened)).stamp.revision)
+            chain.end(revision=state.stamp.revision)
         return chain.count
 
     async def check(self, *, fix: bool = False) -> list[Finding]:
@@ -168,24 +176,26 @@ class Neo4jRegistry:
         return await self._graph.read(checked, seconds=seconds)
 
     @asynccontextmanager
-    async def _held(self) -> AsyncIterator[Open]:
+    async def _held(self) -> AsyncIterator[tuple[Open, State]]:
         """A transaction during which nothing is committed through a registry."""
-        opened = await self._graph.begin(HOLD_STATE)
+        opened, state = await self._graph.begin(hold_state)
         try:
             with store_errors(self._graph.place):
-                yield opened
+                yield opened, state
         finally:
             await opened.end()
 
     async def _held_state(self) -> State:
-        async with self._held() as opened:
-            return await read_state(opened)
+        async with self._held() as (_, state):
+            return state
 
-    async def _all_changes(self, opened: Open, revision: int) -> Delta:
-        return await self._delta(opened, await read_changes(opened, after=revision))
+    async def _all_changes(self, opened: Open, *, state: State, revision: int) -> Delta:
+        changes, settings = await read_changes(opened, after=revision)
+        return await self._delta(opened, state, changes, settings)
 
-    async def _delta(self, opened: Open, changes: Mapping[Ref, int]) -> Delta:
-        state = await read_state(opened)
+    async def _delta(
+        self, opened: Open, state: State, changes: Mapping[Ref, int], settings: Iterable[Setting]
+    ) -> Delta:
         records: dict[Ref, Published | None] = {}
         for kind, ids in by_kind(changes).items():
             for start in range(0, len(ids), PAGE):
@@ -196,7 +206,7 @@ class Neo4jRegistry:
             stamp=state.stamp,
             head=state.head,
             changes={ref: Change(at, records.get(ref)) for ref, at in changes.items()},
-            settings={each.name: each.value for each in await read_settings(opened)},
+            settings={setting.name: setting.value for setting in settings},
         )
 
     async def _exported(self, stamp: Stamp) -> AsyncGenerator[tuple[Ref, Published], None]:

@@ -13,12 +13,7 @@ from registry.model import Kind, Library, Record, Ref, Setting, Stamp, Team, Tok
 from registry.neo4j import writes
 from registry.neo4j.errors import store_errors
 from registry.neo4j.reader import by_kind
-from registry.neo4j.state import (
-    TAKE_WRITE_LOCK,
-    has_entry,
-    read_state,
-    write_revision,
-)
+from registry.neo4j.state import has_entry, take_write_lock, write_revision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -43,19 +38,20 @@ class Neo4jTransaction:
         self._opened: Open | None = None
         self._head = ""
         self._touched: set[Ref] = set()
+        self._known: dict[Ref, Record | None] = {}
         self._next_epoch = False
 
     async def begin(self) -> None:
         """Become the graph's only writer."""
-        self._opened = await self._graph.begin(TAKE_WRITE_LOCK)
-        with self._use() as opened:
-            state = await read_state(opened)
+        self._opened, state = await self._graph.begin(take_write_lock)
         self.stamp, self._head = state.stamp, state.head
 
     async def get(self, type_: type[R], id_: str, /) -> R | None:
         """See `Transaction.get`."""
         with self._use() as opened:
-            return await self._reader.get(opened, type_, id_)
+            found = (await self._stored(opened, type_, [id_])).get(id_)
+        self._known[Ref(type_.kind, id_)] = found
+        return found
 
     async def all(self, type_: type[R], /) -> list[R]:
         """See `Transaction.all`."""
@@ -86,12 +82,13 @@ class Neo4jTransaction:
         if type_ is Setting:
             raise InvalidRecord("settings", "name", "cannot be deleted")
         with self._use() as opened:
-            before = await self._reader.get(opened, type_, id_)
+            before = (await self._stored(opened, type_, [id_])).get(id_)
             if before is None:
                 raise NotFound(type_.kind, id_)
             if await writes.is_named(opened, type_, id_):
                 raise StillReferenced(type_.kind, id_)
             await writes.delete_node(opened, type_, id_)
+            self._known.pop(before.ref, None)
         self._touched |= {before.ref} | _home(before)
 
     async def commit(self, *, at: float, actor: str, action: str) -> None:
@@ -127,7 +124,7 @@ class Neo4jTransaction:
         await self.end()
         try:
             # Whoever gets the lock knows that the commit is over.
-            self._opened = await self._graph.begin(TAKE_WRITE_LOCK)
+            self._opened, _ = await self._graph.begin(take_write_lock)
             with self._use() as opened:
                 written = await has_entry(opened, entry)
         except Unavailable as error:
@@ -144,7 +141,7 @@ class Neo4jTransaction:
 
     async def _put(self, opened: Open, type_: type[R], batch: Sequence[R]) -> set[Ref]:
         """Store records of one type, each id once, and return what that touched."""
-        before = await self._reader.stored(opened, type_, [record.ref.id for record in batch])
+        before = await self._stored(opened, type_, [record.ref.id for record in batch])
         pairs = [(before.get(record.ref.id), record) for record in batch]
         changed = [record for old, record in pairs if old != record]
         if not changed:
@@ -153,8 +150,19 @@ class Neo4jTransaction:
         await self._require(opened, moved)
         await writes.write_nodes(opened, type_, changed)
         await writes.write_links(opened, type_, moved)
+        for record in changed:
+            self._known.pop(record.ref, None)
         homes = [_home(old) ^ _home(record) for old, record in pairs if old != record]
         return {record.ref for record in changed}.union(*homes)
+
+    async def _stored(self, opened: Open, type_: type[R], ids: Sequence[str]) -> dict[str, R]:
+        """The records that have these ids; what `get` found is not read again."""
+        known = {
+            id_: self._known[ref] for id_ in ids if (ref := Ref(type_.kind, id_)) in self._known
+        }
+        new = [id_ for id_ in ids if id_ not in known]
+        found = await self._reader.stored(opened, type_, new) if new else {}
+        return found | {id_: r for id_, r in known.items() if isinstance(r, type_)}
 
     async def _require(self, opened: Open, records: Sequence[Record]) -> None:
         """Refuse records that name others which do not exist."""
