@@ -30,7 +30,7 @@ def admin_app(
     effects: Effects,
     key: SigningKey,
 ) -> Starlette:
-    """`POST /wake`, `/effect` and `/accept`, `GET /status`."""
+    """`POST /wake`, `/effect`, `/compact` and `/accept`, `GET /status`."""
 
     async def wake(_: Request) -> dict[str, Any]:
         await publisher.look()
@@ -57,6 +57,9 @@ def admin_app(
             await reconciler.run(accept=True)
         return {"accepted": was, **await wake(request)}
 
+    async def compact(_: Request) -> dict[str, Any]:
+        return {"folded": await publisher.compact(at_once=True)}
+
     async def status(_: Request) -> dict[str, Any]:
         return _status(publisher, reconciler, fleet)
 
@@ -64,6 +67,7 @@ def admin_app(
         routes=[
             Route("/wake", _answering(wake), methods=["POST"]),
             Route("/effect", _answering(effect), methods=["POST"]),
+            Route("/compact", _answering(compact), methods=["POST"]),
             Route("/accept", _answering(accept), methods=["POST"]),
             Route("/status", _answering(status)),
         ]

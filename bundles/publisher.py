@@ -54,7 +54,7 @@ class Publisher:
         key: SigningKey,
         fleet: Fleet,
         shards: int | None = None,
-        live_limit: int = 1000,
+        live_limit: int = 250,
         opener: Opener | None = None,
         progress: Progress = lambda *_: None,
         clock: Callable[[], float] = time.time,
@@ -197,24 +197,23 @@ class Publisher:
         self._catalogue.put(self._signed("heartbeat", f"{self._synced_at:.3f}", heartbeat))
         self._policies.serve()
 
-    async def compact(self, shard: str | None = None) -> str | None:
+    async def compact(self, *, at_once: bool = False) -> str | None:
         """Fold what `live` has gathered of one shard into its base, where `live` is past its limit.
 
         `live` keeps the records until every OPA runs the new base: dropping them sooner would bring
         a revoked record back to an OPA that still has the old one.
 
         Args:
-            shard: fold this one, whatever the size of `live`.
+            at_once: fold the fullest shard, whatever the size of `live`.
 
         Returns:
             The shard that was folded, or None.
         """
         async with self._basing:
-            if shard is None:
-                fullest = self.live.fullest(besides=self.bases.raising)
-                if fullest is None or fullest[1] <= self._live_limit:
-                    return None
-                shard = fullest[0]
+            fullest = self.live.fullest(besides=self.bases.raising)
+            if fullest is None or (fullest[1] <= self._live_limit and not at_once):
+                return None
+            shard = fullest[0]
             await self.bases.fold(shard, self._header(), self.live.of_shard(shard))
             return shard
 

@@ -2,4 +2,5 @@
 
 from lictor.cli import main
 
-main()
+if __name__ == "__main__":  # processes of their own import this too (`bundles.shards`)
+    main()

@@ -109,7 +109,7 @@ def test_from_an_empty_directory_to_a_revocation_and_through_outages(installatio
     run.stop("serve", signal.SIGKILL)
     done = run.run("team", "deactivate", team["id"], "--format=json")
     assert done.returncode == 1
-    assert "could not be told" in done.stderr
+    assert "not published" in done.stderr
     run.start("serve")
     run.until(lambda: run.decide(rotated["jwt"])[1]["reason"] == "team_inactive", "the write")
 

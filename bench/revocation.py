@@ -1,0 +1,346 @@
+"""How soon a revocation holds everywhere, in a large registry, while decisions run.
+
+Starts all that it needs: the registry, `lictor serve`, OPAs, and a process that asks for decisions.
+Each revocation is the operator's verb and the wait for every OPA's acknowledgement, as in
+`lictor token revoke --wait`, but for the start of Python. After each one a decision is asked for,
+from every OPA, and must be a refusal.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+
+from bench.world import World, fill_neo4j, fill_sqlite
+from bundles.instances import Instances
+from bundles.opa_binary import find_opa
+from bundles.opa_server import OPASettings, client_token_file, command, prepare
+from lictor.admin import Admin
+from lictor.keys import KeyFolder
+from lictor.settings import Settings
+from lictor.state import initialise, publish_policies
+from pdp_client import PDP
+from registry import Key, Team, open_registry
+from registry.operations import Operator
+
+_MB = 1024
+
+
+def peak_mb(pid):
+    """The most memory that a process has held, in MB, and its children with it."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except FileNotFoundError:
+        return 0.0  # it has just ended
+    own = [int(line.split()[1]) / _MB for line in status if line.startswith("VmHWM")]
+    return sum(own) + sum(peak_mb(int(child)) for child in children)
+
+
+def say(text):
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+class Fleet:
+    """`lictor serve` and its OPAs, as processes."""
+
+    def __init__(self, settings, binary, exit_):
+        self.settings = settings
+        self.binary = binary
+        self.exit = exit_
+        self.opas = []
+
+    def run(self, arguments, name, **environment):
+        log = (self.settings.state / f"{name}.log").open("wb")
+        process = subprocess.Popen(
+            arguments, stdout=log, stderr=log, env={**os.environ, **environment}
+        )
+
+        def stop():
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+        self.exit.callback(stop)
+        return process
+
+    async def serve(self):
+        """Start it, and return the seconds until everything was published."""
+        began = time.monotonic()
+        self.server = self.run(
+            [sys.executable, "-m", "lictor", "serve", f"--state={self.settings.state}"], "serve"
+        )
+        peak = 0.0
+        while not self.settings.admin_socket.exists():
+            assert self.server.poll() is None, (self.settings.state / "serve.log").read_text()
+            await asyncio.sleep(0.2)
+            peak = max(peak, peak_mb(self.server.pid))
+        return time.monotonic() - began, peak
+
+    def opa(self, number, url, names):
+        folder = self.settings.state / f"opa-{number}"
+        told = OPASettings(
+            id=f"opa-{number}",
+            folder=folder,
+            address=f"unix://{folder / 'opa.sock'}",
+            bundles_url=url,
+            bundles_bearer=Instances.load(self.settings.instances_key).bearer(f"opa-{number}"),
+            policy_key=(self.settings.bundle_keys / "policy.pub.pem").read_text(),
+            data_key=(self.settings.bundle_keys / "data.pub.pem").read_text(),
+            bundles=names,
+        )
+        prepare(told)
+        process = self.run(command(self.binary, told), f"opa-{number}", **environment(self.binary))
+        self.opas.append((told, process))
+        return told
+
+    def pdp(self, told):
+        return PDP(
+            opa_url=told.address,
+            opa_token_file=client_token_file(told.folder),
+            verifier=KeyFolder(self.settings.keys).verifier(),
+            deadline=5,
+        )
+
+
+def environment(_):
+    return {}
+
+
+async def until(condition, what, seconds=600):
+    latest = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < latest, what
+        await asyncio.sleep(0.05)
+
+
+async def ask_for_decisions(told, rate, bearers, stop, taken):
+    """Ask at a steady rate, whether earlier answers are there or not."""
+    pdps = [PDP(opa_url=one["url"], opa_token_file=Path(one["token"]), verifier=KeyFolder(Path(one["keys"])).verifier(), deadline=5) for one in told]  # fmt: skip
+    tasks = set()
+
+    async def ask(n):
+        began = time.perf_counter()
+        decision = await pdps[n % len(pdps)].authorize(random.choice(bearers), tool="search")
+        taken.append(time.perf_counter() - began)
+        assert decision.allow, decision
+
+    began, n = time.perf_counter(), 0
+    while not stop():
+        n += 1
+        await asyncio.sleep(max(0.0, began + n / rate - time.perf_counter()))
+        task = asyncio.ensure_future(ask(n))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    await asyncio.gather(*tasks)
+    for pdp in pdps:
+        await pdp.aclose()
+
+
+def load_process(settings_json):
+    """The process that asks for decisions, until its standard input ends."""
+    told = json.loads(settings_json)
+    taken = []
+
+    async def run():
+        ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        await ask_for_decisions(told["opas"], told["rate"], told["bearers"], ended.done, taken)
+
+    asyncio.run(run())
+    print(json.dumps(taken))
+
+
+async def measure(arguments):
+    world = World(arguments.tokens)
+    async with AsyncExitStack() as exit_:
+        folder = Path(exit_.enter_context(tempfile.TemporaryDirectory(prefix="lr-", dir="/tmp")))
+        url = {}
+        if arguments.registry == "neo4j":
+            from tests.support.neo4j import running_neo4j
+
+            say("starting Neo4j")
+            graph = exit_.enter_context(running_neo4j(heap="3g", folder=folder / "neo4j"))
+            url = {"registry": getattr(graph, "url", graph)}
+        settings = Settings(state=folder / "s", bundles_url="http://127.0.0.1:0", **url)
+        binary = find_opa()
+        await initialise(settings, actor="bench")
+        publish_policies(settings, binary)
+        port = free_port()
+        settings = settings.model_copy(update={"bundles_url": f"http://127.0.0.1:{port}"})
+        (settings.state / "lictor.toml").write_text(
+            f'bundles_url = "{settings.bundles_url}"\nregistry = "{settings.registry}"\n'
+        )
+        say(f"filling {arguments.registry} with {world.tokens} tokens")
+        if arguments.registry == "neo4j":
+            await asyncio.to_thread(fill_neo4j, settings.registry, world)
+        else:
+            await asyncio.to_thread(
+                fill_sqlite, settings.registry.removeprefix("sqlite:///"), world
+            )
+        fleet = Fleet(settings, binary, exit_)
+        say("publishing everything")
+        publish_seconds, publish_peak = await fleet.serve()
+        say(f"published in {publish_seconds:.1f} s")
+        registry = await exit_.enter_async_context(aclosing(await open_registry(settings.registry)))
+        operator = Operator(registry, actor="bench")
+        admin = Admin(settings.admin_socket)
+        status = await admin.status()
+        names = [
+            "policy",
+            "site",
+            "live",
+            "heartbeat",
+            *(f"base-{n:02x}" for n in range(status["shards"])),
+        ]
+        began = time.monotonic()
+        told = [fleet.opa(n, settings.bundles_url, names) for n in range(arguments.opas)]
+        pdps = [await exit_.enter_async_context(aclosing(fleet.pdp(one))) for one in told]
+        for pdp in pdps:
+
+            async def ready(pdp=pdp):
+                return (await pdp.authorize(world.bearer(0), tool="search")).allow
+
+            await until(ready, "OPA is ready")
+        ready_seconds = time.monotonic() - began
+        say(f"{arguments.opas} OPA ready in {ready_seconds:.1f} s")
+        rng = random.Random(arguments.seed)
+        victims = rng.sample(range(world.tokens), min(world.tokens, 4 * arguments.revocations))
+        # `live` as full as it may be before anything is folded.
+        for n in victims[arguments.revocations :][: arguments.live]:
+            await operator.revoke_token(world.digest(n))
+        stamp = await registry.stamp()
+        await admin.effect(epoch=stamp.epoch, revision=stamp.revision, seconds=60)
+        safe = sorted(set(range(min(world.tokens, 50_000))) - set(victims))[:2000]
+        load = fleet_load(fleet, told, [world.bearer(n) for n in safe], arguments.rate)
+        taken, seconds = await revoke(arguments, world, fleet, operator, admin, pdps, victims)
+        out, _ = load.communicate()
+        decisions = json.loads(out)
+        status = await admin.status()
+        return {
+            "registry": arguments.registry,
+            "tokens": world.tokens,
+            "teams": world.teams,
+            "libraries": world.libraries,
+            "workspaces": world.workspaces,
+            "opas": arguments.opas,
+            "n": len(taken),
+            "p50_ms": round(1000 * statistics.median(taken), 1),
+            "p99_ms": round(1000 * percentile(taken, 99), 1),
+            "max_ms": round(1000 * max(taken), 1),
+            "decisions": len(decisions),
+            "decision_p50_ms": round(1000 * statistics.median(decisions), 2),
+            "decision_p99_ms": round(1000 * percentile(decisions, 99), 2),
+            "opa_peak_mb": round(max(peak_mb(process.pid) for _, process in fleet.opas)),
+            "publish_seconds": round(publish_seconds, 1),
+            "publisher_peak_mb": round(max(publish_peak, peak_mb(fleet.server.pid))),
+            "ready_seconds": round(ready_seconds, 1),
+            "compactions": status["compactions"],
+            "live_records": status["live_records"],
+            "seconds": round(seconds, 1),
+            "reports": [round(1000 * one, 1) for one in taken] if arguments.all else [],
+        }
+
+
+def fleet_load(fleet, told, bearers, rate):
+    opas = [
+        {"url": one.address, "token": str(client_token_file(one.folder)), "keys": str(fleet.settings.keys)}
+        for one in told
+    ]  # fmt: skip
+    given = json.dumps({"opas": opas, "bearers": bearers, "rate": rate})
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench.revocation", "--load", given],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+async def revoke(arguments, world, fleet, operator, admin, pdps, victims):
+    """Revoke one after another, while a shard is folded each second."""
+    taken, began = [], time.monotonic()
+    folding = asyncio.ensure_future(fold_each_second(admin))
+    keys = KeyFolder(fleet.settings.keys)
+    kids = [key.kid for key in await operator._registry.all(Key) if key.active]
+    await asyncio.sleep(2)
+    for count, n in enumerate(victims[: arguments.revocations]):
+        if count % 2:
+            team = world.team_id(n % world.teams)
+            before = await operator._registry.get(Team, team)
+            bearer = keys.mint_team(team, jti=before.active_jti, active_kids=kids)
+            verb = operator.rotate_team(team)
+        else:
+            bearer = world.bearer(n)
+            verb = operator.revoke_token(world.digest(n))
+        started = time.perf_counter()
+        done = await verb
+        effect = await admin.effect(
+            epoch=done.stamp.epoch, revision=done.stamp.revision, seconds=60
+        )
+        taken.append(time.perf_counter() - started)
+        assert effect["effective"], effect
+        assert effect["how"] == "acknowledged", effect
+        for pdp in pdps:
+            decision = await pdp.authorize(bearer, tool="search")
+            assert not decision.allow, decision
+            assert decision.reason in {"token_deactivated", "invalid_token"}, decision
+        await asyncio.sleep(random.uniform(0, 0.2))
+        if count % 50 == 49:
+            say(f"{count + 1} revocations, p50 {1000 * statistics.median(taken):.1f} ms")
+    folding.cancel()
+    return taken, time.monotonic() - began
+
+
+async def fold_each_second(admin):
+    while True:
+        started = time.monotonic()
+        await admin.compact()
+        await asyncio.sleep(max(0.0, started + 1 - time.monotonic()))
+
+
+def percentile(values, percent):
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def free_port():
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tokens", type=int, default=1_000_000)
+    parser.add_argument("--opas", type=int, default=1)
+    parser.add_argument("--registry", choices=["sqlite", "neo4j"], default="sqlite")
+    parser.add_argument("--revocations", type=int, default=300)
+    parser.add_argument("--live", type=int, default=200, help="records in live at the start")
+    parser.add_argument("--rate", type=int, default=200, help="decisions per second")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--all", action="store_true", help="list every measurement too")
+    parser.add_argument("--load", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.load:
+        load_process(arguments.load)
+        return
+    result = asyncio.run(measure(arguments))
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
+        for name, value in result.items():
+            print(f"{name:20} {value}")
+
+
+if __name__ == "__main__":
+    main()
