@@ -104,6 +104,8 @@ async def open_registry(
             try:  # only who has a registry in Neo4j needs its driver
                 from registry.neo4j.store import open_graph  # noqa: PLC0415
             except ModuleNotFoundError as error:
+                if (error.name or "").partition(".")[0] != "neo4j":
+                    raise
                 raise UnsupportedRegistry(
                     "a registry in Neo4j needs its driver: pip install 'lictor[neo4j]'"
                 ) from error

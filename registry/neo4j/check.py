@@ -106,7 +106,7 @@ async def _nameless(opened: Open, kind: Kind) -> list[str]:
     label, key = LABELS[type_], type_.key
     count, examples = await opened.run(
         f"MATCH (n:{label})"
-        f" WHERE NOT n.{key} IS :: STRING NOT NULL OR trim(n.{key}) = ''"
+        f" WHERE CASE WHEN n.{key} IS :: STRING NOT NULL THEN n.{key} = '' ELSE true END"
         f" RETURN [count(n), collect(elementId(n))[..{_EXAMPLES}]]",
         seconds=LONG_SECONDS,
     )
@@ -118,9 +118,7 @@ async def _nameless(opened: Open, kind: Kind) -> list[str]:
 def _wrong(kind: Kind, rows: dict[str, list[Sequence[Any]]], workspaces: set[str]) -> Iterator[str]:
     type_ = row_of.TYPES[kind]
     for id_, [first, *others] in ((i, r) for i, r in rows.items() if r):
-        ref = Ref(kind, id_)
-        # Where a digest belongs, somebody may have put a bearer.
-        name = str(ref) if kind is not Kind.TOKENS or is_digest(id_) else str(kind)
+        name = _name(Ref(kind, id_))
         shape = row_of.TWICE if others else row_of.published(kind, first)
         if isinstance(shape, Fault):
             yield f"{name}: {shape.why}"
@@ -129,7 +127,14 @@ def _wrong(kind: Kind, rows: dict[str, list[Sequence[Any]]], workspaces: set[str
         try:
             checked(record)
         except InvalidRecord as error:
-            yield str(error)
+            yield f"{name}: {str(error).removeprefix(f'{error.record}: ')}"
             continue
         if kind is Kind.LIBRARIES and first[2] not in workspaces:
             yield f"{name}: workspace_id names a workspace that does not exist"
+
+
+def _name(ref: Ref) -> str:
+    # Where a digest belongs, somebody may have put a bearer.
+    if ref.kind is Kind.TOKENS and not is_digest(ref.id):
+        return str(ref.kind)
+    return str(ref) if ref.id.isprintable() else ascii(str(ref))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.changelog import GENESIS, LogEntry
 from registry.checks import checked
-from registry.exceptions import InvalidRecord, LogBroken, SchemaVersion, Unreadable
+from registry.exceptions import InvalidRecord, LogBroken, SchemaVersion, Unavailable, Unreadable
 from registry.model import Kind, Ref, Setting, Stamp
 from registry.neo4j.graph import LONG_SECONDS
 
@@ -110,7 +110,11 @@ async def hold_state(opened: Open) -> State:
 
 
 async def _read_state(opened: Open, lock: str) -> State:
-    nodes, head = await opened.run(f"{lock}{_STATE}")
+    try:
+        nodes, head = await opened.run(f"{lock}{_STATE}")
+    except TimeoutError as error:
+        waited = "another's write did not end in time, or " if lock else ""
+        raise Unavailable(f"{opened.place}: {waited}it does not answer") from error
     match nodes:
         case [[int() | None as layout, int() as epoch, int() as revision]]:
             if layout not in {LAYOUT, None}:

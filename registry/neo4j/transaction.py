@@ -157,12 +157,11 @@ class Neo4jTransaction:
 
     async def _stored(self, opened: Open, type_: type[R], ids: Sequence[str]) -> dict[str, R]:
         """The records that have these ids; what `get` found is not read again."""
-        known = {
-            id_: self._known[ref] for id_ in ids if (ref := Ref(type_.kind, id_)) in self._known
-        }
-        new = [id_ for id_ in ids if id_ not in known]
+        refs = [Ref(type_.kind, id_) for id_ in ids]
+        new = [ref.id for ref in refs if ref not in self._known]
         found = await self._reader.stored(opened, type_, new) if new else {}
-        return found | {id_: r for id_, r in known.items() if isinstance(r, type_)}
+        known = [self._known.get(ref) for ref in refs]
+        return found | {record.ref.id: record for record in known if isinstance(record, type_)}
 
     async def _require(self, opened: Open, records: Sequence[Record]) -> None:
         """Refuse records that name others which do not exist."""

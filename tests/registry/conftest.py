@@ -86,6 +86,17 @@ def write(registry):
 
 
 @pytest.fixture
+def exported():
+    """All that a registry publishes, by `kind/id`."""
+
+    async def exported(registry):
+        async with registry.export_records() as export:
+            return {str(ref): record async for ref, record in export.records}
+
+    return exported
+
+
+@pytest.fixture
 async def house(write):
     """A user, two workspaces, and a library in the first: revision 1."""
     await write(

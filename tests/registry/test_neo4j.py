@@ -1,0 +1,184 @@
+"""What is particular to the registry in Neo4j: opening it, and what a graph must have to be one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import aclosing
+
+import pytest
+
+from registry import (
+    Setting,
+    Stamp,
+    Team,
+    User,
+    open_registry,
+)
+from registry.exceptions import (
+    SchemaVersion,
+    Unreadable,
+    UnsupportedRegistry,
+)
+from registry.operations import Operator
+
+pytestmark = pytest.mark.anyio
+
+TEAM_ID = "7f0c1a52-6f0e-4d2c-9a53-0d8a4a1f5f10"
+TEAM = Team(id=TEAM_ID, name="Readers", owner="ada", active_jti="j", workspaces=("docs",))
+PATIENCE = 60
+
+
+@pytest.fixture(params=["neo4j"])
+def url(neo4j_url):
+    return neo4j_url
+
+
+# Opening
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("neo4j://u:hunter2@h", "must not hold a password"),
+        ("neo4j://u:hunter2@h:x", "malformed|must not hold a password"),
+        ("bolt://:hunter2@h", "must not hold a password"),
+        ("bolt://h:hunter2", "malformed"),
+        ("bolt://", "is neo4j://"),
+        ("bolt://h/a/b", "is neo4j://"),
+        ("bolt+s://h?policy=x", "is neo4j://"),
+        ("neo4j+ssc://u@h", "no password file"),
+    ],
+)
+async def test_a_url_that_does_not_fit_is_refused_without_repeating_it(url, why):
+    with pytest.raises(UnsupportedRegistry, match=why) as caught:
+        await open_registry(url)
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_a_password_file_is_for_a_user_and_must_be_readable(tmp_path):
+    file = tmp_path / "password"
+    with pytest.raises(UnsupportedRegistry, match="password cannot be read"):
+        await open_registry("bolt://u@h", password_file=file)
+    file.write_bytes(b"hunter2\xff")
+    with pytest.raises(UnsupportedRegistry, match="is not UTF-8"):
+        await open_registry("bolt://u@h", password_file=file)
+    with pytest.raises(UnsupportedRegistry, match="names no user"):
+        await open_registry("bolt://h", password_file=file)
+
+
+@pytest.mark.parametrize("scheme", ["neo4j", "bolt"])
+async def test_user_password_and_database_may_be_given(url, house, tmp_path, scheme):
+    # The server of the tests has no authentication: it takes any.
+    (tmp_path / "password").write_text("hunter2\n")
+    url = url.replace("bolt://", f"{scheme}://ops@") + "/neo4j"
+    opened = await open_registry(url, password_file=tmp_path / "password")
+    async with aclosing(opened) as registry:
+        assert await registry.get(User, "ada") == User(id="ada", name="Ada")
+
+
+async def test_a_database_that_is_not_there_is_unreadable(url):
+    async with aclosing(await open_registry(f"{url}/nowhere")) as registry:
+        with pytest.raises(Unreadable, match="no such database"):
+            await registry.stamp()
+
+
+def test_without_the_driver_there_is_a_word_on_how_to_get_it():
+    script = """
+import asyncio, sys
+sys.modules["neo4j"] = None
+from registry import open_registry
+from registry.exceptions import UnsupportedRegistry
+try:
+    asyncio.run(open_registry("neo4j://h"))
+except UnsupportedRegistry as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert "pip install 'lictor[neo4j]'" in done.stdout
+
+
+# A graph without a registry
+
+
+async def test_a_graph_without_a_registry_is_never_taken_for_an_empty_one(exported, empty_graph):
+    async with aclosing(await open_registry(empty_graph)) as registry:
+        for read in (
+            registry.stamp(),
+            registry.get(User, "ada"),
+            registry.all(User),
+            registry.changed_since(0),
+            registry.counts(),
+            registry.log(),
+            registry.verify_log(),
+            exported(registry),
+            Operator(registry, actor="tests").add_user("ada"),
+        ):
+            with pytest.raises(Unreadable, match=r"no registry.*check --fix"):
+                await read
+        assert [str(finding) for finding in await registry.check()][:1] == [
+            "(:Registry): is missing"
+        ]
+        with pytest.raises(Unreadable):
+            await registry.stamp()
+
+
+async def test_a_check_that_fixes_makes_a_registry_and_finds_nothing_afterwards(empty_graph):
+    async with aclosing(await open_registry(empty_graph)) as registry:
+        fixed = await registry.check(fix=True)
+        assert "(:Registry): is missing (fixed)" in map(str, fixed)
+        assert all(finding.fixed for finding in fixed)
+        assert await registry.check() == []
+        assert await registry.stamp() == Stamp(1, 0)
+        assert (await registry.get(Setting, "staleness_limit")).value == 30
+
+
+async def test_a_registry_that_was_lost_is_not_made_anew(registry, house, cypher):
+    cypher("MATCH (r:Registry) DELETE r")
+    findings = await registry.check(fix=True)
+    assert [(str(f), f.fixed) for f in findings] == [
+        ("(:Registry): is missing, but there is a log; restore a backup", False)
+    ]
+    with pytest.raises(Unreadable):
+        await registry.stamp()
+
+
+async def test_a_graph_emptied_while_it_is_exported_does_not_pass_for_a_small_one(
+    registry, house, cypher
+):
+    async with registry.export_records() as export:
+        cypher("MATCH (n) DETACH DELETE n")
+        with pytest.raises(Unreadable):
+            _ = [ref async for ref, _ in export.records]
+
+
+async def test_a_registry_emptied_and_made_again_while_it_is_exported_is_noticed(
+    registry, house, cypher
+):
+    async with registry.export_records() as export:
+        cypher("MATCH (n) DETACH DELETE n")
+        await registry.check(fix=True)
+        with pytest.raises(Unreadable, match="another registry"):
+            _ = [ref async for ref, _ in export.records]
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ("MATCH (r:Registry) SET r.layout = 2", SchemaVersion),
+        ("MATCH (r:Registry) SET r.revision = 'two'", Unreadable),
+        ("MATCH (r:Registry) REMOVE r.epoch", Unreadable),
+        ("CREATE (:Registry {epoch: 1, revision: 0})", Unreadable),
+    ],
+)
+async def test_a_registry_that_cannot_be_told_is_an_error_and_left_as_it_is(
+    registry, cypher, query, error
+):
+    cypher(query)
+    before = cypher("MATCH (r:Registry) RETURN properties(r)")
+    for call in (registry.stamp(), registry.changed_since(0), registry.check(fix=True)):
+        with pytest.raises(error):
+            await call
+    assert cypher("MATCH (r:Registry) RETURN properties(r)") == before

@@ -1,0 +1,306 @@
+"""What others may have written into the graph: no crash, and the record is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from registry import (
+    Fault,
+    Kind,
+    Library,
+    Ref,
+    Team,
+    Token,
+    User,
+    Workspace,
+)
+from registry.exceptions import (
+    InvalidRecord,
+    LogBroken,
+    Unreadable,
+)
+from registry.neo4j import reader, store
+from registry.operations import Operator
+
+pytestmark = pytest.mark.anyio
+
+TEAM_ID = "7f0c1a52-6f0e-4d2c-9a53-0d8a4a1f5f10"
+TEAM = Team(id=TEAM_ID, name="Readers", owner="ada", active_jti="j", workspaces=("docs",))
+PATIENCE = 60
+
+
+@pytest.fixture(params=["neo4j"])
+def url(neo4j_url):
+    return neo4j_url
+
+
+MALFORMED = [
+    ("CREATE (:User {id: 'x', active: true})", "users/x", {"name": None, "active": True}),
+    ("CREATE (:User {id: 'x', name: 5, active: 'yes'})", "users/x", {"name": 5, "active": "yes"}),
+    ("CREATE (:User {id: 7, name: 'Seven', active: true})", "users/7", Fault("its id is no text")),
+    ("CREATE (:User {id: true, name: 'T'})", "users/true", Fault("its id is no text")),
+    (
+        "CREATE (:Team {id: 'x', name: 'X', active: true, active_jti: 'j', tools: ['*']})",
+        "teams/x",
+        Fault("has no owner"),
+    ),
+    (
+        "CREATE (:User {id: 'a'})<-[:OWNED_BY]-(:Team {id: 'x'})-[:OWNED_BY]->(:User {id: 'b'})",
+        "teams/x",
+        Fault("has more than one owner"),
+    ),
+    (
+        (
+            "CREATE (t:Team {id: 'x', tools: 'all'})-[:OWNED_BY]->(:User {id: 'a'})"
+            " CREATE (t)-[:ASSIGNED_TO]->(:Workspace {id: 'w'}),"
+            " (t)-[:ASSIGNED_TO]->(:Workspace {id: 'v'}), (t)-[:ASSIGNED_TO]->(:Workspace)"
+        ),
+        "teams/x",
+        {
+            "name": None,
+            "owner": "a",
+            "active": None,
+            "active_jti": None,
+            "workspaces": ["v", "w"],
+            "tools": "all",
+        },
+    ),
+    ("CREATE (:Token {digest: 'x'})", "tokens/x", Fault("has no user")),
+    (
+        "CREATE (:Token {digest: 'x', tools: [1], expires_at: 5})-[:BELONGS_TO]->(:User)",
+        "tokens/x",
+        {
+            "label": None,
+            "user": None,
+            "active": None,
+            "expires_at": 5,
+            "libraries": None,
+            "tools": [1],
+        },
+    ),
+    ("CREATE (:Library {uid: 'x', name: 'X'})", "libraries/x", Fault("has no workspace")),
+    ("CREATE (:Library {uid: 'x', workspace_id: ' '})", "libraries/x", Fault("has no workspace")),
+    ("CREATE (:Library {uid: 'x', workspace_id: 5})", "libraries/x", Fault("has no workspace")),
+    (
+        "CREATE (:Library {uid: 'x', tags: 'secret', workspace_id: 'w'})",
+        "libraries/x",
+        {"name": None, "tags": "secret"},
+    ),
+    (
+        "CREATE (:SigningKey {kid: 'x', alg: ['EdDSA']})",
+        "keys/x",
+        {"alg": ["EdDSA"], "active": None},
+    ),
+]
+
+
+@pytest.mark.parametrize("malformed", MALFORMED)
+async def test_what_others_wrote_wrongly_comes_out_as_it_is_or_as_a_fault(
+    exported, registry, house, cypher, malformed
+):
+    query, ref, expected = malformed
+    good = await exported(registry)
+    cypher(query)
+    found = await exported(registry)
+    assert found[ref] == expected
+    assert good.items() <= found.items()
+    kind, _, id_ = ref.partition("/")
+    async with registry.transaction(actor="tests", action="touch") as tx:
+        await tx.touch(Ref(Kind(kind), id_))
+    delta = await registry.changed_since(tx.stamp.revision - 1)
+    if expected != Fault("its id is no text"):
+        assert delta.changes[Ref(Kind(kind), id_)].record == expected
+
+
+@pytest.mark.parametrize("malformed", MALFORMED)
+async def test_what_others_wrote_wrongly_can_be_listed_and_is_found_by_a_check(
+    registry, house, cypher, malformed
+):
+    query, ref, _ = malformed
+    cypher(query)
+    for type_ in (User, Team, Token, Library, Workspace):
+        await registry.all(type_)
+    kind = ref.partition("/")[0]
+    label = {"users": "User", "teams": "Team"}.get(kind)
+    named = [str(f) for f in await registry.check(fix=True)]
+    # A digest that is none may be a bearer: it is not repeated.
+    wanted = ("tokens: ",) if kind == "tokens" else (f"{ref}: ", f"(:{label}): id is")
+    assert [text for text in named if text.startswith(wanted)]
+
+
+async def test_a_library_whose_id_is_no_text_does_not_take_its_workspace_with_it(
+    exported, registry, house, cypher
+):
+    cypher("CREATE (:Library {uid: 5, name: 'Five', workspace_id: 'docs'})")
+    cypher("CREATE (:Library {name: 'None', workspace_id: 'docs'})")
+    found = await exported(registry)
+    assert found["workspaces/docs"] == {"name": "Docs", "libraries": ["lib-a"]}
+    assert found["libraries/5"] == Fault("its id is no text")
+
+
+async def test_an_id_that_is_no_text_takes_nothing_from_the_text_that_it_looks_like(
+    exported, registry, write, cypher
+):
+    await write(User(id="7", name="Seven"))
+    cypher("CREATE (:User {id: 7, name: 'Other', active: true})")
+    assert (await exported(registry))["users/7"] == {"name": "Seven", "active": True}
+
+
+async def test_a_library_that_names_no_workspace_that_exists_is_found_by_a_check(
+    exported, registry, house, cypher
+):
+    cypher("CREATE (:Library {uid: 'x', name: 'X', workspace_id: 'gone'})")
+    assert [str(finding) for finding in await registry.check()] == [
+        "libraries/x: workspace_id names a workspace that does not exist"
+    ]
+    assert "libraries/x" not in await exported(registry)
+
+
+async def test_nodes_without_an_id_are_counted_by_a_check_and_hurt_nobody(
+    exported, registry, house, cypher
+):
+    cypher(
+        "CREATE (:Workspace {id: ''}) WITH 1 AS n UNWIND range(1, 9) AS m CREATE (:Team), (:Token)"
+    )
+    findings = [str(finding) for finding in await registry.check()]
+    assert [text.partition(",")[0] for text in findings] == [
+        "(:Workspace): id is missing or no text in 1",
+        "(:Team): id is missing or no text in 9",
+        "(:Token): digest is missing or no text in 9",
+    ]
+    assert len(await exported(registry)) == 4
+
+
+async def test_a_team_without_owner_is_read_and_cannot_be_written_as_it_is(
+    registry, house, write, cypher
+):
+    await write(TEAM)
+    cypher("MATCH (:Team)-[r:OWNED_BY]->() DELETE r")
+    assert (await registry.get(Team, TEAM_ID)).owner is None
+    with pytest.raises(InvalidRecord, match="owner"):
+        await Operator(registry, actor="tests").rotate_team(TEAM_ID)
+    await write(TEAM)
+    assert (await registry.get(Team, TEAM_ID)) == TEAM
+
+
+@pytest.fixture
+async def without_constraints(registry, cypher):
+    """A graph in which ids may be there twice; afterwards they may not, as before."""
+    for (name,) in cypher("SHOW CONSTRAINTS YIELD name"):
+        cypher(f"DROP CONSTRAINT {name}")
+    for (name,) in cypher("SHOW INDEXES YIELD name, type WHERE type = 'RANGE' RETURN name"):
+        cypher(f"DROP INDEX {name}")
+    yield registry
+    cypher("MATCH (n) DETACH DELETE n")
+    await registry.check(fix=True)
+
+
+async def test_two_of_one_id_are_a_fault_and_cannot_be_changed(
+    exported, without_constraints, house, write, cypher
+):
+    cypher("CREATE (:User {id: 'ada', name: 'Eve', active: true})")
+    assert (await exported(without_constraints))["users/ada"] == Fault(
+        "there is more than one of this id"
+    )
+    assert [user.name for user in await without_constraints.all(User)] == ["Ada", "Eve"]
+    with pytest.raises(Unreadable, match="users/ada"):
+        await without_constraints.get(User, "ada")
+    with pytest.raises(Unreadable, match="users/ada"):
+        await Operator(without_constraints, actor="tests").disable_user("ada")
+    findings = [str(finding) for finding in await without_constraints.check(fix=True)]
+    assert [text for text in findings if "fixed" not in text] == [
+        (
+            "(:User {id}): no uniqueness constraint; none can be made:"
+            " Neo.DatabaseError.Schema.ConstraintCreationFailed"
+        ),
+        "users/ada: there is more than one of this id",
+    ]
+    cypher("MATCH (n:User {name: 'Eve'}) DELETE n")
+    assert [str(finding) for finding in await without_constraints.check(fix=True)] == [
+        "(:User {id}): no uniqueness constraint (fixed)"
+    ]
+
+
+async def test_odd_ids_come_page_by_page_with_and_without_an_index(
+    exported, without_constraints, write, cypher, monkeypatch
+):
+    monkeypatch.setattr(reader, "PAGE", 2)
+    ids = ["z", "B", "a", "é", "😀", "\uff5e", "\u2028", " ", "\U0010ffff", "a" * 256, "b\\'\"`$"]
+    await write(*(User(id=id_, name="n") for id_ in ids))
+    assert list(await exported(without_constraints)) == [f"users/{id_}" for id_ in sorted(ids)]
+    await without_constraints.check(fix=True)
+    assert list(await exported(without_constraints)) == [f"users/{id_}" for id_ in sorted(ids)]
+    assert [user.id for user in await without_constraints.all(User)] == sorted(ids)
+
+
+async def test_a_workspace_of_a_hundred_thousand_libraries_is_published(
+    exported, registry, house, cypher
+):
+    cypher(
+        "UNWIND range(1, 100000) AS n"
+        " CREATE (:Library {uid: 'l' + n, name: 'L', workspace_id: 'docs', tags: []})"
+    )
+    found = await exported(registry)
+    assert len(found["workspaces/docs"]["libraries"]) == 100_001
+    assert len(found) == 4
+
+
+async def test_a_setting_that_is_not_as_it_must_be_is_left_out(registry, cypher, caplog):
+    cypher("MATCH (s:Setting {name: 'lockdown'}) SET s.value = '\"lct_hunter2\"'")
+    cypher("MATCH (s:Setting {name: 'issuers'}) SET s.value = 5")
+    cypher("CREATE (:Setting {name: 'color', value: '1'}), (:Setting)")
+    settings = (await registry.changed_since(0)).settings
+    assert set(settings) == {"listable", "reconcile_limit", "staleness_limit"}
+    assert "lockdown" in caplog.text
+    assert "hunter2" not in caplog.text
+    found = [str(finding).partition(":")[0] for finding in await registry.check(fix=True)]
+    assert found == ["settings/issuers", "settings/lockdown"]
+
+
+@pytest.mark.parametrize(
+    ("query", "revision"),
+    [
+        ("MATCH (e:LogEntry {revision: 2}) SET e.actor = 'nobody'", 2),
+        ("MATCH (e:LogEntry {revision: 1}) SET e.at = e.at + 1", 1),
+        ("MATCH (e:LogEntry {revision: 1}) SET e.at = datetime()", 1),
+        ("MATCH (e:LogEntry {revision: 3}) SET e.touched = '[]'", 3),
+        ("MATCH (e:LogEntry {revision: 3}) SET e.touched = '[7]'", 3),
+        ("MATCH (e:LogEntry {revision: 3}) REMOVE e.touched", 3),
+        ("MATCH (e:LogEntry {revision: 2}) SET e.hash = e.previous", 2),
+        ("MATCH (e:LogEntry {revision: 1}) DELETE e", 1),
+        ("MATCH (e:LogEntry {revision: 2}) DELETE e", 2),
+        ("MATCH (e:LogEntry {revision: 3}) DELETE e", 3),
+        ("MATCH (e:LogEntry) DELETE e", 1),
+        ("MATCH (e:LogEntry {revision: 3}) REMOVE e.revision", 3),
+        ("MATCH (r:Registry) SET r.revision = 2", 3),
+        ("MATCH (r:Registry) SET r.revision = 4", 4),
+        ("MATCH (e:LogEntry {revision: 1}) CREATE (f:LogEntry) SET f = e {.*, revision: -5}", 1),
+        ("MATCH (e:LogEntry {revision: 1}) CREATE (f:LogEntry) SET f = e {.*, revision: '1'}", 4),
+    ],
+)
+async def test_a_log_that_was_tampered_with_is_noticed(registry, write, cypher, query, revision):
+    for name in ("ada", "bob", "eve"):
+        await write(User(id=name, name=name))
+    assert await registry.verify_log() == 3
+    cypher(query)
+    with pytest.raises(LogBroken) as caught:
+        await registry.verify_log()
+    assert caught.value.revision == revision
+
+
+async def test_a_long_log_is_read_and_verified_in_pages(registry, write, monkeypatch):
+    monkeypatch.setattr(store, "_LOG_PAGE", 2)
+    for n in range(5):
+        await write(User(id=f"u{n}", name="n"))
+    assert [entry.revision for entry in await registry.log()] == [1, 2, 3, 4, 5]
+    assert [entry.revision for entry in await registry.log(after=1, limit=3)] == [2, 3, 4]
+    assert await registry.verify_log() == 5
+
+
+async def test_there_is_no_property_for_a_secret(registry, house, write, token, cypher):
+    await write(TEAM, token)
+    assert {key for (key,) in cypher("MATCH (n) UNWIND keys(n) AS key RETURN DISTINCT key")} == {
+        *("one", "layout", "epoch", "revision", "id", "name", "value", "active", "uid"),
+        *("workspace_id", "tags", "active_jti", "tools", "digest", "label", "libraries"),
+        *("kind", "at", "actor", "action", "touched", "previous", "hash"),
+    }
