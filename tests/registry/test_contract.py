@@ -414,3 +414,11 @@ async def test_records_are_counted_by_kind(registry, house):
         Kind.USERS: 1, Kind.WORKSPACES: 2, Kind.LIBRARIES: 1,
         Kind.TEAMS: 0, Kind.TOKENS: 0, Kind.KEYS: 0,
     }  # fmt: skip
+
+
+async def test_a_check_finds_nothing_where_nothing_is_wrong_and_changes_nothing(
+    registry, house, write, token
+):
+    await write(TEAM, token, Key(kid="k1", alg="EdDSA"))
+    assert await registry.check() == await registry.check(fix=True) == []
+    assert await registry.stamp() == Stamp(1, 2)

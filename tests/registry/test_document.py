@@ -194,21 +194,35 @@ def registries(draw):
     ]
 
 
+async def moved(records, *, source, target):
+    """Put records into one registry, move them to the other, and expect them there."""
+    async with (
+        aclosing(await open_registry(source)) as one,
+        aclosing(await open_registry(target)) as two,
+    ):
+        await two.check(fix=True)
+        async with one.transaction(actor="tests", action="fill") as tx:
+            await tx.put(*records)
+        text = await export_document(one, actor="tests")
+        await import_document(two, text, actor="tests")
+        assert await export_document(two, actor="tests") == text
+        for record in records:
+            assert await two.get(type(record), record.ref.id) == record
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(registries())
 def test_what_is_exported_imported_and_exported_again_is_the_same(records):
-    async def round_trip(directory):
-        async with (
-            aclosing(await open_registry(f"sqlite:///{directory}/one.db")) as one,
-            aclosing(await open_registry(f"sqlite:///{directory}/two.db")) as two,
-        ):
-            async with one.transaction(actor="tests", action="fill") as tx:
-                await tx.put(*records)
-            text = await export_document(one, actor="tests")
-            await import_document(two, text, actor="tests")
-            assert await export_document(two, actor="tests") == text
-            for record in records:
-                assert await two.get(type(record), record.ref.id) == record
+    with tempfile.TemporaryDirectory() as folder:
+        one, two = f"sqlite:///{folder}/one.db", f"sqlite:///{folder}/two.db"
+        asyncio.run(moved(records, source=one, target=two))
 
-    with tempfile.TemporaryDirectory() as directory:
-        asyncio.run(round_trip(directory))
+
+# The fixture is one graph for all examples: each empties it.
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(registries())
+def test_a_registry_moves_from_sqlite_to_neo4j_as_it_is(neo4j_server, cypher, records):
+    cypher("MATCH (n) DETACH DELETE n")
+    with tempfile.TemporaryDirectory() as folder:
+        one = f"sqlite:///{folder}/one.db"
+        asyncio.run(moved(records, source=one, target=neo4j_server.url))

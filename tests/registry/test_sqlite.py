@@ -208,3 +208,16 @@ async def test_a_url_of_no_known_store_is_refused_without_repeating_it(url):
     with pytest.raises(UnsupportedRegistry) as caught:
         await open_registry(url)
     assert "hunter2" not in str(caught.value)
+
+
+async def test_what_others_wrote_into_the_file_is_found_by_a_check(registry, house, path):
+    execute(path, "UPDATE users SET name = ''")
+    execute(path, "INSERT INTO libraries VALUES ('x', 'X', 'nowhere', '[]')")
+    execute(path, "DELETE FROM settings WHERE name = 'lockdown'")
+    findings = await registry.check(fix=True)
+    assert [str(finding) for finding in findings] == [
+        "libraries: a record names one of the workspaces that does not exist",
+        "users/ada: name must be text that is not empty",
+        "settings/lockdown: is missing",
+    ]
+    assert not any(finding.fixed for finding in findings)
