@@ -87,9 +87,12 @@ class Effects:
         await self._publisher.look()
         published_at = self._publisher.published_at(stamp)
         acknowledged: dict[str, float] = {}
+        # Whoever was there then is waited for, also when nothing more is heard of it: it may have
+        # been given a heartbeat since it was heard of last.
+        expected = {one.id for one in self._fleet.seen_within(self._limit)}
         deadline = time.monotonic() + seconds
         while True:
-            effect = self._now(stamp, published_at, acknowledged)
+            effect = self._now(stamp, published_at, expected, acknowledged)
             left = deadline - time.monotonic()
             if effect.effective or left <= 0:
                 return effect
@@ -105,9 +108,14 @@ class Effects:
         limit = self._publisher.live.settings.get("staleness_limit")
         return (limit if isinstance(limit, int | float) else float("inf")) + CLOCKS_APART
 
-    def _now(self, stamp: Stamp, published_at: float, acknowledged: dict[str, float]) -> Effect:
+    def _now(
+        self, stamp: Stamp, published_at: float, expected: set[str], acknowledged: dict[str, float]
+    ) -> Effect:
         missing = []
-        for one in self._fleet.seen_within(self._limit):
+        expected |= {one.id for one in self._fleet.seen_within(self._limit)}
+        for one in self._fleet.instances():
+            if one.id not in expected:
+                continue
             if one.live >= stamp:
                 acknowledged.setdefault(one.id, one.live_at)
             else:

@@ -96,6 +96,19 @@ async def test_for_one_that_is_silent_the_limit_must_pass(written):
     assert (effect.effective, effect.how, effect.missing) == (True, "limit", ("opa-2",))
 
 
+async def test_one_that_is_heard_of_no_more_is_still_waited_for(written):
+    written.now += LIMIT - 1
+    acknowledge(written, "opa-1", stamp=Stamp(1, 0))
+    waiting = asyncio.ensure_future(written.effects.wait(written.done.stamp, seconds=20))
+    await until(lambda: written.publisher.stamp == written.done.stamp, "it is published")
+    written.now += 2
+    acknowledge(written, "opa-1")
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    acknowledge(written, "opa-2")
+    assert (await waiting).how == "acknowledged"
+
+
 async def test_where_some_are_never_heard_of_the_limit_must_pass_always(written):
     effects = Effects(written.publisher, written.fleet, unheard=True, clock=written.clock)
     await written.publisher.look()

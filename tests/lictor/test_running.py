@@ -1,77 +1,16 @@
 """`lictor serve`, `opa` and `decide` as real processes, from nothing to a revocation."""
 
-import json
-import os
 import signal
-import socket
-import subprocess
-import sys
-import time
 
 import pytest
-
-LICTOR = [sys.executable, "-m", "lictor"]
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-class Installation:
-    """A state directory with its own `lictor serve` and `lictor opa`."""
-
-    def __init__(self, folder, opa_binary):
-        self.folder = folder
-        self.env = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("LICTOR_")},
-            "LICTOR_STATE": str(folder / "state"),
-            "LICTOR_BUNDLES_URL": f"http://127.0.0.1:{free_port()}",
-            "LICTOR_OPA_BIN": str(opa_binary.path),
-        }
-        self.processes = {}
-
-    def run(self, *arguments, stdin=None):
-        return subprocess.run(
-            [*LICTOR, *arguments],
-            env=self.env, input=stdin, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-
-    def json(self, *arguments, **kwargs):
-        done = self.run(*arguments, "--format=json", **kwargs)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    def decide(self, bearer, tool="search"):
-        done = self.run("decide", f"--tool={tool}", "--format=json", stdin=bearer)
-        return done.returncode, json.loads(done.stdout)
-
-    def start(self, name):
-        log = (self.folder / f"{name}.log").open("ab")
-        with log:
-            self.processes[name] = subprocess.Popen(
-                [*LICTOR, name], env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-
-    def stop(self, name, how=signal.SIGTERM):
-        process = self.processes.pop(name)
-        process.send_signal(how)
-        return process.wait(timeout=20)
-
-    def until(self, condition, what):
-        latest = time.monotonic() + 30
-        while not condition():
-            logs = "\n".join(p.read_text() for p in self.folder.glob("*.log"))
-            assert time.monotonic() < latest, f"not in 30 s: {what}\n{logs}"
-            time.sleep(0.05)
+from support.installation import Installation
 
 
 @pytest.fixture
 def installation(short_path, opa_binary):
     installation = Installation(short_path, opa_binary)
     yield installation
-    for name in list(installation.processes):
-        installation.stop(name, signal.SIGKILL)
+    installation.stop_all()
 
 
 def test_from_an_empty_directory_to_a_revocation_and_through_outages(installation):
