@@ -1,0 +1,162 @@
+"""A `lictor serve` without the lease: it serves what the holder has written, and signs nothing."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from bundles.catalogue import Catalogue
+from bundles.exceptions import ArtefactRefused, ArtefactsUnavailable
+from bundles.shared.artefacts import Artefacts, Found
+from bundles.shared.index import NAME, Index, decoded
+from bundles.shared.order import EDGE, Facts, Shown, facts_of
+from bundles.shared.verify import Verifier
+
+LOOK_EVERY = 1.0
+_AT_ONCE = 4
+
+_log = logging.getLogger(__name__)
+
+
+class Replica:
+    """Keeps a catalogue equal to what lies in the store.
+
+    Attributes:
+        index: the newest list that was read.
+        synced_at: when the catalogue was last known to be equal to it, in seconds since 1970.
+        error: why the store cannot be read; empty when it can.
+        refused: bundle to why what lies in the store was not taken.
+    """
+
+    def __init__(
+        self,
+        artefacts: Artefacts,
+        catalogue: Catalogue,
+        *,
+        verifier: Verifier,
+        look_every: float = LOOK_EVERY,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Tie the parts together; nothing is read yet.
+
+        Args:
+            artefacts: the store.
+            catalogue: what is served.
+            verifier: says what may be served.
+            look_every: seconds between looks at the store when nobody says anything.
+            clock: seconds since 1970.
+        """
+        self._artefacts = artefacts
+        self._catalogue = catalogue
+        self._verifier = verifier
+        self._look_every = look_every
+        self._clock = clock
+        self._told, self._looking = asyncio.Event(), asyncio.Lock()
+        self._shown = Shown()
+        for name in catalogue.names():
+            if bundle := catalogue.get(name):
+                self._shown.add(facts_of(bundle))
+        self._known: dict[str, str] = {}
+        self.index = Index()
+        self.synced_at = 0.0
+        self.error = ""
+        self.refused: dict[str, str] = {}
+
+    def tell(self) -> None:
+        """Have it look now: something was published."""
+        self._told.set()
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            self._told.clear()
+            try:
+                await self.look()
+            except ArtefactsUnavailable as error:
+                _log.warning("replica.failed code=%s error=%s", error.code, error)
+            except Exception:  # noqa: BLE001 - whatever it is: the heartbeat grows old, and OPA denies
+                _log.exception("replica.failed code=fault")
+            try:
+                async with asyncio.timeout(self._look_every):
+                    await self._told.wait()
+            except TimeoutError:
+                continue
+
+    async def look(self) -> None:
+        """Take what is new.
+
+        Raises:
+            ArtefactsUnavailable: the store cannot be read; what was taken before is served on.
+        """
+        async with self._looking:
+            try:
+                await self._look()
+            except ArtefactsUnavailable as error:
+                self.error = str(error)
+                raise
+            self.error = ""
+
+    async def _look(self) -> None:
+        await self._read_index()
+        wanted = [name for name in self.index.bundles if not self._serves(name)]
+        waits = asyncio.Semaphore(_AT_ONCE)
+
+        async def take(name: str) -> None:
+            async with waits:
+                await self._take(name)
+
+        bases = (take(name) for name in wanted if name not in EDGE)
+        for failed in await asyncio.gather(*bases, return_exceptions=True):
+            if failed is not None:
+                raise failed
+        for name in EDGE:
+            if name in wanted:
+                await self._take(name)
+        if all(self._serves(name) for name in self.index.bundles):
+            self.synced_at = self._clock()
+
+    async def _read_index(self) -> None:
+        found = await self._artefacts.get(NAME, unless=self._known.get(NAME, ""))
+        if found is None:
+            return
+        self._known[NAME] = found.etag
+        index = decoded(found.content)
+        if index is None:
+            self._refuse(NAME, ArtefactRefused(f"{NAME}: no index"))
+            return
+        self.refused.pop(NAME, None)
+        self.index = index
+
+    def _serves(self, name: str) -> bool:
+        bundle = self._catalogue.get(name)
+        return bundle is not None and bundle.etag == self.index.bundles[name].sha256
+
+    async def _take(self, name: str) -> None:
+        """Serve what lies under a name, unless a reader would go back, or cannot use it yet."""
+        found = await self._artefacts.get(f"{name}.tar.gz", unless=self._known.get(name, ""))
+        if found is None:
+            return  # looked at before, or not there
+        try:
+            facts = await asyncio.to_thread(self._checked, name, found)
+        except ArtefactRefused as error:
+            self._known[name] = found.etag
+            self._refuse(name, error)
+            return
+        if missing := self._shown.lacks(facts):
+            self._refuse(name, ArtefactRefused(f"{name}: waits for another {missing}"))
+            return
+        self._known[name] = found.etag
+        self.refused.pop(name, None)
+        self._shown.add(facts)
+        self._catalogue.put(facts.bundle)
+
+    def _checked(self, name: str, found: Found) -> Facts:
+        facts = facts_of(self._verifier.bundle(name, found.content))
+        if self._shown.outdates(facts, now=self._clock()):
+            raise ArtefactRefused(f"{name}: older than what is served")
+        return facts
+
+    def _refuse(self, name: str, error: ArtefactRefused) -> None:
+        if self.refused.get(name) != str(error):
+            _log.warning("replica.refused code=%s error=%s", error.code, error)
+        self.refused[name] = str(error)

@@ -1,0 +1,238 @@
+"""A server without the lease serves what lies in the store: whole, signed, and never older."""
+
+import asyncio
+import gzip
+import time
+
+import pytest
+from support.stack import until
+
+from bundles.catalogue import Catalogue
+from bundles.exceptions import ArtefactsUnavailable
+from bundles.shared.artefacts import ANY
+from bundles.shared.mirror import Mirror
+from bundles.shared.replica import Replica
+from bundles.signing import Bundle, SigningKey, etag_of, sign
+
+pytestmark = pytest.mark.anyio
+
+NOW = 1_000_000.0
+
+
+@pytest.fixture
+async def follow(artefacts, verifier):
+    """A replica of the store, and what it serves; it looks when the test says so."""
+    catalogue = Catalogue()
+    replica = Replica(artefacts, catalogue, verifier=verifier, clock=lambda: NOW)
+    replica.serves = lambda bundle: (
+        catalogue.get(bundle.name) and catalogue.get(bundle.name).etag == bundle.etag
+    )
+    replica.catalogue = catalogue
+    return replica
+
+
+@pytest.fixture
+async def publish(artefacts):
+    """Have a holder write bundles."""
+    mirror = Mirror(artefacts, repair_every=3600)
+    running = asyncio.ensure_future(mirror.run())
+
+    async def publish(*given):
+        for bundle in given:
+            mirror.offer(bundle)
+        await until(lambda: not mirror.waiting and not mirror._unwritten, "all is written")
+        listed = mirror._index.bundles
+
+        async def there():
+            return await artefacts.get("index.json", unless=mirror._etags["index.json"]) is None
+
+        await until(there, "the index is there")
+        assert all(listed[bundle.name].sha256 == bundle.etag for bundle in given)
+
+    publish.mirror = mirror
+    yield publish
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.fixture
+def start(bundles):
+    return [bundles.base("00", 1), bundles.live(5), bundles.heartbeat(NOW, 5)]
+
+
+async def lay(artefacts, bundle, content=None):
+    """Put something where a bundle belongs, past the holder."""
+    await artefacts.put(f"{bundle.name}.tar.gz", content or bundle.content, replaces=ANY)
+
+
+async def test_it_serves_what_is_published_and_then_what_is_newer(follow, publish, bundles, start):
+    await publish(*start)
+    await follow.look()
+    assert all(follow.serves(bundle) for bundle in start)
+    assert (follow.synced_at, follow.error, follow.refused) == (NOW, "", {})
+
+    await publish(newer := bundles.live(6), later := bundles.heartbeat(NOW + 4, 6))
+    await follow.look()
+
+    assert follow.serves(newer)
+    assert follow.serves(later)
+
+
+async def test_it_follows_within_a_second_though_nobody_tells_it(
+    artefacts, verifier, publish, bundles, start
+):
+    catalogue = Catalogue()
+    running = asyncio.ensure_future(Replica(artefacts, catalogue, verifier=verifier).run())
+    await publish(*start)
+    await until(lambda: len(catalogue.names()) == 3, "it has started")
+
+    await publish(newer := bundles.live(6))
+    began = time.monotonic()
+    await catalogue.changed("live", frozenset([start[1].etag]), seconds=20)
+
+    assert catalogue.get("live").etag == newer.etag
+    assert time.monotonic() - began < 1.9  # a second, and a slow machine
+    running.cancel()
+
+
+async def test_it_looks_at_once_when_it_is_told(artefacts, verifier, publish, bundles, start):
+    catalogue = Catalogue()
+    replica = Replica(artefacts, catalogue, verifier=verifier, look_every=3600)
+    running = asyncio.ensure_future(replica.run())
+    await publish(*start)
+
+    replica.tell()
+
+    await until(lambda: len(catalogue.names()) == 3, "it has looked")
+    running.cancel()
+
+
+@pytest.mark.parametrize("what", ["cut off", "garbage", "empty", "trailing", "wrong key", "name",
+                                  "changed", "no signature", "policy key"])  # fmt: skip
+async def test_what_is_no_good_bundle_is_not_served_and_is_named(
+    what, follow, publish, bundles, start
+):
+    await publish(*start)
+    await follow.look()
+    newer, artefacts = bundles.live(6), follow._artefacts
+    plain = gzip.decompress(newer.content)
+    same = {"revision": "1:6", "roots": ["registry/live"], "data": {}}
+    content = {
+        "cut off": newer.content[:-20],
+        "garbage": b"garbage",
+        "empty": b"",
+        "trailing": newer.content + b"x",
+        "wrong key": sign("live", key=SigningKey.generate("data"), **same).content,
+        "name": bundles.base("00", 6).content,
+        "changed": gzip.compress(plain.replace(b'"00":1', b'"00":2')),
+        "no signature": gzip.compress(plain.replace(b".signatures.json", b".signatures.jsoX")),
+        "policy key": sign("live", key=bundles.keys["policy"], **same).content,
+    }[what]
+    assert content != newer.content
+
+    await publish(Bundle("heartbeat", "x", start[2].etag, start[2].content), newer)
+    await artefacts.put("live.tar.gz", content, replaces=ANY)
+    await follow.look()
+
+    assert follow.serves(start[1])
+    assert follow.refused["live"].startswith("live: ")
+    # And it is not asked for again and again, until it is another.
+    await follow.look()
+    await lay(artefacts, newer)
+    await follow.look()
+    assert follow.serves(newer)
+    assert follow.refused == {}
+
+
+async def test_an_older_bundle_is_not_served_again(follow, publish, artefacts, bundles, start):
+    first = bundles.live(4)
+    await publish(*start)
+    await publish(bundles.live(6), bundles.heartbeat(NOW + 1, 6))
+    await follow.look()
+    held = {name: follow.catalogue.get(name).etag for name in follow.catalogue.names()}
+
+    # A holder that was put back, whose index and bundles are all older.
+    await publish(first, bundles.heartbeat(NOW - 60, 4), bundles.base("00", 0))
+    await follow.look()
+
+    assert held == {name: follow.catalogue.get(name).etag for name in follow.catalogue.names()}
+    assert follow.refused["live"] == "live: older than what is served"
+    assert follow.refused["heartbeat"] == "heartbeat: older than what is served"
+
+
+async def test_the_next_epoch_is_newer_whatever_its_revision(follow, publish, bundles, start):
+    await publish(*start)
+    await follow.look()
+    anew = [bundles.base("00", 2, epoch=2), bundles.live(2, epoch=2),
+            bundles.heartbeat(NOW + 1, 2, epoch=2)]  # fmt: skip
+    await publish(*anew)
+    await follow.look()
+    assert all(follow.serves(bundle) for bundle in anew)
+
+
+async def test_a_heartbeat_from_the_future_does_not_bar_the_way(follow, publish, bundles, start):
+    await publish(*start[:2], bundles.heartbeat(NOW + 3600, 5))
+    await follow.look()
+    await publish(now := bundles.heartbeat(NOW, 5))
+    await follow.look()
+    assert follow.serves(now)
+
+
+async def test_what_a_reader_could_not_use_yet_waits(follow, publish, artefacts, bundles, start):
+    await publish(*start)
+    await follow.look()
+    base, live = bundles.base("00", 6), bundles.live(7, since={"00": 6})
+    demanding = bundles.heartbeat(NOW + 1, 7, policy=["p-2"])
+    await publish(base, live, demanding, policy := bundles.policy("p-2"))
+    await lay(artefacts, base, start[0].content)
+
+    await follow.look()
+
+    assert follow.serves(start[0])
+    assert follow.serves(start[1])
+    assert follow.serves(start[2])
+    assert follow.refused == {
+        "live": "live: waits for another base-00",
+        "heartbeat": "heartbeat: waits for another live",
+        "policy": "policy: waits for another heartbeat",
+    }
+    await lay(artefacts, base)
+    await follow.look()
+    assert all(follow.serves(bundle) for bundle in (base, live, demanding, policy))
+
+
+async def test_garbage_in_place_of_the_index_changes_nothing(
+    follow, publish, artefacts, bundles, start
+):
+    await publish(*start)
+    await follow.look()
+    for garbage in (b"", b"{", b"[]", b'{"bundles":{},"fence":true,"sequence":0}', b"\xff"):
+        await artefacts.put("index.json", garbage, replaces=ANY)
+        await follow.look()
+        assert follow.refused["index.json"] == "index.json: no index"
+        assert all(follow.serves(bundle) for bundle in start)
+
+
+async def test_a_store_that_is_gone_is_told_and_what_was_taken_is_served_on(
+    follow, publish, bundles, start, monkeypatch
+):
+    await publish(*start)
+    await follow.look()
+
+    async def gone(*args, **kwargs):
+        raise ArtefactsUnavailable("index.json: gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(follow._artefacts, "get", gone)
+        with pytest.raises(ArtefactsUnavailable):
+            await follow.look()
+    assert follow.error == "index.json: gone"
+    assert all(follow.serves(bundle) for bundle in start)
+    await follow.look()
+    assert not follow.error
+
+
+async def test_the_product_s_own_policy_is_taken(verifier, policy_bundle):
+    taken = verifier.bundle("policy", policy_bundle.content)
+    assert taken == policy_bundle
+    assert taken.etag == etag_of(policy_bundle.content)
