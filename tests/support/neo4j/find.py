@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .jars import JarsMissing, jars
-from .servers import DockerServer, GivenServer, JavaServer, NotStarted, docker_image
+from .servers import DockerServer, GivenServer, JavaServer, docker_image
 
 URL = "LICTOR_TEST_NEO4J_URL"
 
@@ -27,7 +27,8 @@ def running_neo4j(heap="512m", folder=None):
         A server with `url`, `kill()` and `start()`. The one of `LICTOR_TEST_NEO4J_URL` is not ours to kill.
 
     Raises:
-        NoNeo4j: there is none.
+        NoNeo4j: there is none here.
+        NotStarted: there is one, and it does not answer.
     """
     with tempfile.TemporaryDirectory(prefix="lictor-neo4j-") as own:
         server = _server(heap, Path(folder or own))
@@ -35,8 +36,6 @@ def running_neo4j(heap="512m", folder=None):
         try:
             server.start()
             yield server
-        except NotStarted as error:
-            raise NoNeo4j(str(error)) from error
         finally:
             stop()
 
