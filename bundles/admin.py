@@ -94,7 +94,7 @@ def _status(publisher: Publisher, reconciler: Reconciler, fleet: Fleet) -> dict[
     return {
         "epoch": publisher.stamp.epoch,
         "revision": publisher.stamp.revision,
-        "synced_at": publisher.synced_at,
+        "synced_at": publisher.heartbeat.synced_at,
         "reconciled_at": publisher.bases.published.reconciled_at,
         "reconcile_seconds": latest and round(latest.seconds, 3),
         "reconcile_records": latest and latest.records,

@@ -85,7 +85,7 @@ class Effects:
             BundleError: nothing could be published.
         """
         await self._publisher.look()
-        published_at = self._publisher.published_at(stamp)
+        published_at = self._publisher.heartbeat.published_at(stamp)
         acknowledged: dict[str, float] = {}
         # Whoever was there then is waited for, also when nothing more is heard of it: it may have
         # been given a heartbeat since it was heard of last.

@@ -53,7 +53,11 @@ class _State(Collector):
             ("epoch", "Epoch of the registry that is published", publisher.stamp.epoch),
             ("live_records", "Records that live carries", len(publisher.live)),
             ("live_bytes", "Size of live, packed", len(live.content) if live else 0),
-            ("synced_timestamp_seconds", "When all of the log was published", publisher.synced_at),
+            (
+                "synced_timestamp_seconds",
+                "When all of the log was published",
+                publisher.heartbeat.synced_at,
+            ),
             ("reconciled_timestamp_seconds", "When all of the store was read", reconciled_at),
             ("malformed_records", "Records that are published as null", len(publisher.problems)),
             ("held", "1 while changes wait to be accepted", bool(publisher.held)),

@@ -7,39 +7,28 @@ has changed since; the heartbeat says up to when all of that is known to be ever
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bundles import scan
 from bundles.bases import Bases
 from bundles.catalogue import Catalogue
 from bundles.exceptions import BundleError, PublishingHeld
 from bundles.fleet import Fleet
+from bundles.heartbeat import Heartbeat
+from bundles.lineage import Lineage, text
 from bundles.live import Live
 from bundles.records import Gate, shard_of
 from bundles.rollout import Rollout
-from bundles.scan import Opener, Scan, progress_of, scan, scan_apart
+from bundles.scan import Reader, Scan
 from bundles.signing import Bundle, SigningKey, data_of, sign
 from bundles.store import Published, Store
 from registry import Ref, Registry, RegistryError, Stamp
-from registry.changelog import GENESIS
 
 LOOK_EVERY = 1.0
 HEARTBEAT_EVERY = 5.0
-SMALL = 20_000
-"""Records up to which one shard serves; above, there are 64."""
-
-_SETTLED = 1.0
-"""Seconds after which a connected OPA must have a change; the heartbeat demands no sooner."""
-
-_HISTORY = 4096
-"""Publications of which the time is remembered."""
-
 _log = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is, about."""
 
 
 class Publisher:
@@ -55,8 +44,7 @@ class Publisher:
         fleet: Fleet,
         shards: int | None = None,
         live_limit: int = 250,
-        opener: Opener | None = None,
-        progress: Progress = lambda *_: None,
+        reader: Reader | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Tie the parts together; nothing is read or written before `start`.
@@ -69,8 +57,7 @@ class Publisher:
             fleet: says when a base has arrived everywhere.
             shards: 1 to 64, for a new epoch; by default by the registry's size.
             live_limit: records in `live` above which they are folded into their shards.
-            opener: opens the registry once more, so that a large one is read in another process.
-            progress: told how a publication of everything goes on.
+            reader: reads all of the registry; by default in this process.
             clock: seconds since 1970.
         """
         self._registry = registry
@@ -79,8 +66,7 @@ class Publisher:
         self._key = key
         self._shards = shards
         self._live_limit = live_limit
-        self._opener = opener
-        self._progress = progress
+        self.reader = reader or Reader(registry)
         self._clock = clock
         # `_basing` before `_looking`, where both are held.
         self._basing, self._looking = asyncio.Lock(), asyncio.Lock()
@@ -88,15 +74,11 @@ class Publisher:
         self._gate = Gate()
         self.bases = Bases(store, catalogue, key=key, fleet=fleet, clock=clock)
         self.live = Live({}, self._gate)
-        self._stamp, self._head = Stamp(0, -1), GENESIS
+        self.heartbeat = Heartbeat(clock=clock)
+        self._lineage = Lineage(Stamp(0, -1))
         self._live_from: int | None = None
         self._unpublished = False
-        self._reached: list[tuple[float, int]] = []
-        self._history: deque[tuple[Stamp, float]] = deque(maxlen=_HISTORY)
-        self._settled = 0
-        self._synced_at = 0.0
         self._reconciling: tuple[float, set[str]] = 0.0, set()
-        self.held = ""
         self.failing = ""
 
     @property
@@ -107,16 +89,12 @@ class Publisher:
     @property
     def stamp(self) -> Stamp:
         """The state of the registry that `live` has reached."""
-        return self._stamp
+        return self._lineage.stamp
 
     @property
-    def synced_at(self) -> float:
-        """The last moment at which all that the log holds was known to be published."""
-        return self._synced_at
-
-    def published_at(self, stamp: Stamp) -> float:
-        """When a state of the registry was published, in seconds since 1970, or at the latest."""
-        return next((at for one, at in self._history if one >= stamp), self._clock())
+    def held(self) -> str:
+        """Why nothing of the registry is published any more; empty while it is."""
+        return self._lineage.held
 
     async def start(self) -> None:
         """Go on from what was published before, or publish everything; then the heartbeat.
@@ -179,22 +157,19 @@ class Publisher:
             self.failing = f"{error.code}: {error}"
             raise
         self.failing = ""
-        self._synced_at = started
+        self.heartbeat.synced_at = started
         if self._policies.refresh() or anew:
             self.beat()
 
     def beat(self) -> None:
         """Publish a heartbeat that says how far everything is known to be published."""
-        while self._reached and self._reached[0][0] <= self._clock() - _SETTLED:
-            self._settled = max(self._settled, self._reached.pop(0)[1])
-        heartbeat = {
-            "epoch": self.bases.published.epoch,
-            "synced_at_ns": int(self._synced_at * 1_000_000_000),
-            "reconciled_at_ns": int(self.bases.published.reconciled_at * 1_000_000_000),
-            "revision": self._settled,
-            **self._policies.accepted(),
-        }
-        self._catalogue.put(self._signed("heartbeat", f"{self._synced_at:.3f}", heartbeat))
+        published = self.bases.published
+        document = self.heartbeat.document(
+            epoch=published.epoch,
+            reconciled_at=published.reconciled_at,
+            accepted=self._policies.accepted(),
+        )
+        self._catalogue.put(self._signed("heartbeat", f"{self.heartbeat.synced_at:.3f}", document))
         self._policies.serve()
 
     async def compact(self, *, at_once: bool = False) -> str | None:
@@ -214,7 +189,7 @@ class Publisher:
             if fullest is None or (fullest[1] <= self._live_limit and not at_once):
                 return None
             shard = fullest[0]
-            await self.bases.fold(shard, self._header(), self.live.of_shard(shard))
+            await self.bases.fold(shard, self._lineage.header, self.live.of_shard(shard))
             return shard
 
     async def accept(self, *, actor: str) -> Stamp:
@@ -227,7 +202,7 @@ class Publisher:
             async with self._registry.transaction(actor=actor, action="registry accept") as tx:
                 await tx.next_epoch()
         await self.look()
-        return self._stamp
+        return self.stamp
 
     async def take_over(
         self, folder: Path, read: Scan, refs: Sequence[Ref], *, began_at: float
@@ -255,7 +230,7 @@ class Publisher:
         async with self._basing:
             for shard in sorted(rest):
                 changes = self.live.of_shard(shard, after=read.stamp.revision)
-                await self.bases.rewrite(folder, shard, self._header(), changes)
+                await self.bases.rewrite(folder, shard, self._lineage.header, changes)
         newer = {
             ref
             for shard in self.live.since
@@ -275,21 +250,10 @@ class Publisher:
             self._reconciling = 0.0, set()
             self.bases.reconciled(began_at)
 
-    async def read(self, folder: Path, *, shards: int, total: int, rest: float = 0.0) -> Scan:
-        """Read the whole registry into a folder; a large one in a process of its own."""
-        if self._opener is None or total < SMALL:
-            return await scan(self._registry, folder, shards=shards)
-        reading = asyncio.ensure_future(scan_apart(self._opener, folder, shards=shards, rest=rest))
-        while not reading.done():
-            self._progress("reading the registry", progress_of(folder), total)
-            await asyncio.wait([reading], timeout=0.5)
-        return reading.result()
-
     async def _advance(self, stamp: Stamp) -> None:
         """Publish `live` if the registry has moved, or a new base has arrived everywhere."""
-        before = self._stamp
-        if stamp < before:
-            raise self._hold(f"it is at revision {_text(stamp)}, and {_text(before)} was published")
+        before = self._lineage.stamp
+        await self._lineage.check(self._registry, stamp)
         arrived = self.bases.arrived()
         for shard, revision in arrived.items():
             self.live.raise_since(shard, revision)
@@ -297,38 +261,22 @@ class Publisher:
             self._unpublished = True
             self._note_reconciled()
         if stamp != before or self._live_from is not None:
-            await self._check_lineage(before.revision, self._head)
             since = before.revision if self._live_from is None else self._live_from
             delta = await self._registry.changed_since(since)
             self.live.take(delta)
+            self._lineage.reach(delta.stamp, delta.head)
             self._live_from = None
-            self._stamp, self._head = delta.stamp, delta.head
             self._unpublished = True
-        self.held = ""
         if self._unpublished:
             self._publish_live()
 
-    async def _check_lineage(self, revision: int, head: str) -> None:
-        entries = await self._registry.log(after=revision - 1, limit=1)
-        found = entries[0].hash if entries and entries[0].revision == revision else GENESIS
-        if found != head:
-            raise self._hold(f"its log has another entry at revision {revision} than was published")
-
-    def _hold(self, why: str) -> PublishingHeld:
-        self.held = (
-            f"the registry is not the one that was published: {why}. If an older state was "
-            "restored on purpose, run: lictor registry accept"
-        )
-        return PublishingHeld(self.held)
-
     def _publish_live(self) -> None:
-        document = {**self.live.document(), **self._header()}
-        bundle = self._signed("live", _text(self._stamp), document)
+        document = {**self.live.document(), **self._lineage.header}
+        bundle = self._signed("live", text(self.stamp), document)
         # Should a power cut take it, it is made anew from the registry.
         self._store.save(bundle, durable=False)
         self._catalogue.put(bundle)
-        self._reached.append((self._clock(), self._stamp.revision))
-        self._history.append((self._stamp, self._clock()))
+        self.heartbeat.published(self.stamp)
         self._unpublished = False
 
     async def _rebuild(self, *, anew: bool = False) -> None:
@@ -339,22 +287,22 @@ class Publisher:
             if not anew and stamp.epoch <= self.bases.published.epoch:
                 return  # somebody else saw the new epoch too, and was first
             total = sum((await self._registry.counts()).values())
-            count = self._shards or (1 if total < SMALL else 64)
+            count = self._shards or (1 if total < scan.SMALL else 64)
             with self._store.spool() as folder:
-                read = await self.read(folder, shards=count, total=total)
+                read = await self.reader.read(folder, shards=count, total=total)
+                lineage = Lineage(read.stamp, read.head)
                 since = await self.bases.write_all(
                     folder,
-                    _header(read.stamp, read.head),
+                    lineage.header,
                     count,
-                    told=lambda done: self._progress("writing the shards", done, count),
+                    told=lambda done: self.reader.progress("writing the shards", done, count),
                 )
             async with self._looking:
                 self.bases.begin(Published(read.stamp.epoch, since, since, began))
                 self._gate.problems = dict(read.problems)
                 self.live = Live(since, self._gate)
                 self.live.settings = dict(read.settings)
-                self._stamp, self._head, self._live_from = read.stamp, read.head, None
-                self._reached, self._settled, self.held = [], 0, ""
+                self._lineage, self._live_from = lineage, None
                 self._unpublished = True
                 self._publish_live()
 
@@ -366,20 +314,16 @@ class Publisher:
         for bundle in (base, live):
             document = await asyncio.to_thread(_document, bundle) if bundle else {}
             stamp = Stamp(document.get("epoch", -1), document.get("revision", -1))
-            if stamp.epoch == published.epoch and stamp >= self._stamp and "head" in document:
-                self._stamp, self._head = stamp, document["head"]
+            if stamp.epoch == published.epoch and stamp >= self.stamp and "head" in document:
+                self._lineage.reach(stamp, document["head"])
                 if bundle is live:
                     # What was served before is demanded as if there had been no restart.
-                    self._reached = [(self._store.saved_at("live"), stamp.revision)]
-                    self._history.append((stamp, self._store.saved_at("live")))
+                    self.heartbeat.published(stamp, at=self._store.saved_at("live"))
         self.live = Live(published.since, self._gate)
         self._live_from = min(published.since.values())
         if live is not None:
             self._catalogue.put(live)
-        return self._stamp.revision >= 0
-
-    def _header(self) -> dict[str, Any]:
-        return _header(self._stamp, self._head)
+        return self.stamp.revision >= 0
 
     def _signed(self, name: str, revision: str, document: Mapping[str, Any]) -> Bundle:
         return sign(
@@ -405,17 +349,9 @@ async def forever(job: Callable[[], Awaitable[object]], *, every: float) -> None
             _log.exception("publisher.failed code=fault")
 
 
-def _header(stamp: Stamp, head: str) -> dict[str, Any]:
-    return {"epoch": stamp.epoch, "revision": stamp.revision, "head": head}
-
-
 def _document(bundle: Bundle) -> dict[str, Any]:
     """The published document that a `live` or base bundle holds."""
     document = data_of(bundle.content)["registry"]
     for part in bundle.name.split("-"):
         document = document[part]
     return dict(document)
-
-
-def _text(stamp: Stamp) -> str:
-    return f"{stamp.epoch}:{stamp.revision}"

@@ -125,7 +125,7 @@ class Reconciler:
             reconciled_at = self._publisher.bases.published.reconciled_at
             late = began_at - reconciled_at > 2 * self.every
             with self._store.spool() as folder:
-                read = await self._publisher.read(
+                read = await self._publisher.reader.read(
                     folder, shards=len(shards), total=total, rest=0.0 if late or accept else _REST
                 )
                 await self._publisher.look()

@@ -20,6 +20,12 @@ from registry import Ref, Registry, Stamp
 Opener = Callable[[], Awaitable[Registry]]
 """Opens the registry once more; a `functools.partial` of `open_registry`, to cross to a process."""
 
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is, about."""
+
+SMALL = 20_000
+"""Records up to which one shard serves, and a read is not worth a process of its own."""
+
 _BATCH = 250
 """Records between two rests: a few milliseconds."""
 
@@ -50,8 +56,48 @@ def spool_of(folder: Path, shard: str) -> Path:
     return folder / f"{shard}.jsonl"
 
 
-def progress_of(folder: Path) -> int:
-    """How many records have been read into a folder so far."""
+class Reader:
+    """Reads the whole registry, wherever that is best done."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        opener: Opener | None = None,
+        progress: Progress = lambda *_: None,
+    ) -> None:
+        """Tie the parts together.
+
+        Args:
+            registry: what is read.
+            opener: opens it once more, so that a large one can be read in a process of its own.
+            progress: told how that goes on.
+        """
+        self._registry = registry
+        self._opener = opener
+        self.progress = progress
+
+    async def read(self, folder: Path, *, shards: int, total: int, rest: float = 0.0) -> Scan:
+        """Read everything into an empty folder; see `scan`.
+
+        Args:
+            folder: where the spool is written.
+            shards: how many files to spread the records over.
+            total: about how many records there are.
+            rest: seconds to rest for each second of reading.
+        """
+        if self._opener is None or total < SMALL:
+            return await scan(self._registry, folder, shards=shards)
+        reading = asyncio.ensure_future(
+            in_process(_scan_in_process, self._opener, folder, shards, rest)
+        )
+        while not reading.done():
+            self.progress("reading the registry", _progress_of(folder), total)
+            await asyncio.wait([reading], timeout=0.5)
+        return reading.result()
+
+
+def _progress_of(folder: Path) -> int:
     try:
         return int((folder / "progress").read_text())
     except (OSError, ValueError):
@@ -106,11 +152,6 @@ async def scan(registry: Registry, folder: Path, *, shards: int, rest: float = 0
         seconds=time.monotonic() - began,
         problems=gate.problems,
     )
-
-
-async def scan_apart(opener: Opener, folder: Path, *, shards: int, rest: float = 0.0) -> Scan:
-    """`scan` in a process of its own."""
-    return await in_process(_scan_in_process, opener, folder, shards, rest)
 
 
 def _scan_in_process(opener: Opener, folder: Path, shards: int, rest: float) -> Scan:

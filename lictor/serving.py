@@ -18,8 +18,9 @@ from bundles.effect import Effects
 from bundles.exceptions import StoreUnusable
 from bundles.fleet import Fleet
 from bundles.instances import Instances
-from bundles.publisher import Progress, Publisher, forever
+from bundles.publisher import Publisher, forever
 from bundles.reconciler import Reconciler
+from bundles.scan import Progress, Reader
 from bundles.server import bundle_app
 from bundles.signing import SigningKey
 from bundles.store import Store
@@ -82,8 +83,7 @@ async def serving(
             key=key,
             fleet=fleet,
             shards=settings.shards,
-            opener=opener,
-            progress=progress,
+            reader=Reader(registry, opener=opener, progress=progress),
         )
         reconciler = Reconciler(publisher, registry, store)
         effects = Effects(publisher, fleet)

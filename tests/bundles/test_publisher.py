@@ -64,7 +64,7 @@ async def test_what_is_deleted_is_null_and_stays_so(publishing):
 
 
 async def test_a_small_registry_is_one_shard_and_a_large_one_sixty_four(publishing, monkeypatch):
-    monkeypatch.setattr("bundles.publisher.SMALL", 5)
+    monkeypatch.setattr("bundles.scan.SMALL", 5)
     await publishing.open()
     assert publishing.bases() == ["base-00"]
     await users(publishing, *(f"u-{n}" for n in range(10)))

@@ -156,14 +156,14 @@ async def test_more_than_live_can_hold_is_written_into_its_shards(publishing):
 
 
 async def test_what_lictor_writes_while_everything_is_read_is_not_written_twice(ten, monkeypatch):
-    read = ten.publisher.read
+    read = ten.publisher.reader.read
 
     async def read_while_others_write(*args, **kwargs):
         found = await read(*args, **kwargs)
         await ten.operator.disable_user("u-5")
         return found
 
-    monkeypatch.setattr(ten.publisher, "read", read_while_others_write)
+    monkeypatch.setattr(ten.publisher.reader, "read", read_while_others_write)
     before = await ten.registry.stamp()
     assert (await ten.reconciler.run()).differed == 0
     assert (await ten.registry.stamp()).revision == before.revision + 1
@@ -196,7 +196,7 @@ async def test_a_registry_that_went_back_is_not_published_until_it_is_accepted(t
     await ten.operator.revoke_token(digest("t"))
     await ten.look()
     published = {name: ten.catalogue.get(name).etag for name in ten.catalogue.names()}
-    synced_at = ten.publisher.synced_at
+    synced_at = ten.publisher.heartbeat.synced_at
     # A backup from before the revocation is put back.
     ten.scribble(
         "UPDATE tokens SET active = 1", "UPDATE registry SET revision = revision - 1",
@@ -208,7 +208,7 @@ async def test_a_registry_that_went_back_is_not_published_until_it_is_accepted(t
         await ten.look()
     assert {name: ten.catalogue.get(name).etag for name in ten.catalogue.names()} == published
     assert ten.publisher.held
-    assert ten.publisher.synced_at == synced_at
+    assert ten.publisher.heartbeat.synced_at == synced_at
 
     # It does not help that as many writes were made since as were lost.
     await ten.operator.add_user("new")

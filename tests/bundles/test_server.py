@@ -39,7 +39,7 @@ class Served:
     """A server, and as much of its publisher as it asks for."""
 
     stamp = Stamp(1, 7)
-    synced_at = 7.0
+    heartbeat = type("Heartbeat", (), {"synced_at": 7.0})
     problems: dict = {}  # noqa: RUF012
     held = ""
     live = ()

@@ -1,0 +1,54 @@
+"""The heartbeat: up to when, and up to which revision, everything is known to be published."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from registry import Stamp
+
+_SETTLED = 1.0
+"""Seconds after which a connected OPA must have a change; the heartbeat demands no sooner."""
+
+_HISTORY = 4096
+"""Publications of which the time is remembered."""
+
+
+class Heartbeat:
+    """What was published when, and what an OPA must have by now.
+
+    Attributes:
+        synced_at: the last moment at which all that the log held was known to be published, in
+            seconds since 1970.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._history: deque[tuple[Stamp, float]] = deque(maxlen=_HISTORY)
+        self._reached: deque[tuple[Stamp, float]] = deque()
+        self._settled = Stamp(0, 0)
+        self.synced_at = 0.0
+
+    def published(self, stamp: Stamp, *, at: float | None = None) -> None:
+        """Note that a state of the registry was published; now, unless another moment is given."""
+        entry = stamp, self._clock() if at is None else at
+        self._history.append(entry)
+        self._reached.append(entry)
+
+    def published_at(self, stamp: Stamp) -> float:
+        """When a state of the registry was published, in seconds since 1970, or at the latest."""
+        return next((at for one, at in self._history if one >= stamp), self._clock())
+
+    def document(
+        self, *, epoch: int, reconciled_at: float, accepted: Mapping[str, list[str]]
+    ) -> dict[str, Any]:
+        """The document of the heartbeat bundle, as of now."""
+        while self._reached and self._reached[0][1] <= self._clock() - _SETTLED:
+            self._settled = max(self._settled, self._reached.popleft()[0])
+        return {
+            "epoch": epoch,
+            "synced_at_ns": int(self.synced_at * 1_000_000_000),
+            "reconciled_at_ns": int(reconciled_at * 1_000_000_000),
+            "revision": self._settled.revision if self._settled.epoch == epoch else 0,
+            **accepted,
+        }
