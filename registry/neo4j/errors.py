@@ -31,7 +31,9 @@ def store_errors(place: str) -> Iterator[None]:
     except Neo4jError as error:
         raise _told(place, error) from error
     except (DriverError, OSError) as error:
-        raise Unavailable(f"{place} does not answer: {type(error).__name__}") from error
+        # These are about addresses and connections; the last line says why.
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        raise Unavailable(f"{place} does not answer: {told[-1]}") from error
 
 
 def _told(place: str, error: Neo4jError) -> RegistryError:

@@ -67,7 +67,19 @@ def published(kind: Kind, row: Sequence[Any], *, libraries: Sequence[Any] = ()) 
 
 
 def _values(kind: Kind, row: Sequence[Any]) -> dict[str, Any]:
-    return dict(zip(COLUMNS[kind][1:], row[1:], strict=True))
+    names = COLUMNS[kind][1:]
+    return {name: _json(value) for name, value in zip(names, row[1:], strict=True)}
+
+
+def _json(value: Any) -> Any:
+    """A property's value; a date, a point or bytes as what can be listed, and is no valid value."""
+    match value:
+        case str() | bool() | float() | int() | None:
+            return value
+        case list():
+            return [_json(one) for one in value]
+        case _:
+            return {type(value).__name__: str(value)}
 
 
 def _only(values: Any, what: str) -> Any:

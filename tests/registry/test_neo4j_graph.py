@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 from registry import (
@@ -78,6 +81,11 @@ MALFORMED = [
             "tools": [1],
         },
     ),
+    (
+        "CREATE (:User {id: 'x', name: date('2026-01-02'), active: [date('2026-01-02')]})",
+        "users/x",
+        {"name": {"Date": "2026-01-02"}, "active": [{"Date": "2026-01-02"}]},
+    ),
     ("CREATE (:Library {uid: 'x', name: 'X'})", "libraries/x", Fault("has no workspace")),
     ("CREATE (:Library {uid: 'x', workspace_id: ' '})", "libraries/x", Fault("has no workspace")),
     ("CREATE (:Library {uid: 'x', workspace_id: 5})", "libraries/x", Fault("has no workspace")),
@@ -119,7 +127,7 @@ async def test_what_others_wrote_wrongly_can_be_listed_and_is_found_by_a_check(
     query, ref, _ = malformed
     cypher(query)
     for type_ in (User, Team, Token, Library, Workspace):
-        await registry.all(type_)
+        json.dumps([asdict(record) for record in await registry.all(type_)])
     kind = ref.partition("/")[0]
     label = {"users": "User", "teams": "Team"}.get(kind)
     named = [str(f) for f in await registry.check(fix=True)]
