@@ -331,7 +331,8 @@ class Publisher:
             revision=revision,
             roots=[f"registry/{name}"],
             key=self._key,
-            data={"registry": {name: document}},
+            data=document,
+            path=f"registry/{name}",
             level=1,
         )
 

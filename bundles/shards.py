@@ -136,6 +136,7 @@ def _base(shard: str, header: Header, document: Mapping[str, Any], key: SigningK
         revision=f"{header['epoch']}:{header['revision']}",
         roots=[f"registry/base/{shard}"],
         key=key,
-        data={"registry": {"base": {shard: {**document, **header}}}},
+        data={**document, **header},
+        path=f"registry/base/{shard}",
         level=1,
     )

@@ -128,6 +128,7 @@ def sign(
     roots: list[str],
     key: SigningKey,
     data: Any = None,
+    path: str = "",
     rego: Mapping[str, bytes] | None = None,
     level: int = 6,
 ) -> Bundle:
@@ -139,12 +140,16 @@ def sign(
         revision: goes into the manifest and comes back in OPA's status.
         roots: the paths of `data` that this bundle owns.
         key: signs with ES256.
-        data: the whole document below `data`.
+        data: the document below `data`, or below `path` in it.
+        path: such as `registry/live`. OPA parses what it finds above a root once for each level,
+            while it holds the lock that every activation needs: a large document belongs in a file
+            at its root.
         rego: path in the bundle to source.
         level: gzip's, 0 to 9.
     """
     manifest = {"revision": revision, "roots": roots, "rego_version": 1}
-    files = {".manifest": canonical(manifest), "data.json": canonical(data or {})}
+    place = f"{path}/data.json".lstrip("/")
+    files = {".manifest": canonical(manifest), place: canonical(data or {})}
     files |= dict(rego or {})
     payload = {
         "files": [
@@ -160,11 +165,19 @@ def sign(
     return Bundle(name, revision, etag_of(content), content)
 
 
-def data_of(content: bytes) -> Any:
+def data_of(content: bytes) -> dict[str, Any]:
     """The whole document below `data` that a bundle's bytes hold."""
+    whole: dict[str, Any] = {}
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
-        member = tar.extractfile("/data.json")
-        return json.load(member) if member else {}
+        for member in tar.getmembers():
+            *folders, name = member.name.strip("/").split("/")
+            file = tar.extractfile(member)
+            if name == "data.json" and file is not None:
+                document = whole
+                for folder in folders:
+                    document = document.setdefault(folder, {})
+                document.update(json.load(file))
+    return whole
 
 
 def etag_of(content: bytes) -> str:

@@ -1,17 +1,16 @@
 """A publisher with a clock that the test moves, over a real registry and a real folder."""
 
-import json
 import sqlite3
 import time
 from contextlib import AsyncExitStack
 
 import pytest
-from support.served import unpack
 
 from bundles.catalogue import Catalogue
 from bundles.fleet import Fleet
 from bundles.policies import build_site
 from bundles.publisher import Publisher
+from bundles.signing import data_of
 from bundles.store import Store
 from registry import Stamp, open_registry
 from registry.operations import Operator
@@ -62,7 +61,7 @@ class Publishing:
 
     def document(self, name):
         """The document of a bundle that is served."""
-        data = json.loads(unpack(self.catalogue.get(name).content)["/data.json"])["registry"]
+        data = data_of(self.catalogue.get(name).content)["registry"]
         kind, _, shard = name.partition("-")
         return data[kind][shard] if shard else data[kind]
 
