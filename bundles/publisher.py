@@ -22,7 +22,7 @@ from bundles.live import Live
 from bundles.records import Gate, shard_of
 from bundles.rollout import Rollout
 from bundles.scan import Reader, Scan
-from bundles.signing import Bundle, SigningKey, data_of, sign
+from bundles.signing import Bundle, SigningKey, canonical_records, data_of, sign
 from bundles.store import Published, Store
 from registry import Ref, Registry, RegistryError, Stamp
 
@@ -331,7 +331,7 @@ class Publisher:
             revision=revision,
             roots=[f"registry/{name}"],
             key=self._key,
-            data=document,
+            data=canonical_records(document),
             path=f"registry/{name}",
             level=1,
         )

@@ -120,9 +120,7 @@ async def scan(registry: Registry, folder: Path, *, shards: int, rest: float = 0
     worked_from = began
     with ExitStack() as files:
         spools = {
-            f"{n:02x}": files.enter_context(
-                spool_of(folder, f"{n:02x}").open("w", encoding="ascii")
-            )
+            f"{n:02x}": files.enter_context(spool_of(folder, f"{n:02x}").open("wb"))
             for n in range(shards)
         }
 

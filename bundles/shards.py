@@ -4,7 +4,6 @@ A large shard is made in a process of its own: parsing and writing megabytes of 
 interpreter's lock, and with it every revocation, for a tenth of a second.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -15,9 +14,10 @@ from typing import Any, TypeAlias, TypeVar
 import anyio
 import anyio.to_process
 import anyio.to_thread
+import orjson
 from typing_extensions import TypeVarTuple, Unpack
 
-from bundles.signing import Bundle, SigningKey, data_of, sign
+from bundles.signing import Bundle, SigningKey, canonical_records, data_of, sign
 from registry import Kind, Ref
 
 Header: TypeAlias = Mapping[str, Any]
@@ -28,6 +28,7 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _NICE = 10
+_KINDS = {kind.value: kind for kind in Kind}
 
 _APART = 1 << 20
 """Bytes of input from which on a process of its own is worth its start."""
@@ -100,18 +101,18 @@ def compare(content: bytes, spool: Path, shard: str, changes: Records) -> Differ
     return difference
 
 
-def spool_line(ref: Ref, record: dict[str, Any] | None) -> str:
+def spool_line(ref: Ref, record: dict[str, Any] | None) -> bytes:
     """A record as one line of a spool; the last line of a record is the one that counts."""
-    return json.dumps([ref.kind, ref.id, record], separators=(",", ":")) + "\n"
+    return orjson.dumps([ref.kind.value, ref.id, record], option=orjson.OPT_APPEND_NEWLINE)
 
 
 def read_spool(spool: Path) -> dict[Ref, dict[str, Any] | None]:
     """The records of a spool."""
     records = {}
-    with spool.open(encoding="ascii") as lines:
+    with spool.open("rb") as lines:
         for line in lines:
-            kind, id_, record = json.loads(line)
-            records[Ref(Kind(kind), id_)] = record
+            kind, id_, record = orjson.loads(line)
+            records[Ref(_KINDS[kind], id_)] = record
     return records
 
 
@@ -136,7 +137,7 @@ def _base(shard: str, header: Header, document: Mapping[str, Any], key: SigningK
         revision=f"{header['epoch']}:{header['revision']}",
         roots=[f"registry/base/{shard}"],
         key=key,
-        data={**document, **header},
+        data=canonical_records({**document, **header}),
         path=f"registry/base/{shard}",
         level=1,
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import jwt
+import orjson
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -121,6 +122,19 @@ def canonical(document: Any) -> bytes:
     return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029").encode()
 
 
+def canonical_records(document: Any) -> bytes:
+    """`canonical`, ten times as fast, for what is known to hold no NaN and no infinity.
+
+    Raises:
+        ValueError: the document holds a lone surrogate, or an integer beyond 64 bits.
+    """
+    try:
+        text = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:  # orjson's own error is one
+        raise ValueError(str(error)) from None
+    return text.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
+
+
 def sign(
     name: str,
     *,
@@ -140,7 +154,7 @@ def sign(
         revision: goes into the manifest and comes back in OPA's status.
         roots: the paths of `data` that this bundle owns.
         key: signs with ES256.
-        data: the document below `data`, or below `path` in it.
+        data: the document below `data`, or below `path` in it; bytes are taken for canonical.
         path: such as `registry/live`. OPA parses what it finds above a root once for each level,
             while it holds the lock that every activation needs: a large document belongs in a file
             at its root.
@@ -149,7 +163,10 @@ def sign(
     """
     manifest = {"revision": revision, "roots": roots, "rego_version": 1}
     place = f"{path}/data.json".lstrip("/")
-    files = {".manifest": canonical(manifest), place: canonical(data or {})}
+    files = {
+        ".manifest": canonical(manifest),
+        place: data if isinstance(data, bytes) else canonical(data or {}),
+    }
     files |= dict(rego or {})
     payload = {
         "files": [
@@ -176,7 +193,7 @@ def data_of(content: bytes) -> dict[str, Any]:
                 document = whole
                 for folder in folders:
                     document = document.setdefault(folder, {})
-                document.update(json.load(file))
+                document.update(orjson.loads(file.read()))
     return whole
 
 

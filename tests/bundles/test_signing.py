@@ -14,7 +14,7 @@ from support.served import unpack
 from support.stack import until
 
 from bundles.exceptions import KeyUnusable
-from bundles.signing import SigningKey, _pack, canonical, sign
+from bundles.signing import SigningKey, _pack, canonical, canonical_records, sign
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +55,22 @@ def odd_documents():
     yield dict(enumerate(ODD_NUMBERS))
     for _ in range(200):
         yield {key(): value(4) for _ in range(8)}
+
+
+def test_records_are_written_faster_and_to_the_same_bytes():
+    texts = {text: [text, {text: text}] for text in ODD_TEXTS}
+    numbers = [n for n in ODD_NUMBERS if isinstance(n, float) or -(2**63) <= n < 2**64]
+    for document in (texts, {str(n): n for n in numbers}, {"a": [None, True, False, {}]}):
+        # How a number is spelt is the writer's choice: OPA keeps it as it finds it.
+        again = json.loads(canonical_records(document))
+        assert canonical(again) == canonical(document)
+    assert canonical_records(texts) == canonical(texts)
+
+
+@pytest.mark.parametrize("odd", ["\ud800", 2**64, {"\udfff": 1}, {1: 2}])
+def test_what_has_no_spelling_is_no_record(odd):
+    with pytest.raises(ValueError):
+        canonical_records({"odd": odd})
 
 
 def test_our_bytes_have_the_hash_that_opa_gives_to_the_document(opa_binary, tmp_path):
