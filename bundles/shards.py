@@ -119,7 +119,7 @@ def read_spool(spool: Path) -> dict[Ref, dict[str, Any] | None]:
 def _document(content: bytes, shard: str) -> dict[str, Any]:
     """What a base bundle holds, by kind and id."""
     document = data_of(content)["registry"]["base"][shard]
-    return {kind: document[kind] for kind in Kind if kind in document}
+    return {kind.value: document[kind] for kind in Kind if kind in document}
 
 
 def _lay(document: dict[str, Any], records: Records) -> None:
