@@ -224,7 +224,7 @@ async def test_a_place_where_nothing_listens_is_unavailable(monkeypatch):
     monkeypatch.setattr(graph, "RETRY_SECONDS", 0.2)
     for place, why in {
         "bolt://127.0.0.1:1": "Connect call failed",
-        "neo4j://no-such-host.invalid": "routing information",
+        "neo4j://no-such-host.invalid": "DNS",
     }.items():
         async with aclosing(await open_registry(place)) as registry:
             with pytest.raises(Unavailable, match=f"{place}.* does not answer: .*{why}"):
