@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import aclosing
 from pathlib import Path
@@ -190,7 +191,8 @@ async def test_a_query_that_pages_wrongly_does_not_go_round_for_ever(graph, fold
     async with aclosing(await open_registry(graph, cypher=folder)) as registry:
         await registry.check(fix=True)
         await Operator(registry, actor="ops").add_user("ada")
-        assert (await exported(registry))["users/ada"] == {"name": "ada", "active": True}
+        found = await asyncio.wait_for(exported(registry), 60)
+    assert found["users/ada"] == {"name": "ada", "active": True}
 
 
 # The reference
