@@ -24,7 +24,7 @@ from bundles.rollout import Rollout
 from bundles.scan import Reader, Scan
 from bundles.signing import Bundle, SigningKey, canonical_records, data_of, sign
 from bundles.store import Published, Store
-from registry import Ref, Registry, RegistryError, Stamp
+from registry import Delta, Ref, Registry, RegistryError, Stamp
 
 LOOK_EVERY = 1.0
 HEARTBEAT_EVERY = 5.0
@@ -122,15 +122,21 @@ class Publisher:
         """Look, beat and compact until cancelled. What fails is logged, and tried again."""
         beaten = time.monotonic()
 
-        async def look_and_beat() -> None:
+        def beat_if_due() -> None:
             nonlocal beaten
+            if time.monotonic() - beaten >= HEARTBEAT_EVERY:
+                beaten = time.monotonic()
+                self.beat()
+
+        async def look_and_beat() -> None:
             try:
                 await self.look()
-            finally:
-                # Also when nothing could be read: it says how old everything is by now.
-                if time.monotonic() - beaten >= HEARTBEAT_EVERY:
-                    beaten = time.monotonic()
-                    self.beat()
+            except Exception:
+                # Also when nothing could be read: it says how old everything is by now. Not when
+                # cancelled: an error of the heartbeat would take the cancellation's place.
+                beat_if_due()
+                raise
+            beat_if_due()
 
         async with asyncio.TaskGroup() as group:
             group.create_task(forever(look_and_beat, every=LOOK_EVERY))
@@ -253,22 +259,28 @@ class Publisher:
     async def _advance(self, stamp: Stamp) -> None:
         """Publish `live` if the registry has moved, or a new base has arrived everywhere."""
         before = self._lineage.stamp
-        await self._lineage.check(self._registry, stamp)
+        since = before.revision if self._live_from is None else self._live_from
+        moved = stamp != before or self._live_from is not None
+        # Together: each is a round trip that a revocation waits for.
+        delta, _ = await asyncio.gather(
+            self._changes(since, moved=moved), self._lineage.check(self._registry, stamp)
+        )
         arrived = self.bases.arrived()
         for shard, revision in arrived.items():
             self.live.raise_since(shard, revision)
         if arrived:
             self._unpublished = True
             self._note_reconciled()
-        if stamp != before or self._live_from is not None:
-            since = before.revision if self._live_from is None else self._live_from
-            delta = await self._registry.changed_since(since)
+        if delta is not None:
             self.live.take(delta)
             self._lineage.reach(delta.stamp, delta.head)
             self._live_from = None
             self._unpublished = True
         if self._unpublished:
             self._publish_live()
+
+    async def _changes(self, since: int, *, moved: bool) -> Delta | None:
+        return await self._registry.changed_since(since) if moved else None
 
     def _publish_live(self) -> None:
         document = {**self.live.document(), **self._lineage.header}

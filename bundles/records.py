@@ -164,9 +164,15 @@ class Gate:
         self.problems: dict[Ref, str] = {}
 
     def passed(self, ref: Ref, record: Published | None) -> dict[str, Any] | None:
-        """The record if it fits; else None, and it is named among the problems."""
+        """The record if it fits; else None, and it is named among the problems.
+
+        A library that does not fit has `null` for tags: rules that read libraries hide it.
+        """
         fault = problem(ref, record)
         self._note(ref, fault)
+        if fault and ref.kind is Kind.LIBRARIES:
+            # Without a record it would have no tags, and no rule that seals by tag would hide it.
+            return {"name": "", "tags": None}
         return None if fault or isinstance(record, Fault) else record
 
     def place(self, document: dict[str, Any], ref: Ref, record: dict[str, Any] | None) -> None:

@@ -68,7 +68,7 @@ library(uid) := registry.record("libraries", uid)
 # scope: document
 default libraries := []
 
-libraries := sort(caller.libraries - {library | some library in data.site.hidden}) if allow
+libraries := sort((caller.libraries - {library | some library in data.site.hidden}) - _untold) if allow
 
 # METADATA
 # description: True only when every positive fact is there and nothing speaks against the action.
@@ -143,6 +143,11 @@ valid_until := min({registry.deadline} | caller.deadlines) if {
 default uses_arguments := true
 
 uses_arguments := data.site.manifest.arguments
+
+# A rule that hides by tag would not hide a library whose record the publisher could not tell.
+_untold := set() if data.site.manifest.libraries == false
+
+_untold := {uid | some uid in caller.libraries; library(uid).tags == null} if data.site.manifest.libraries
 
 _given := [input.action]
 

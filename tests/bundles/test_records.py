@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.plain import world
 
 from bundles.records import Gate, problem, shard_of
-from registry import Kind, Ref
+from registry import Fault, Kind, Ref
 
 DIGEST = "2bd806c97f0e00af1a1fc3328fa763a9269723c8db8fac4f93af71db186d6e90"
 GOOD = {
@@ -144,3 +144,17 @@ def test_a_shard_is_what_the_rego_takes_it_for(plain_opa, shards):
 @given(st.sampled_from([Kind.USERS, Kind.TEAMS]), st.text(), st.integers(1, 64))
 def test_every_id_has_a_shard(kind, id_, shards):
     assert 0 <= int(shard_of(Ref(kind, id_), shards), 16) < shards
+
+
+def test_a_library_that_does_not_fit_is_not_one_without_tags():
+    gate = Gate()
+    ref = Ref(Kind.LIBRARIES, "lib-a")
+    for record in (
+        {"name": "A", "tags": "sealed"},
+        {"name": "A", "tags": None},
+        Fault("has no workspace"),
+    ):
+        assert gate.passed(ref, record) == {"name": "", "tags": None}
+        assert list(gate.problems) == [ref]
+    assert gate.passed(ref, None) is None
+    assert gate.problems == {}
