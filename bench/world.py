@@ -39,7 +39,11 @@ class World:
                 {"id": f"w-{n}", "name": f"Workspace {n}"} for n in range(self.workspaces)
             ),
             "libraries": (
-                {"uid": f"lib-{n}", "name": f"Library {n}", "workspace_id": f"w-{n % self.workspaces}"}
+                {
+                    "uid": f"lib-{n}",
+                    "name": f"Library {n}",
+                    "workspace_id": f"w-{n % self.workspaces}",
+                }
                 for n in range(self.libraries)
             ),
             "teams": (
@@ -92,9 +96,9 @@ def fill_sqlite(path, world):
                     db.executemany("INSERT INTO team_workspaces VALUES (?, ?)", links)
                 elif kind == "tokens":
                     flat = [
-                        {**row, "tools": json.dumps(row["tools"]), "libraries": json.dumps(row["libraries"])}
+                        {**row, **{name: json.dumps(row[name]) for name in ("tools", "libraries")}}
                         for row in batch
-                    ]  # fmt: skip
+                    ]
                     db.executemany(inserts[kind], flat)
                 else:
                     db.executemany(inserts[kind], batch)

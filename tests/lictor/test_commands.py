@@ -3,12 +3,14 @@
 import io
 import json
 import re
+import sqlite3
 import stat
+from contextlib import closing
 
 import jwt
 import pytest
 
-from lictor.cli import run
+from lictor.cli import _with_seconds, run
 from lictor.keys import KeyFolder
 
 
@@ -294,3 +296,54 @@ def test_a_flag_comes_before_a_variable_and_a_variable_before_the_file(settings,
     assert Settings(state=settings.state).bundles_url == "http://127.0.0.1:2"
     flag = Settings(state=settings.state, bundles_url="http://127.0.0.1:3")
     assert flag.bundles_url == "http://127.0.0.1:3"
+
+
+# Waiting, receipts, instances.
+
+
+@pytest.mark.parametrize(
+    ("typed", "seconds"),
+    [(["--wait"], "60"), (["--wait", "7"], None), (["--wait", "0.5"], None), (["--wait", "--format=json"], "60"), (["--wait=7"], None)],
+)  # fmt: skip
+def test_wait_may_stand_without_its_seconds(typed, seconds):
+    given = _with_seconds(["team", "rotate", "x", *typed])
+    assert ("--wait=60" in given) is (seconds == "60")
+    assert len(given) == 3 + len(typed)
+
+
+def test_what_is_revoked_with_wait_while_nobody_publishes_is_a_failure(shell):
+    shell.json("user", "add", "ada")
+    assert shell("user", "disable", "ada", "--wait", "1") == 1
+    assert "not published" in shell.err
+    assert "active: no" in shell.out
+
+
+def test_a_bearer_of_an_instance_is_its_own(shell):
+    one, other = (shell.json("instance", "token", id_)["bearer"] for id_ in ("opa-1", "opa-2"))
+    assert one != other
+    assert shell.json("instance", "token", "opa-1")["bearer"] == one
+    assert shell("instance", "token", "no such name") == 2
+
+
+@pytest.mark.parametrize("content", ["", "garbage", "{}", "[]", '{"receipt": 7}', '{"receipt": "a.b.c"}', "\ufeff"])  # fmt: skip
+def test_what_is_no_receipt_is_refused(shell, tmp_path, content):
+    file = tmp_path / "r.receipt"
+    file.write_text(content)
+    assert shell("receipt", "verify", str(file)) == 1
+    assert shell.out == ""
+    assert "Traceback" not in shell.err
+
+
+def test_status_and_accept_want_a_lictor_serve(shell):
+    for command in (["status"], ["registry", "accept"]):
+        assert shell(*command) == 1
+        assert "does not answer" in shell.err
+
+
+def test_check_says_what_is_wrong_and_exits_with_1(shell):
+    assert shell.json("registry", "check")["findings"] == []
+    with closing(sqlite3.connect(shell.settings.state / "registry.db")) as db:
+        db.execute("INSERT INTO teams VALUES ('t', 'T', 'nobody', 1, 'j', '[]')")
+        db.commit()
+    assert shell("registry", "check", "--format=json") == 1
+    assert json.loads(shell.out)["findings"] != []
