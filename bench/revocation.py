@@ -116,8 +116,6 @@ class Fleet:
             deadline=5,
         )
 
-    return {}
-
 
 async def until(condition, what, seconds=600):
     latest = time.monotonic() + seconds
