@@ -10,11 +10,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bundles import receipt
+from bundles.current import Current
 from bundles.effect import Effects
 from bundles.exceptions import BundleError
 from bundles.fleet import Fleet, Instance
-from bundles.publisher import Publisher
-from bundles.reconciler import Reconciler
 from bundles.signing import SigningKey
 from registry import Registry, RegistryError, Stamp
 
@@ -24,8 +23,7 @@ _MOST_SECONDS = 3600.0
 def admin_app(
     *,
     registry: Registry,
-    publisher: Publisher,
-    reconciler: Reconciler,
+    current: Current,
     fleet: Fleet,
     effects: Effects,
     key: SigningKey,
@@ -33,8 +31,8 @@ def admin_app(
     """`POST /wake`, `/effect`, `/compact` and `/accept`, `GET /status`."""
 
     async def wake(_: Request) -> dict[str, Any]:
-        await publisher.look()
-        return {"epoch": publisher.stamp.epoch, "revision": publisher.stamp.revision}
+        await current.look()
+        return {"epoch": current.stamp.epoch, "revision": current.stamp.revision}
 
     async def effect(request: Request) -> dict[str, Any]:
         asked = json.loads(await request.body())
@@ -50,6 +48,7 @@ def admin_app(
 
     async def accept(request: Request) -> dict[str, Any]:
         actor = str(json.loads(await request.body())["actor"])
+        publisher, reconciler = current.here.publisher, current.here.reconciler
         was = publisher.held or reconciler.held
         if publisher.held:
             await publisher.accept(actor=actor)
@@ -58,10 +57,10 @@ def admin_app(
         return {"accepted": was, **await wake(request)}
 
     async def compact(_: Request) -> dict[str, Any]:
-        return {"folded": await publisher.compact(at_once=True)}
+        return {"folded": await current.here.publisher.compact(at_once=True)}
 
     async def status(_: Request) -> dict[str, Any]:
-        return _status(publisher, reconciler, fleet)
+        return _status(current, fleet)
 
     return Starlette(
         routes=[
@@ -88,26 +87,28 @@ def _answering(
     return answer
 
 
-def _status(publisher: Publisher, reconciler: Reconciler, fleet: Fleet) -> dict[str, Any]:
-    latest = reconciler.latest
-    held = [held for held in (publisher.held, reconciler.held) if held]
+def _status(current: Current, fleet: Fleet) -> dict[str, Any]:
+    state, others = current.state(), current.others
     return {
-        "epoch": publisher.stamp.epoch,
-        "revision": publisher.stamp.revision,
-        "synced_at": publisher.heartbeat.synced_at,
-        "reconciled_at": publisher.bases.published.reconciled_at,
-        "reconcile_seconds": latest and round(latest.seconds, 3),
-        "reconcile_records": latest and latest.records,
-        "live_records": len(publisher.live),
-        "shards": len(publisher.bases.published.since),
-        "compactions": publisher.bases.folded,
+        "epoch": state.stamp.epoch,
+        "revision": state.stamp.revision,
+        "role": "publishing" if current.publishing else "following",
+        **(others.told() if others else {}),
+        "synced_at": state.synced_at,
+        "reconciled_at": state.reconciled_at,
+        "reconcile_seconds": state.reconcile_seconds,
+        "reconcile_records": state.reconcile_records,
+        "live_records": state.live_records,
+        "shards": state.shards,
+        "compactions": state.compactions,
         "problems": [
-            *held,
-            *([publisher.failing] if publisher.failing else []),
-            *sorted(publisher.problems.values()),
-            *(line for one in fleet.instances() for line in _wrong_with(one, publisher.stamp)),
+            *state.held,
+            *state.failing,
+            *(others.problems() if others else ()),
+            *state.malformed,
+            *(line for one in fleet.instances() for line in _wrong_with(one, state.stamp)),
         ],
-        "instances": [_shown(one, publisher.stamp) for one in fleet.instances()],
+        "instances": [_shown(one, state.stamp) for one in fleet.instances()],
     }
 
 

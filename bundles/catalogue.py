@@ -49,6 +49,11 @@ class Catalogue:
         found = self._known.get(name, OrderedDict()).get(etag)
         return found and (found[0], self._clock() - found[1])
 
+    def history(self, name: str) -> list[tuple[str, float]]:
+        """The revisions of a bundle that were served lately, and how many seconds ago each came."""
+        known = self._known.get(name, OrderedDict()).values()
+        return [(revision, self._clock() - at) for revision, at in known]
+
     async def changed(self, name: str, etags: frozenset[str], *, seconds: float) -> Bundle | None:
         """The bundle once it is none of those that the caller has; after `seconds`, as it is then.
 

@@ -6,16 +6,25 @@ change for as long as the staleness limit lets it, and for what its clock may be
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from bundles.fleet import Fleet
-from bundles.publisher import Publisher
 from registry import Stamp
 
 CLOCKS_APART = 5.0
 """Seconds by which an OPA's clock may be behind; the same as `registry.rego` takes for ahead."""
+
+
+_LEAST = 4.0
+"""Seconds in which it must be published, however little time there is to wait for its effect."""
+
+
+def staleness_limit(settings: Mapping[str, Any]) -> float:
+    """Seconds after which OPA no longer answers from what has not been confirmed."""
+    limit = settings.get("staleness_limit")
+    return limit if isinstance(limit, int | float) else float("inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,28 +61,42 @@ class Effect:
         }
 
 
+class Source(Protocol):
+    """Has changes published, and says when they were; `Current` is one."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings that rules read."""
+
+    async def look(self, *, seconds: float) -> None:
+        """Have all published that is in the registry, within so many seconds."""
+
+    def published_at(self, stamp: Stamp) -> float:
+        """When a state of the registry was published, in seconds since 1970, or at the latest."""
+
+    def unheard(self, stamp: Stamp) -> bool:
+        """Whether an OPA may run an older state, of which nothing was heard here."""
+
+
 class Effects:
     """Watches what the instances acknowledge, and when."""
 
     def __init__(
         self,
-        publisher: Publisher,
+        source: Source,
         fleet: Fleet,
         *,
-        unheard: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Tie the parts together.
 
         Args:
-            publisher: says when a change was published.
+            source: says when a change was published. Where it knows of instances that nobody hears
+                of, a change is not effective before the limit.
             fleet: says who has it.
-            unheard: there are instances that fetch elsewhere and are never heard of, so that a
-                change is never effective before the limit.
             clock: seconds since 1970.
         """
-        self._unheard = unheard
-        self._publisher = publisher
+        self._source = source
         self._fleet = fleet
         self._clock = clock
 
@@ -84,13 +107,13 @@ class Effects:
             RegistryError: the registry cannot be read; nothing was published.
             BundleError: nothing could be published.
         """
-        await self._publisher.look()
-        published_at = self._publisher.heartbeat.published_at(stamp)
+        deadline = time.monotonic() + seconds
+        await self._source.look(seconds=max(seconds, _LEAST))
+        published_at = self._source.published_at(stamp)
         acknowledged: dict[str, float] = {}
         # Whoever was there then is waited for, also when nothing more is heard of it: it may have
         # been given a heartbeat since it was heard of last.
         expected = {one.id for one in self._fleet.seen_within(self._limit)}
-        deadline = time.monotonic() + seconds
         while True:
             effect = self._now(stamp, published_at, expected, acknowledged)
             left = deadline - time.monotonic()
@@ -105,8 +128,7 @@ class Effects:
 
     @property
     def _limit(self) -> float:
-        limit = self._publisher.live.settings.get("staleness_limit")
-        return (limit if isinstance(limit, int | float) else float("inf")) + CLOCKS_APART
+        return staleness_limit(self._source.settings) + CLOCKS_APART
 
     def _now(
         self, stamp: Stamp, published_at: float, expected: set[str], acknowledged: dict[str, float]
@@ -121,7 +143,7 @@ class Effects:
             else:
                 missing.append(one.id)
                 acknowledged.pop(one.id, None)
-        if missing or not acknowledged or self._unheard:
+        if missing or not acknowledged or self._source.unheard(stamp):
             passed = self._clock() >= published_at + self._limit
             # Where nobody was heard of, nothing is known about anybody: 0 of 0 is no success.
             heard = missing or acknowledged

@@ -9,6 +9,8 @@ BundleError            never raised itself; every subclass carries a stable `cod
 ├── AddressInvalid     OPA cannot listen there
 ├── ReceiptInvalid     a receipt that proves nothing
 ├── PublishingHeld     the registry is not what was published before; an operator must accept it
+├── NotPublishing      another server publishes, this one follows it
+├── NotPublished       nobody has published what is in the registry, within the time there was
 ├── LocationInvalid    a URL of what several servers share cannot be used
 ├── RedisUnavailable   Redis cannot be reached, or refuses
 ├── LeaseLost          another server publishes, or may
@@ -71,6 +73,18 @@ class ReceiptInvalid(BundleError):  # noqa: N818 - the same
     """A receipt does not prove what it says; the message says why, and quotes nothing of it."""
 
     code = "receipt_invalid"
+
+
+class NotPublishing(BundleError):  # noqa: N818 - the same
+    """Only the server that publishes can do it; the message says which one that is."""
+
+    code = "not_publishing"
+
+
+class NotPublished(BundleError):  # noqa: N818 - the same
+    """What is in the registry was not published within the time; it may be at any moment."""
+
+    code = "not_published"
 
 
 class LocationInvalid(BundleError):  # noqa: N818 - the same

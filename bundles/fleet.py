@@ -28,6 +28,8 @@ class Instance:
         seen_at: when it was last heard of, in seconds since 1970.
         live_at: when it was first known to run the `live` that it runs.
         revisions: bundle name to the revision that is active.
+        learned: bundle name to when it was last known to run that revision; and, under the empty
+            name, when it reported last.
         errors: bundle name to what OPA says of its newest failure.
         refused: what it said that cannot be true; empty if nothing.
     """
@@ -37,6 +39,7 @@ class Instance:
     seen_at: float
     live_at: float = 0.0
     revisions: Mapping[str, str] = field(default_factory=dict)
+    learned: Mapping[str, float] = field(default_factory=dict)
     errors: Mapping[str, str] = field(default_factory=dict)
     refused: str = ""
 
@@ -47,12 +50,17 @@ class Instance:
 
 
 class Fleet:
-    """The instances that have been heard of."""
+    """The instances that have been heard of.
+
+    Attributes:
+        told: called with each instance that was heard of here, and not by another server.
+    """
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._instances: dict[str, Instance] = {}
         self._news = asyncio.Event()
+        self.told: Callable[[Instance], object] = lambda _: None
 
     def report(self, id_: str, status: Mapping[str, Any], *, published: Stamp) -> Instance:
         """Take one of OPA's status reports.
@@ -94,6 +102,7 @@ class Fleet:
                 instance,
                 version=str(labels.get("version", ""))[:_LONGEST_MESSAGE],
                 revisions=revisions,
+                learned=dict.fromkeys(["", *revisions], instance.seen_at),
                 errors={
                     name: str(one["message"])[:_LONGEST_MESSAGE]
                     for name, one in bundles.items()
@@ -114,8 +123,37 @@ class Fleet:
         before = self._heard_of(id_)
         new = before.revisions.get(name) != revision
         revisions = {**before.revisions, name: revision} if new else before.revisions
-        self._keep(replace(before, revisions=revisions))
+        learned = {**before.learned, name: before.seen_at}
+        self._keep(replace(before, revisions=revisions, learned=learned))
         return new
+
+    def merge(self, heard: Instance) -> None:
+        """Take what another server has heard of an instance: of each bundle what was learned last.
+
+        Raises:
+            ValueError: it is one instance too many.
+        """
+        before = self._instances.get(heard.id)
+        if before is None:
+            if len(self._instances) >= _MOST_INSTANCES:
+                raise ValueError("one instance too many")
+            before = Instance(id=heard.id, seen_at=heard.seen_at)
+        newer = {
+            name: at for name, at in heard.learned.items() if at > before.learned.get(name, 0.0)
+        }
+        runs = {name: heard.revisions[name] for name in newer if name in heard.revisions}
+        told = heard if "" in newer else before
+        self._put(
+            replace(
+                before,
+                version=told.version,
+                errors=told.errors,
+                refused=told.refused,
+                seen_at=max(before.seen_at, heard.seen_at),
+                revisions={**before.revisions, **runs},
+                learned={**before.learned, **newer},
+            )
+        )
 
     def instances(self) -> list[Instance]:
         """Every instance that has been heard of, by id."""
@@ -139,6 +177,11 @@ class Fleet:
         """Wait until an instance is heard of."""
         await self._news.wait()
 
+    def nudge(self) -> None:
+        """Have whoever waits for news look again."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
     def _heard_of(self, id_: str) -> Instance:
         if id_ not in self._instances and len(self._instances) >= _MOST_INSTANCES:
             raise ValueError("one instance too many")
@@ -151,12 +194,17 @@ class Fleet:
         return ValueError(why)
 
     def _keep(self, instance: Instance) -> Instance:
+        kept = self._put(instance)
+        self.told(kept)
+        return kept
+
+    def _put(self, instance: Instance) -> Instance:
         before = self._instances.get(instance.id)
         if before is None or before.live != instance.live:
-            instance = replace(instance, live_at=instance.seen_at)
+            live_at = instance.learned.get("live", instance.seen_at)
+            instance = replace(instance, live_at=live_at)
         self._instances[instance.id] = instance
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        self.nudge()
         return instance
 
 
@@ -164,3 +212,11 @@ def stamp_of(revision: str) -> Stamp:
     """`"1:812"` as a stamp; what is no such revision is below every other."""
     found = re.fullmatch("([0-9]{1,18}):([0-9]{1,18})", revision)
     return Stamp(int(found[1]), int(found[2])) if found else Stamp(-1, -1)
+
+
+def newest_in(status: Any) -> Stamp:
+    """The newest state that a status report names; below every other where it is none."""
+    bundles = status.get("bundles") if isinstance(status, dict) else None
+    named = bundles.values() if isinstance(bundles, dict) else ()
+    stamps = (stamp_of(str(one.get("active_revision"))) for one in named if isinstance(one, dict))
+    return max(stamps, default=stamp_of(""))

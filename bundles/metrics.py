@@ -8,16 +8,27 @@ from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from bundles.catalogue import Catalogue
+from bundles.current import Current
 from bundles.fleet import Fleet
-from bundles.publisher import Publisher
 
 _SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+SHARED = {
+    "fence": "Number of the term in which this server publishes; 0 while it follows",
+    "waiting": "Bundles that are published here and not in the store yet",
+    "refused": "Bundles in the store that are not taken from there",
+    "servers": "Other servers that were heard of lately",
+    "rejected": "Values in Redis that somebody without the key has written",
+    "dropped": "Reports that were too many or too large to share",
+    "problems": "What is wrong with what is shared; lictor status has the words",
+}
+"""What is told of what several servers share, with what it means."""
 
 
 class Metrics:
     """The metrics of one `lictor serve`; `registry` is what is exposed."""
 
-    def __init__(self, publisher: Publisher, catalogue: Catalogue, fleet: Fleet) -> None:
+    def __init__(self, current: Current, catalogue: Catalogue, fleet: Fleet) -> None:
         self.registry = CollectorRegistry()
         self._active = Histogram(
             "lictor_publish_to_active_seconds",
@@ -26,7 +37,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
-        self.registry.register(_State(publisher, catalogue, fleet))
+        self.registry.register(_State(current, catalogue, fleet))
 
     def active(self, bundle: str, seconds: float) -> None:
         """An instance has activated a bundle so many seconds after it was published."""
@@ -35,37 +46,35 @@ class Metrics:
 
 
 class _State(Collector):
-    def __init__(self, publisher: Publisher, catalogue: Catalogue, fleet: Fleet) -> None:
-        self._publisher = publisher
+    def __init__(self, current: Current, catalogue: Catalogue, fleet: Fleet) -> None:
+        self._current = current
         self._catalogue = catalogue
         self._fleet = fleet
 
     def collect(self) -> Iterator[Metric]:
-        publisher = self._publisher
-        live = self._catalogue.get("live")
-        reconciled_at = publisher.bases.published.reconciled_at
+        state, live = self._current.state(), self._catalogue.get("live")
         for name, text, value in [
-            (
-                "revision",
-                "Revision of the registry that live has reached",
-                publisher.stamp.revision,
-            ),
-            ("epoch", "Epoch of the registry that is published", publisher.stamp.epoch),
-            ("live_records", "Records that live carries", len(publisher.live)),
+            ("revision", "Revision of the registry that live has reached", state.stamp.revision),
+            ("epoch", "Epoch of the registry that is published", state.stamp.epoch),
+            ("live_records", "Records that live carries", state.live_records),
             ("live_bytes", "Size of live, packed", len(live.content) if live else 0),
+            ("synced_timestamp_seconds", "When all of the log was published", state.synced_at),
             (
-                "synced_timestamp_seconds",
-                "When all of the log was published",
-                publisher.heartbeat.synced_at,
+                "reconciled_timestamp_seconds",
+                "When all of the store was read",
+                state.reconciled_at,
             ),
-            ("reconciled_timestamp_seconds", "When all of the store was read", reconciled_at),
-            ("malformed_records", "Records that are published as null", len(publisher.problems)),
-            ("held", "1 while changes wait to be accepted", bool(publisher.held)),
+            ("malformed_records", "Records that are published as null", len(state.malformed)),
+            ("held", "1 while changes wait to be accepted", bool(state.held)),
+            ("publishing", "1 while this server publishes", bool(self._current.publishing)),
         ]:
             yield GaugeMetricFamily(f"lictor_{name}", text, value=float(value))
         yield CounterMetricFamily(
-            "lictor_compactions", "Shards that were folded.", value=publisher.bases.folded
+            "lictor_compactions", "Shards that were folded.", value=state.compactions
         )
+        others = self._current.others
+        for name, number in (others.numbers() if others else {}).items():
+            yield GaugeMetricFamily(f"lictor_shared_{name}", SHARED[name], value=number)
         lag = GaugeMetricFamily(
             "lictor_instance_lag_revisions",
             "Revisions by which an instance is behind; -1 if it runs nothing of this epoch.",
@@ -77,8 +86,8 @@ class _State(Collector):
             labels=["instance"],
         )
         for one in self._fleet.instances():
-            same = one.live.epoch == publisher.stamp.epoch
-            behind = publisher.stamp.revision - one.live.revision if same else -1
+            same = one.live.epoch == state.stamp.epoch
+            behind = state.stamp.revision - one.live.revision if same else -1
             lag.add_metric([one.id], behind)
             seen.add_metric([one.id], one.seen_at)
         yield lag

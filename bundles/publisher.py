@@ -351,7 +351,9 @@ class Publisher:
 
 async def forever(job: Callable[[], Awaitable[object]], *, every: float) -> None:
     """Run a job again and again until cancelled; what fails is logged, and tried again."""
-    while True:
+    task = asyncio.current_task()
+    # A job may lose a cancellation, as `asyncio.wait_for` does before Python 3.12.
+    while not (task and task.cancelling()):
         await asyncio.sleep(every)
         try:
             await job()

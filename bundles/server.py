@@ -7,9 +7,12 @@ says decides when a revocation counts as effective.
 import hmac
 import json
 import re
+import time
+from collections.abc import Sequence
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
+from starlette.datastructures import State
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -17,18 +20,19 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bundles.catalogue import Catalogue
-from bundles.fleet import Fleet
+from bundles.current import Current
+from bundles.fleet import Fleet, newest_in
 from bundles.instances import Instances
 from bundles.metrics import Metrics
-from bundles.publisher import Publisher
-from bundles.signing import CONTENT_TYPE
+from bundles.signing import CONTENT_TYPE, Bundle
+from bundles.tags import Tag, tag_of, tags_in
 
 _LONGEST_POLL = 120.0
 _LARGEST_REPORT = 1 << 20
 
 
 def bundle_app(
-    publisher: Publisher,
+    current: Current,
     catalogue: Catalogue,
     fleet: Fleet,
     *,
@@ -38,7 +42,7 @@ def bundle_app(
     """What OPA talks to: `/bundles`, `/bundles/<name>.tar.gz`, `/status`, `/metrics`, `/health`.
 
     Args:
-        publisher: says what was published.
+        current: says what can have been published.
         catalogue: the bundles.
         fleet: where reports and acknowledgements go.
         instances: recognises the bearers of OPAs.
@@ -54,10 +58,10 @@ def bundle_app(
         ],
         middleware=[Middleware(_BearerRequired, instances=instances, reader=reader)],
     )
-    app.state.publisher = publisher
+    app.state.current = current
     app.state.catalogue = catalogue
     app.state.fleet = fleet
-    app.state.metrics = Metrics(publisher, catalogue, fleet)
+    app.state.metrics = Metrics(current, catalogue, fleet)
     return app
 
 
@@ -97,27 +101,47 @@ async def _index(request: Request) -> Response:
 
 
 async def _bundle(request: Request) -> Response:
-    name, catalogue = request.path_params["name"], request.app.state.catalogue
-    etags = frozenset(re.findall(r'"[^"]*"', request.headers.get("if-none-match", "")))
+    name = request.path_params["name"]
+    tags = tags_in(request.headers.get("if-none-match", ""))
     if request.state.instance is not None:
-        _acknowledged(request, name, etags)
+        _acknowledged(request, name, tags)
     wait = re.search(r"(?:^|[;,\s])wait=(\d{1,6})", request.headers.get("prefer", ""))
-    seconds = min(float(wait[1]), _LONGEST_POLL) if wait and etags else 0.0
-    found = await catalogue.changed(name, etags, seconds=seconds)
+    seconds = min(float(wait[1]), _LONGEST_POLL) if wait and tags else 0.0
+    found, kept = await _newer(request.app.state, name, tags, seconds=seconds)
     if found is None:
         return JSONResponse({"error": "no such bundle"}, status_code=404)
     # OPA goes on with long polling only while every answer, a 304 too, says that it is a bundle.
-    headers = {"ETag": found.etag, "Content-Type": CONTENT_TYPE, "Cache-Control": "no-cache"}
-    if found.etag in etags:
-        return Response(status_code=304, headers=headers)
-    return Response(found.content, headers=headers)
+    headers = {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-cache"}
+    if kept:
+        return Response(status_code=304, headers={**headers, "ETag": kept.text})
+    return Response(found.content, headers={**headers, "ETag": tag_of(found).text})
 
 
-def _acknowledged(request: Request, name: str, etags: frozenset[str]) -> None:
+async def _newer(
+    state: State, name: str, tags: Sequence[Tag], *, seconds: float
+) -> tuple[Bundle | None, Tag | None]:
+    """What is served under a name, once it is news to the caller; else also what it may keep.
+
+    Whoever comes from another server may have more than has arrived here, and must not go back.
+    """
+    deadline = time.monotonic() + seconds
+    keeps = {tag.etag: tag for tag in tags}
+    newest = max(tags, key=lambda tag: tag.stamp, default=None)
+    while True:
+        left = max(0.0, deadline - time.monotonic())
+        found = await state.catalogue.changed(name, frozenset(keeps), seconds=left)
+        if found is None or found.etag in keeps:
+            return found, found and keeps[found.etag]
+        if newest is None or not await state.current.is_behind(tag_of(found).stamp, newest.stamp):
+            return found, None
+        keeps[found.etag] = newest
+
+
+def _acknowledged(request: Request, name: str, tags: Sequence[Tag]) -> None:
     """An OPA that asks with a bundle's ETag runs that bundle."""
     state = request.app.state
-    for etag in etags:
-        if found := state.catalogue.known(name, etag):
+    for tag in tags:
+        if found := state.catalogue.known(name, tag.etag):
             revision, seconds = found
             if state.fleet.acknowledge(request.state.instance, name, revision):
                 state.metrics.active(name, seconds)
@@ -133,9 +157,9 @@ async def _report(request: Request) -> Response:
             body += chunk
             if len(body) > _LARGEST_REPORT:
                 return JSONResponse({"error": "a report is 1 MiB at most"}, status_code=413)
-        state.fleet.report(
-            request.state.instance, json.loads(body), published=state.publisher.stamp
-        )
+        told = json.loads(body)
+        published = await state.current.horizon(newest_in(told))
+        state.fleet.report(request.state.instance, told, published=published)
     except (ValueError, AttributeError, RecursionError, ClientDisconnect):
         return JSONResponse({"error": "no status report"}, status_code=400)
     return Response(status_code=204)

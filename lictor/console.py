@@ -19,7 +19,8 @@ from rich.table import Table
 from lictor.admin import Admin
 from lictor.exceptions import InvalidArgument, ServeUnavailable, WakeFailed
 from lictor.settings import Settings, require
-from registry import Registry, open_registry
+from lictor.state import registry_opener
+from registry import Registry
 from registry.operations import Operator
 
 _SETTINGS = Group(
@@ -68,7 +69,7 @@ class Common:
     async def reading(self) -> AsyncIterator[Registry]:
         """The registry, for reading."""
         require(self.settings)
-        async with aclosing(await open_registry(self.settings.registry)) as registry:
+        async with aclosing(await registry_opener(self.settings)()) as registry:
             yield registry
 
     @asynccontextmanager

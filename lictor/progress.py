@@ -12,7 +12,8 @@ from rich.progress import Progress, TaskID
 class PublicationProgress:
     """A context manager; call it with what is done, how much of it, and how much there is."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, bar: bool = True) -> None:
+        self._on_terminal = bar and sys.stderr.isatty()
         self._log = structlog.get_logger("lictor.serve")
         self._bar = Progress(console=Console(stderr=True), transient=True)
         self._tasks: dict[str, TaskID] = {}
@@ -31,7 +32,7 @@ class PublicationProgress:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Tell that `done` of about `total` are done."""
-        if not sys.stderr.isatty():
+        if not self._on_terminal:
             tenth = 10 * done // max(1, total)
             if tenth > self._tenths.get(what, -1):
                 self._tenths[what] = tenth

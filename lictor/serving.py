@@ -1,32 +1,34 @@
-"""`lictor serve`: the publisher, and the two HTTP faces that it has."""
+"""`lictor serve`: what publishes, alone or by turns with others, and its two HTTP faces."""
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from urllib.parse import urlsplit
-
-import uvicorn
-from starlette.applications import Starlette
 
 from bundles.admin import admin_app
 from bundles.catalogue import Catalogue
+from bundles.current import Current, Publishing
 from bundles.effect import Effects
 from bundles.exceptions import StoreUnusable
 from bundles.fleet import Fleet
 from bundles.instances import Instances
 from bundles.publisher import Publisher, forever
 from bundles.reconciler import Reconciler
-from bundles.scan import Progress, Reader
+from bundles.rollout import NAMES
+from bundles.scan import Opener, Progress, Reader
 from bundles.server import bundle_app
 from bundles.signing import SigningKey
 from bundles.store import Store
-from lictor.exceptions import AlreadyRunning, InvalidArgument, NotInitialised
+from lictor import sharing
+from lictor.exceptions import NotInitialised
+from lictor.listening import server, tcp, unix
 from lictor.settings import Settings, read_secret
-from registry import Registry, open_registry
+from lictor.state import registry_opener
+from registry import Registry
+
+Part = Callable[[], Awaitable[None]]
+"""Runs until cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +37,29 @@ class Serving:
 
     Attributes:
         url: where OPA finds it.
-        publisher: publishes the registry.
-        reconciler: finds what others wrote into it.
-        effects: says when a change is effective.
+        current: whether it publishes, and how far things are.
         registry: what is published.
         fleet: who reports what.
         finished: done when a part has ended, which none does by itself.
     """
 
     url: str
-    publisher: Publisher
-    reconciler: Reconciler
-    effects: Effects
+    current: Current
     registry: Registry
     fleet: Fleet
     finished: "asyncio.Future[None]"
+
+    @property
+    def publisher(self) -> Publisher:
+        """What publishes here; raises `NotPublishing` while another server does."""
+        return self.current.here.publisher
 
 
 @asynccontextmanager
 async def serving(
     settings: Settings, *, progress: Progress = lambda *_: None
 ) -> AsyncIterator[Serving]:
-    """Publish and serve until the context ends.
+    """Serve until the context ends, and publish: always, or when it is this server's turn.
 
     Args:
         settings: of the state directory.
@@ -65,135 +68,139 @@ async def serving(
     Raises:
         AlreadyRunning: another one serves this state directory.
         NotInitialised: no policy bundle has been built.
+        InvalidArgument: a setting cannot be used.
         StoreUnusable: the address or the folder of bundles cannot be used.
         RegistryError: the registry cannot be opened.
     """
-    store = Store(settings.bundles)
-    for name in ("policy", "site"):
-        if store.load(name) is None:
-            raise NotInitialised(f"no {name} bundle; run: lictor policies build --sign")
-    fleet, catalogue = Fleet(), Catalogue()
     key = SigningKey.load(settings.bundle_keys / "data.pem")
-    opener = partial(open_registry, settings.registry)
-    async with aclosing(await opener()) as registry:
-        publisher = Publisher(
-            registry,
-            store=store,
-            catalogue=catalogue,
-            key=key,
-            fleet=fleet,
-            shards=settings.shards,
-            reader=Reader(registry, opener=opener, progress=progress),
-        )
-        reconciler = Reconciler(publisher, registry, store)
-        effects = Effects(publisher, fleet)
-        await publisher.start()
+    opener = registry_opener(settings)
+    async with AsyncExitStack() as exit_:
+        registry = await exit_.enter_async_context(aclosing(await opener()))
+        served = _Served(settings, registry, opener=opener, key=key, progress=progress)
+        parts = await (served.several(exit_) if settings.redis_url else served.alone())
         bundles = bundle_app(
-            publisher, catalogue, fleet,
+            served.current, served.catalogue, served.fleet,
             instances=Instances.load(settings.instances_key),
             reader=read_secret(settings.bundles_token_file),
         )  # fmt: skip
         admin = admin_app(
-            registry=registry, publisher=publisher, reconciler=reconciler,
-            fleet=fleet, effects=effects, key=key,
+            registry=registry, current=served.current, fleet=served.fleet,
+            effects=Effects(served.current, served.fleet), key=key,
         )  # fmt: skip
-        with _tcp(settings.bundles_url) as tcp, _unix(settings.admin_socket) as unix:
-            host, port = tcp.getsockname()[:2]
-            servers = [_server(bundles), _server(admin)]
-            publishing = [
-                asyncio.ensure_future(publisher.run()),
-                asyncio.ensure_future(forever(reconciler.due, every=1.0)),
-            ]
-            parts = [
-                *publishing,
-                *(
-                    asyncio.ensure_future(server.serve(sockets=[listener]))
-                    for server, listener in zip(servers, (tcp, unix), strict=True)
-                ),
-            ]
-            finished = asyncio.ensure_future(_first(parts))
-            try:
-                yield Serving(
-                    url=f"http://{host}:{port}",
-                    publisher=publisher,
-                    reconciler=reconciler,
-                    effects=effects,
-                    registry=registry,
-                    fleet=fleet,
-                    finished=finished,
-                )
-            finally:
-                # Long polls first: a server that stops waits for the requests that it has.
-                catalogue.close()
-                for server in servers:
-                    server.should_exit = True
-                for task in (finished, *publishing):
-                    task.cancel()
-                await asyncio.gather(finished, *parts, return_exceptions=True)
+        for_opa = exit_.enter_context(tcp(settings.bundles_url))
+        for_lictor = exit_.enter_context(unix(settings.admin_socket))
+        host, port = for_opa.getsockname()[:2]
+        servers = [server(bundles), server(admin)]
+        publishing = [asyncio.ensure_future(part()) for part in parts]
+        listening = [
+            asyncio.ensure_future(one.serve(sockets=[listener]))
+            for one, listener in zip(servers, (for_opa, for_lictor), strict=True)
+        ]
+        finished = asyncio.ensure_future(_first([*publishing, *listening]))
+        try:
+            yield Serving(
+                url=f"http://{host}:{port}",
+                current=served.current,
+                registry=registry,
+                fleet=served.fleet,
+                finished=finished,
+            )
+        finally:
+            # Long polls first: a server that stops waits for the requests that it has.
+            served.catalogue.close()
+            for one in servers:
+                one.should_exit = True
+            for task in (finished, *publishing):
+                task.cancel()
+            await asyncio.gather(finished, *publishing, *listening, return_exceptions=True)
+
+
+class _Served:
+    """What is served, and what it is made with."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        *,
+        opener: Opener,
+        key: SigningKey,
+        progress: Progress,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._opener = opener
+        self._key = key
+        self._progress = progress
+        self._store = Store(settings.bundles)
+        self.fleet, self.catalogue = Fleet(), Catalogue()
+        self.current = Current(self.catalogue, registry)
+
+    async def alone(self) -> list[Part]:
+        """Start to publish for good; returns what is to be run."""
+        if missing := self._missing():
+            raise NotInitialised(missing)
+        parts: list[Part] = []
+        into = self.catalogue
+        if self._settings.artefacts_url:
+            fed = sharing.fed(self._settings, self.catalogue)
+            self.current.others, into = fed, fed.catalogue
+            parts.append(fed.run)
+        publishing = self.current.publishing = await self._start(into)
+        return [*parts, partial(self._publish, publishing)]
+
+    async def several(self, exit_: AsyncExitStack) -> list[Part]:
+        """Get ready to take turns; returns what is to be run."""
+
+        async def one_term(into: Catalogue, _: object) -> None:
+            if missing := self._missing():
+                raise StoreUnusable(missing)
+            await self._publish(await self._start(into))
+
+        together = await exit_.enter_async_context(
+            sharing.together(
+                self._settings,
+                current=self.current,
+                catalogue=self.catalogue,
+                fleet=self.fleet,
+                store=self._store,
+                key=self._key,
+                publish=one_term,
+            )
+        )
+        self.current.others = together
+        return [together.run]
+
+    async def _start(self, into: Catalogue) -> Publishing:
+        publisher = Publisher(
+            self._registry,
+            store=self._store,
+            catalogue=into,
+            key=self._key,
+            fleet=self.fleet,
+            shards=self._settings.shards,
+            reader=Reader(self._registry, opener=self._opener, progress=self._progress),
+        )
+        await publisher.start()
+        return Publishing(publisher, Reconciler(publisher, self._registry, self._store))
+
+    async def _publish(self, publishing: Publishing) -> None:
+        self.current.publishing = publishing
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(publishing.publisher.run())
+                group.create_task(forever(publishing.reconciler.due, every=1.0))
+        finally:
+            self.current.publishing = None
+
+    def _missing(self) -> str:
+        for name in NAMES:
+            if self._store.load(name) is None:
+                return f"no {name} bundle; run: lictor policies build --sign"
+        return ""
 
 
 async def _first(parts: Sequence["asyncio.Future[None]"]) -> None:
     done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
     for part in done:
         part.result()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, leaving signals to the command that runs it."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _server(app: Starlette) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
-        )
-    )
-
-
-def listens(path: Path) -> bool:
-    """Whether a process accepts connections at a unix socket."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
-
-
-@contextmanager
-def _tcp(url: str) -> Iterator[socket.socket]:
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        raise InvalidArgument("LICTOR_BUNDLES_URL is http://host:port where lictor serve listens")
-    try:
-        family = socket.AF_INET6 if ":" in parts.hostname else socket.AF_INET
-        listener = socket.create_server((parts.hostname, parts.port or 0), family=family)
-    except OSError as error:
-        raise StoreUnusable(f"cannot listen at {parts.netloc}: {error.strerror}") from None
-    # asyncio sets it only where a socket names its protocol; without it, small answers wait 40 ms.
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    with listener:
-        yield listener
-
-
-@contextmanager
-def _unix(path: Path) -> Iterator[socket.socket]:
-    if listens(path):
-        raise AlreadyRunning(f"a lictor serve listens at {path} already")
-    with suppress(FileNotFoundError):
-        path.unlink()
-    with socket.socket(socket.AF_UNIX) as listener:
-        try:
-            listener.bind(str(path))
-            path.chmod(0o600)
-        except OSError as error:
-            raise StoreUnusable(f"cannot listen at {path}: {error.strerror or error}") from None
-        listener.listen()
-        try:
-            yield listener
-        finally:
-            path.unlink(missing_ok=True)

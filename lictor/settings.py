@@ -34,7 +34,11 @@ class Settings(BaseSettings):
     state: Path = Field(default_factory=default_state)
     """The state directory: keys, registry, published bundles, sockets."""
     registry: str = ""
-    """`sqlite:///…`; by default a file in the state directory."""
+    """`sqlite:///…` or `neo4j://…`; by default a file in the state directory."""
+    registry_password_file: Path | None = None
+    """Holds the password of the user in `registry`'s URL."""
+    cypher: Path | None = None
+    """A folder of `.cypher` files that read a graph of another shape."""
     keys: Path = Path()
     """The folder of signing keys, one JWK set for each issuer."""
     site: Path = Path()
@@ -45,6 +49,12 @@ class Settings(BaseSettings):
     """Holds the bearer that OPA asks for."""
     bundles_url: str = DEFAULT_BUNDLES_URL
     """Where `lictor serve` listens, and where OPA and `lictor` look for it."""
+    redis_url: str = Field(default="", repr=False)
+    """`redis://`, `rediss://` or `unix://`: joins several `lictor serve`; may hold a password."""
+    artefacts_url: str = ""
+    """`file:///folder` or `s3://bucket/prefix`: where what is published is written as well."""
+    unheard: bool | None = None
+    """Whether a static host feeds OPAs that report to nobody; by default, with a store alone."""
     shards: int | None = Field(default=None, ge=1, le=64)
     """Base shards of a new epoch; by default by the registry's size."""
 
@@ -77,6 +87,15 @@ class Settings(BaseSettings):
         for name, default in defaults.items():
             value = getattr(self, name) if name in self.model_fields_set else default
             object.__setattr__(self, name, value.expanduser() if isinstance(value, Path) else value)
+
+    @property
+    def has_unheard(self) -> bool:
+        """Whether there are OPAs that nobody hears of. A store without Redis is there for such."""
+        return (
+            bool(self.artefacts_url and not self.redis_url)
+            if self.unheard is None
+            else self.unheard
+        )
 
     @property
     def bundles(self) -> Path:

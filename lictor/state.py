@@ -1,11 +1,14 @@
 """The state directory: made once by `lictor init`, and what every command finds in it."""
 
+import json
 import secrets
 from contextlib import aclosing
+from functools import partial
 
 from bundles.opa_binary import OPA
 from bundles.policies import build_policy, build_site
 from bundles.private import write_private
+from bundles.scan import Opener
 from bundles.signing import Bundle, SigningKey
 from bundles.store import Store
 from lictor.exceptions import AlreadyInitialised
@@ -20,6 +23,10 @@ _README = """\
 # read `data.lictor.actions`, `.principal`, `.granted_libraries` and `.library(uid)`.
 package site
 """
+
+
+_WHERE = ("registry", "registry_password_file", "cypher")
+"""Settings that every later command needs as `init` was given them."""
 
 
 async def initialise(settings: Settings, *, actor: str) -> None:
@@ -43,12 +50,26 @@ async def initialise(settings: Settings, *, actor: str) -> None:
     if not any(settings.site.glob("*.rego")):
         (settings.site / "site.rego").write_text(_README)
     public = KeyFolder(settings.keys).new()
-    async with aclosing(await open_registry(settings.registry)) as registry:
+    async with aclosing(await registry_opener(settings)()) as registry:
+        # A graph gets its constraints and its first node here; a file has been made whole.
+        await registry.check(fix=True)
         await Operator(registry, actor=actor).add_key(public["kid"], alg=public["alg"])
     # Last: what marks the directory as whole.
+    kept = ["bundles_url"]
+    kept += [name for name in _WHERE if name in settings.model_fields_set]
     toml.write_text(
         "# Flags and LICTOR_* variables come before what stands here.\n"
-        f'bundles_url = "{settings.bundles_url}"\n'
+        + "".join(f"{name} = {json.dumps(str(getattr(settings, name)))}\n" for name in kept)
+    )
+
+
+def registry_opener(settings: Settings) -> Opener:
+    """What opens the settings' registry; it can be handed to another process."""
+    return partial(
+        open_registry,
+        settings.registry,
+        password_file=settings.registry_password_file,
+        cypher=settings.cypher,
     )
 
 

@@ -25,7 +25,10 @@ def anyio_backend():
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch):
-    for name in ("STATE", "REGISTRY", "KEYS", "SITE", "OPA_URL", "BUNDLES_URL", "SHARDS"):
+    for name in (
+        "STATE", "REGISTRY", "KEYS", "SITE", "OPA_URL", "BUNDLES_URL", "SHARDS",
+        "REDIS_URL", "ARTEFACTS_URL", "UNHEARD",
+    ):  # fmt: skip
         monkeypatch.delenv(f"LICTOR_{name}", raising=False)
 
 

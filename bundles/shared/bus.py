@@ -8,6 +8,7 @@ have: who can write Redis can make them look, and no more.
 import asyncio
 import hashlib
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
@@ -15,6 +16,7 @@ from redis.asyncio import Redis
 
 from bundles.exceptions import LeaseLost, RedisUnavailable
 from bundles.shared.connection import keys, reaching
+from bundles.shared.lease import running_clock
 from bundles.shared.sealed import Announcement, Report, Seal
 
 LOOK_EVERY = 1.0
@@ -85,8 +87,14 @@ class Bus:
         self._sharing, self._hinted = asyncio.Event(), asyncio.Event()
         self._seen = 0
         self._heard: dict[str, float] = {}
+        self._looked_at = -math.inf
         self.dropped = 0
         self.error = ""
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since all that was said was last heard; infinite before the first time."""
+        return running_clock() - self._looked_at
 
     @property
     def rejected(self) -> int:
@@ -138,19 +146,37 @@ class Bus:
         self._shared[report.id] = report
         self._sharing.set()
 
+    async def tell(self, report: Report) -> None:
+        """Tell everybody what an OPA has told, now.
+
+        Raises:
+            RedisUnavailable: nobody was told.
+        """
+        value = self._seal.seal(report)
+        if len(value) > _LARGEST_REPORT:
+            self.dropped += 1
+            return
+        member = hashlib.sha256(report.id.encode()).hexdigest()
+        with reaching():
+            await self._report(
+                keys=[self._reports, self._key_of(member), self._news],
+                args=[member, int(KEPT * 1000), MOST_REPORTS, value],
+            )
+
     async def run(
         self,
         *,
         woken: Callable[[], object] = lambda: None,
         announced: Callable[[Announcement], object] = lambda _: None,
-        reported: Callable[[Report], object] = lambda _: None,
+        reported: Callable[[Report, float], object] = lambda *_: None,
     ) -> None:
         """Tell and listen until cancelled.
 
         Args:
             woken: called when somebody has written the registry.
             announced: called with each new announcement.
-            reported: called with each report, also with this process's own, oldest first.
+            reported: called with each report, also with this process's own, oldest first; and how
+                many seconds ago Redis was given it, by its own clock.
         """
 
         async def look() -> None:
@@ -167,16 +193,7 @@ class Bus:
         self._sharing.clear()
         while self._shared:
             id_, report = next(iter(self._shared.items()))
-            value = self._seal.seal(report)
-            if len(value) > _LARGEST_REPORT:
-                self.dropped += 1
-            else:
-                member = hashlib.sha256(id_.encode()).hexdigest()
-                with reaching():
-                    await self._report(
-                        keys=[self._reports, self._key_of(member), self._news],
-                        args=[member, int(KEPT * 1000), MOST_REPORTS, value],
-                    )
+            await self.tell(report)
             if self._shared.get(id_) is report:
                 del self._shared[id_]
 
@@ -185,14 +202,16 @@ class Bus:
             async with aclosing(self._redis.pubsub(ignore_subscribe_messages=True)) as pubsub:
                 await pubsub.subscribe(self._news)
                 while True:
-                    if await pubsub.get_message(timeout=LOOK_EVERY):
+                    with reaching():
+                        message = await pubsub.get_message(timeout=LOOK_EVERY)
+                    if message:
                         self._hinted.set()
 
     async def _look(
         self,
         woken: Callable[[], object],
         announced: Callable[[Announcement], object],
-        reported: Callable[[Report], object],
+        reported: Callable[[Report, float], object],
     ) -> None:
         wakes = published = None
         while True:
@@ -203,7 +222,8 @@ class Bus:
                         self._reports, self._seen + 1, "+inf", byscore=True, withscores=True,
                         offset=0, num=_AT_ONCE,
                     )  # fmt: skip
-                    (wakes_now, published_now), members = await pipeline.execute()
+                    pipeline.time()
+                    (wakes_now, published_now), members, now = await pipeline.execute()
                 values = members and await self._redis.mget(
                     [self._key_of(member.decode()) for member, _ in members]
                 )
@@ -218,8 +238,9 @@ class Bus:
             for (_, score), value in zip(members, values, strict=True):
                 self._seen = int(score)
                 if (report := self._seal.report(value)) and self._is_news(report):
-                    reported(report)
+                    reported(report, max(0.0, now[0] + (now[1] - score) / 1_000_000))
             if len(members) < _AT_ONCE:
+                self._looked_at = running_clock()
                 await self._hint()
 
     async def _hint(self) -> None:

@@ -1,7 +1,9 @@
 """The connection to Redis or Valkey, with its limits said, and its errors without the URL."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -50,11 +52,22 @@ def reaching() -> Iterator[None]:
 
     Raises:
         RedisUnavailable: it cannot be reached, is slow, or refuses what it was asked.
+        CancelledError: the task was cancelled meanwhile. redis-py uses `wait_for`, which before
+            Python 3.12 loses a cancellation that comes with the result.
     """
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
+        _check_cancelled(task, before)
         raise RedisUnavailable(f"Redis did not do it ({type(error).__name__})") from None
+    _check_cancelled(task, before)
+
+
+def _check_cancelled(task: "asyncio.Task[Any] | None", before: int) -> None:
+    if task and task.cancelling() > before:
+        raise asyncio.CancelledError
 
 
 def keys(namespace: str, *names: str) -> list[str]:

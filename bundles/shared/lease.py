@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Protocol
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -60,25 +60,6 @@ return redis.call('DEL', KEYS[1])
 def running_clock() -> float:
     """Seconds that also pass while the machine is suspended, where the system counts them."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-class Holder(Protocol):
-    """Who may publish.
-
-    Attributes:
-        fence: higher than that of everybody who was allowed to before.
-    """
-
-    @property
-    def fence(self) -> int:
-        """See the class."""
-
-    @property
-    def held(self) -> bool:
-        """Whether it still may; cheap enough to ask before each step."""
-
-    def check(self) -> None:
-        """Raise `LeaseLost` where it may no longer."""
 
 
 class Term:

@@ -11,13 +11,16 @@ from collections.abc import Awaitable, Callable
 
 from bundles.exceptions import ArtefactRefused, ArtefactsUnavailable, LeaseLost, RedisUnavailable
 from bundles.shared.artefacts import Artefacts, Changed
+from bundles.shared.guarded import Holder
 from bundles.shared.index import KIND, NAME, Index, decoded
-from bundles.shared.lease import Holder
 from bundles.shared.order import EDGE, Facts, Shown, facts_of
 from bundles.signing import Bundle, etag_of
 
 REPAIR_EVERY = 10.0
 """Seconds after which what a former holder wrote over ours is written again."""
+
+LATE = 10.0
+"""Seconds after which a bundle that still waits is a problem."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _TRIES = 4
@@ -76,6 +79,15 @@ class Mirror:
         """The names that are not written yet, and for how many seconds they have waited."""
         now = self._clock()
         return {name: now - since for name, (_, since) in sorted(self._offered.items())}
+
+    def problems(self) -> list[str]:
+        """What is wrong with the store, a line each."""
+        late = [
+            f"{name} has waited for {seconds:.0f} s"
+            for name, seconds in self.waiting.items()
+            if seconds > LATE
+        ]
+        return [*([self.error] if self.error else []), *late]
 
     async def run(self) -> None:
         """Write until cancelled; what fails is tried again, ever more slowly.

@@ -35,6 +35,7 @@ class Replica:
         *,
         verifier: Verifier,
         look_every: float = LOOK_EVERY,
+        in_touch: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Tie the parts together; nothing is read yet.
@@ -44,12 +45,15 @@ class Replica:
             catalogue: what is served.
             verifier: says what may be served.
             look_every: seconds between looks at the store when nobody says anything.
+            in_touch: whether the others hear of the OPAs that are served here. Who is cut off from
+                them must not keep its OPAs fresh, for nobody would wait for those.
             clock: seconds since 1970.
         """
         self._artefacts = artefacts
         self._catalogue = catalogue
         self._verifier = verifier
         self._look_every = look_every
+        self._in_touch = in_touch
         self._clock = clock
         self._told, self._looking = asyncio.Event(), asyncio.Lock()
         self._shown = Shown()
@@ -71,7 +75,8 @@ class Replica:
         while True:
             self._told.clear()
             try:
-                await self.look()
+                if self._in_touch():
+                    await self.look()
             except ArtefactsUnavailable as error:
                 _log.warning("replica.failed code=%s error=%s", error.code, error)
             except Exception:  # noqa: BLE001 - whatever it is: the heartbeat grows old, and OPA denies

@@ -11,6 +11,7 @@ from bundles.fleet import stamp_of
 from bundles.rollout import NAMES
 from bundles.shared.artefacts import Artefacts
 from bundles.shared.bus import Bus
+from bundles.shared.guarded import Guarded
 from bundles.shared.index import Index
 from bundles.shared.lease import Lease, Term
 from bundles.shared.mirror import Mirror
@@ -53,6 +54,7 @@ class Turns:
         store: Store,
         verifier: Verifier,
         publish: Publish,
+        in_touch: Callable[[], bool] = lambda: True,
     ) -> None:
         """Tie the parts together; nothing is asked of anybody before `run`.
 
@@ -65,6 +67,7 @@ class Turns:
             verifier: says what may be served.
             publish: makes a publisher on the catalogue that it is given, and runs it. That
                 catalogue refuses what is put into it once the term is over.
+            in_touch: see `Replica`.
         """
         self._lease = lease
         self._artefacts = artefacts
@@ -73,7 +76,8 @@ class Turns:
         self._store = store
         self._verifier = verifier
         self._publish = publish
-        self.replica = Replica(artefacts, catalogue, verifier=verifier)
+        self._in_touch = in_touch
+        self.replica = self._new_replica()
         self.term: Term | None = None
         self.mirror: Mirror | None = None
         self.error = ""
@@ -99,10 +103,18 @@ class Turns:
                     await self._turn(term)
             finally:
                 following.cancel()
-            self.replica = Replica(self._artefacts, self._catalogue, verifier=self._verifier)
+            self.replica = self._new_replica()
             if self.error:
                 # Somebody else may be able to.
                 await asyncio.sleep(_PAUSE)
+
+    def _new_replica(self) -> Replica:
+        return Replica(
+            self._artefacts,
+            self._catalogue,
+            verifier=self._verifier,
+            in_touch=self._in_touch,
+        )
 
     async def _fence(self) -> int:
         return self.replica.index.fence
@@ -131,45 +143,6 @@ class Turns:
         await self._bus.announce(
             Announcement(index.fence, index.sequence, stamp.epoch, stamp.revision)
         )
-
-
-class Guarded(Catalogue):
-    """A catalogue into which one publishes for as long as its term lasts."""
-
-    def __init__(self, under: Catalogue, term: Term, *, told: Callable[[Bundle], object]) -> None:
-        """Put into another catalogue.
-
-        Args:
-            under: the one that is served.
-            term: ends it.
-            told: called with each bundle that was put.
-        """
-        super().__init__()
-        self._under = under
-        self._term = term
-        self._told = told
-
-    def names(self) -> list[str]:
-        """As of the catalogue below."""
-        return self._under.names()
-
-    def get(self, name: str) -> Bundle | None:
-        """As of the catalogue below."""
-        return self._under.get(name)
-
-    def put(self, bundle: Bundle) -> None:
-        """Serve a bundle from now on.
-
-        Raises:
-            LeaseLost: somebody else may publish by now.
-        """
-        self._term.check()
-        self._under.put(bundle)
-        self._told(bundle)
-
-    async def changed(self, name: str, etags: frozenset[str], *, seconds: float) -> Bundle | None:
-        """As of the catalogue below."""
-        return await self._under.changed(name, etags, seconds=seconds)
 
 
 def adopt(catalogue: Catalogue, store: Store, index: Index) -> bool:

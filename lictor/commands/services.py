@@ -27,11 +27,11 @@ from bundles.store import Store
 from lictor.admin import Admin
 from lictor.console import Common, note
 from lictor.exceptions import AlreadyRunning, InvalidArgument, NotInitialised
+from lictor.listening import listens
 from lictor.progress import PublicationProgress
-from lictor.serving import listens, serving
+from lictor.serving import serving
 from lictor.settings import Settings, read_secret, require
 from lictor.state import build_policies, initialise, publish_policies
-from registry import Registry
 from registry.document import export_document, import_document
 
 policies = App(name="policies", help="The Rego: check, build, sign, test.")
@@ -65,10 +65,14 @@ async def serve(*, common: Common = _DEFAULT) -> None:
         log.info("building policies", site=str(settings.site))
         await asyncio.to_thread(lambda: publish_policies(settings, find_opa()))
     async with AsyncExitStack() as exit_:
-        with PublicationProgress() as progress:
+        # One of several may have to publish everything at any time: no bar then, that would stand.
+        with PublicationProgress(bar=not settings.redis_url) as progress:
             running = await exit_.enter_async_context(serving(settings, progress=progress))
-        stamp = running.publisher.stamp
-        log.info("serving", url=running.url, epoch=stamp.epoch, revision=stamp.revision)
+        if running.current.publishing:
+            stamp = running.current.stamp
+            log.info("serving", url=running.url, epoch=stamp.epoch, revision=stamp.revision)
+        else:
+            log.info("serving, one of several", url=running.url)
         stop_asked = asyncio.ensure_future(stop.wait())
         waits: list[asyncio.Future[Any]] = [stop_asked, running.finished]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -102,6 +106,11 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A
                 "and this OPA has never been joined to it"
             ) from None
         note("lictor serve does not answer; OPA starts from the bundles that it has kept")
+        names = []
+    except _NothingYet:
+        if not config.exists():
+            raise
+        note("lictor serve has nothing to serve yet; OPA starts from the bundles that it has kept")
         names = []
     told = OPASettings(
         id=name,
@@ -194,16 +203,30 @@ async def accept(*, common: Common = _DEFAULT) -> None:
 
 
 @registry.command(name="check")
-async def check_registry(*, common: Common = _DEFAULT) -> None:
-    """Verify the chain of the change log from its beginning."""
+async def check_registry(
+    *, fix: Annotated[bool, Parameter(negative="")] = False, common: Common = _DEFAULT
+) -> int:
+    """Verify the chain of the change log from its beginning, and look for what is wrong.
+
+    Exits with 1 when something is.
+
+    Args:
+        fix: make what a registry needs and the store lacks, such as a graph's indexes.
+        common: the flags that every command has.
+    """
     async with common.reading() as opened:
-        common.show(await _checked(opened))
-
-
-async def _checked(opened: Registry) -> dict[str, Any]:
-    entries = await opened.verify_log()
-    stamp = await opened.stamp()
-    return {"entries": entries, "epoch": stamp.epoch, "revision": stamp.revision, "intact": True}
+        findings = await opened.check(fix=fix)
+        entries, stamp = await opened.verify_log(), await opened.stamp()
+    common.show(
+        {
+            "entries": entries,
+            "epoch": stamp.epoch,
+            "revision": stamp.revision,
+            "intact": True,
+            "findings": [str(finding) for finding in findings],
+        }
+    )
+    return int(any(not finding.fixed for finding in findings))
 
 
 def _instance_bearer(settings: Settings, name: str) -> str:
@@ -220,15 +243,22 @@ def _instance_bearer(settings: Settings, name: str) -> str:
 def _served(url: str, bearer: str, *, seconds: float) -> list[str]:
     """The names of the bundles that are served; waits for a `lictor serve` that is starting."""
     for attempt in stamina.retry_context(
-        on=httpx2.TransportError, attempts=None, timeout=seconds, wait_max=0.5
+        on=(httpx2.TransportError, _NothingYet), attempts=None, timeout=seconds, wait_max=0.5
     ):
         with attempt:
             answer = httpx2.get(f"{url}/bundles", headers={"Authorization": f"Bearer {bearer}"})
-    answer.raise_for_status()
-    names: list[str] = answer.json()["bundles"]
-    if "heartbeat" not in names:
-        raise BundleError("lictor serve has published nothing yet")
+            answer.raise_for_status()
+            names: list[str] = answer.json()["bundles"]
+            if "heartbeat" not in names:
+                # One of several has nothing to serve before the first of them has published.
+                raise _NothingYet("lictor serve has nothing to serve yet")
     return names
+
+
+class _NothingYet(BundleError):  # noqa: N818 - the state, as everywhere here
+    """There is no bundle to start OPA with; there may be at any moment."""
+
+    code = "nothing_yet"
 
 
 def _log_to_stderr() -> None:

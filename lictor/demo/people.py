@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from lictor.keys import KeyFolder
 from lictor.settings import Settings
+from lictor.state import registry_opener
 from pdp_client.opaque import digest, mint_opaque
-from registry import Key, Registry, Team, open_registry
+from registry import Key, Registry, Team
 from registry.operations import Operator
 
 TURN_ISSUER = "daedalus"
@@ -50,7 +51,7 @@ class People:
 
 async def populate(settings: Settings) -> People:
     """Fill an empty registry, and mint a credential of every kind."""
-    async with aclosing(await open_registry(settings.registry)) as registry:
+    async with aclosing(await registry_opener(settings)()) as registry:
         return await _Minting(registry, KeyFolder(settings.keys)).people()
 
 

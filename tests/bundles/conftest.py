@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from bundles import current
 from bundles.catalogue import Catalogue
 from bundles.fleet import Fleet
 from bundles.policies import build_site
@@ -51,6 +52,8 @@ class Publishing:
             **kwargs,
         )
         await self.publisher.start()
+        self.current = current.Current(self.catalogue, self.registry, clock=self.clock)
+        self.current.publishing = current.Publishing(self.publisher, None)
         return self
 
     async def look(self):

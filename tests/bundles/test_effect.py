@@ -25,7 +25,7 @@ LIMIT = 30 + CLOCKS_APART
 async def written(publishing):
     """A publisher, and a change that is in its registry and not out yet."""
     await publishing.open()
-    publishing.effects = Effects(publishing.publisher, publishing.fleet, clock=publishing.clock)
+    publishing.effects = Effects(publishing.current, publishing.fleet, clock=publishing.clock)
     for id_ in ("opa-1", "opa-2"):
         publishing.fleet.acknowledge(id_, "live", publishing.catalogue.get("live").revision)
     publishing.done = await publishing.operator.add_user("ada")
@@ -76,7 +76,7 @@ async def test_an_acknowledgement_of_another_epoch_is_none(written):
 
 async def test_nobody_of_nobody_is_no_success_however_long_it_takes(publishing):
     await publishing.open()
-    effects = Effects(publishing.publisher, publishing.fleet, clock=publishing.clock)
+    effects = Effects(publishing.current, publishing.fleet, clock=publishing.clock)
     done = await publishing.operator.add_user("ada")
     await publishing.look()
     publishing.now += 10 * LIMIT
@@ -110,7 +110,8 @@ async def test_one_that_is_heard_of_no_more_is_still_waited_for(written):
 
 
 async def test_where_some_are_never_heard_of_the_limit_must_pass_always(written):
-    effects = Effects(written.publisher, written.fleet, unheard=True, clock=written.clock)
+    written.current.unheard = lambda _: True
+    effects = written.effects
     await written.publisher.look()
     acknowledge(written, "opa-1", "opa-2")
     assert not (await effects.wait(written.done.stamp, seconds=0)).effective

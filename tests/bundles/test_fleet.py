@@ -1,5 +1,7 @@
 """Which OPA runs what: their own reports, and what may be concluded from them."""
 
+from dataclasses import replace
+
 import pytest
 
 from bundles.fleet import Fleet, stamp_of
@@ -112,3 +114,26 @@ def test_an_acknowledgement_is_one_the_first_time():
     assert (one.live, one.live_at, one.seen_at) == (Stamp(1, 5), 7.0, 8.0)
     assert fleet.acknowledge("a", "live", "1:6") is True
     assert fleet.instances()[0].live_at == 8.0
+
+
+def test_of_what_two_servers_heard_the_newest_of_each_bundle_counts():
+    now = [100.0]
+    here, there = Fleet(clock=lambda: now[0]), Fleet(clock=lambda: now[0])
+    told = []
+    there.told = told.append
+    there.acknowledge("opa-1", "live", "1:4")
+    there.acknowledge("opa-1", "heartbeat", "9.0")
+    now[0] = 101.0
+    here.acknowledge("opa-1", "live", "1:5")
+    for instance in told:
+        here.merge(instance)
+    (known,) = here.instances()
+    assert known.revisions == {"live": "1:5", "heartbeat": "9.0"}
+    assert (known.seen_at, known.live_at) == (101.0, 101.0)
+
+    now[0] = 102.0
+    there.acknowledge("opa-1", "live", "1:6")
+    here.merge(told[-1])
+    assert here.instances()[0].live == Stamp(1, 6)
+    here.merge(replace(told[-1], id="opa-2"))
+    assert [one.id for one in here.instances()] == ["opa-1", "opa-2"]

@@ -11,12 +11,14 @@ import uvicorn
 from support.stack import until
 
 from bundles.catalogue import Catalogue
+from bundles.current import Current, Publishing
 from bundles.fleet import Fleet
 from bundles.instances import Instances
 from bundles.server import bundle_app
 from bundles.signing import CONTENT_TYPE, Bundle, etag_of
 from bundles.store import Published
-from lictor.serving import _Server
+from bundles.tags import tag_of
+from lictor.listening import Server
 from registry import Stamp
 
 pytestmark = pytest.mark.anyio
@@ -35,6 +37,10 @@ def bundle(content, name="live"):
     return Bundle(name, "1:1", etag_of(content), content)
 
 
+def tag(content):
+    return tag_of(bundle(content)).text
+
+
 class Served:
     """A server, and as much of its publisher as it asks for."""
 
@@ -42,6 +48,7 @@ class Served:
     heartbeat = type("Heartbeat", (), {"synced_at": 7.0})
     problems: dict = {}  # noqa: RUF012
     held = ""
+    failing = ""
     live = ()
     bases = type("Bases", (), {"folded": 0, "published": Published(1, {})})
 
@@ -61,7 +68,10 @@ class Served:
 async def served():
     """The application behind real HTTP, and a client that shows the bearer."""
     served = Served()
-    app = bundle_app(served, served.catalogue, served.fleet, instances=INSTANCES, reader=READER)
+    current = Current(served.catalogue, None)
+    current.publishing = Publishing(served, type("Reconciler", (), {"latest": None, "held": ""}))
+    served.current = current
+    app = bundle_app(current, served.catalogue, served.fleet, instances=INSTANCES, reader=READER)
     async with running(app) as url:
         served.url = url
         async with aiohttp.ClientSession(url) as served.session:
@@ -77,7 +87,7 @@ class running:  # noqa: N801 - used as a function
         self._socket = socket.create_server(("127.0.0.1", 0))
         # asyncio does so only for a socket that names its protocol; without, each answer waits 40 ms.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._server = _Server(
+        self._server = Server(
             uvicorn.Config(self._app, log_config=None, access_log=False, lifespan="off")
         )
         self._task = asyncio.ensure_future(self._server.serve(sockets=[self._socket]))
@@ -124,7 +134,7 @@ async def test_a_bundle_comes_with_its_etag_and_its_type(served):
     async with served.get() as answer:
         assert answer.status == 200
         assert await answer.read() == b"content"
-        assert answer.headers["ETag"] == etag_of(b"content")
+        assert answer.headers["ETag"] == tag(b"content")
         assert answer.headers["Content-Type"] == CONTENT_TYPE
         assert answer.headers["Cache-Control"] == "no-cache"
 
@@ -132,10 +142,10 @@ async def test_a_bundle_comes_with_its_etag_and_its_type(served):
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"old", {}', '"old",W/{} , "x"'])
 async def test_who_has_it_gets_no_content_again(served, form):
     served.catalogue.put(bundle(b"content"))
-    async with served.get(If_None_Match=form.format(etag_of(b"content"))) as answer:
+    async with served.get(If_None_Match=form.format(tag(b"content"))) as answer:
         assert answer.status == 304
         assert await answer.read() == b""
-        assert answer.headers["ETag"] == etag_of(b"content")
+        assert answer.headers["ETag"] == tag(b"content")
         assert answer.headers["Content-Type"] == CONTENT_TYPE
 
 
@@ -160,7 +170,7 @@ async def test_a_long_poll_returns_as_soon_as_there_is_another(served):
     served.catalogue.put(bundle(b"one"))
 
     async def poll():
-        headers = {"If_None_Match": etag_of(b"one"), "Prefer": "modes=snapshot,delta;wait=60"}
+        headers = {"If_None_Match": tag(b"one"), "Prefer": "modes=snapshot,delta;wait=60"}
         async with served.get(**headers) as answer:
             return answer.status, await answer.read(), answer.headers["Content-Type"]
 
@@ -175,32 +185,76 @@ async def test_a_long_poll_returns_as_soon_as_there_is_another(served):
 
 async def test_a_long_poll_without_news_ends_as_not_modified_and_still_says_it_is_a_bundle(served):
     served.catalogue.put(bundle(b"one"))
-    async with served.get(If_None_Match=etag_of(b"one"), Prefer="wait=1") as answer:
+    async with served.get(If_None_Match=tag(b"one"), Prefer="wait=1") as answer:
         assert answer.status == 304
         assert answer.headers["Content-Type"] == CONTENT_TYPE
-        assert answer.headers["ETag"] == etag_of(b"one")
+        assert answer.headers["ETag"] == tag(b"one")
 
 
 async def test_a_bundle_that_is_put_out_again_as_it_was_wakes_nobody_with_content(served):
     served.catalogue.put(bundle(b"one"))
-    poll = asyncio.ensure_future(served.get(If_None_Match=etag_of(b"one"), Prefer="wait=1")._coro)
+    poll = asyncio.ensure_future(served.get(If_None_Match=tag(b"one"), Prefer="wait=1")._coro)
     await until(lambda: "live" in served.catalogue._replaced, "somebody waits")
     served.catalogue.put(bundle(b"one"))
     async with await poll as answer:
         assert answer.status == 304
 
 
+class Elsewhere:
+    """There are other servers."""
+
+    alone = False
+
+
+class Registry:
+    """As much of a registry as is asked for: what state it has."""
+
+    async def stamp(self):
+        return Stamp(1, 9)
+
+
+@pytest.mark.parametrize(
+    ("has", "answers"),
+    [
+        ("1:9", [(304, '"1:9.x"'), (304, '"1:9.x"'), (200, None)]),  # published elsewhere
+        ("1:10", [(200, None)]),  # of another past of this registry
+        ("1:7", [(200, None)]),
+        ("2:1", [(200, None)]),
+    ],
+)
+async def test_who_comes_from_another_server_with_a_newer_one_does_not_go_back(
+    served, has, answers
+):
+    served.current.publishing, served.current.others = None, Elsewhere()
+    served.current._registry = Registry()
+    for revision, (status, etag) in zip(["1:7", "1:8", "1:9"], answers, strict=False):
+        served.catalogue.put(Bundle("live", revision, f'"{revision}"', revision.encode()))
+        wait = "wait=1" if status == 304 else "wait=60"
+        async with served.get(If_None_Match=f'"{has}.x"', Prefer=wait) as answer:
+            assert answer.status == status
+            assert etag in {None, answer.headers["ETag"]}
+
+
+async def test_an_opa_may_report_what_another_server_has_published(served):
+    served.current.publishing, served.current.others = None, Elsewhere()
+    served.current._registry = Registry()
+    for revision, status in [("1:9", 204), ("1:10", 400)]:
+        told = {**STATUS, "bundles": {"live": {"active_revision": revision}}}
+        async with served.report(json.dumps(told)) as answer:
+            assert answer.status == status
+
+
 @pytest.mark.parametrize("prefer", ["wait=0", "wait=-1", "wait=x", "wait=", "nowait=60", ""])  # fmt: skip
 async def test_an_odd_wish_is_no_wish_to_wait(served, prefer):
     served.catalogue.put(bundle(b"one"))
     async with asyncio.timeout(20):
-        async with served.get(If_None_Match=etag_of(b"one"), Prefer=prefer) as answer:
+        async with served.get(If_None_Match=tag(b"one"), Prefer=prefer) as answer:
             assert answer.status == 304
 
 
 async def test_whoever_gives_up_waiting_leaves_the_others_alone(served):
     served.catalogue.put(bundle(b"one"))
-    headers = {"If_None_Match": etag_of(b"one"), "Prefer": "wait=60"}
+    headers = {"If_None_Match": tag(b"one"), "Prefer": "wait=60"}
     polls = [asyncio.ensure_future(served.get(**headers)._coro) for _ in range(4)]
     await until(lambda: "live" in served.catalogue._replaced, "somebody waits")
     for poll in polls[:2]:
@@ -266,7 +320,7 @@ async def test_other_methods_are_refused(served):
 
 async def test_a_reader_reads_and_acknowledges_nothing(served):
     served.catalogue.put(bundle(b"content"))
-    headers = {"Authorization": f"Bearer {READER}", "If-None-Match": etag_of(b"content")}
+    headers = {"Authorization": f"Bearer {READER}", "If-None-Match": tag(b"content")}
     async with served.session.get("/bundles/live.tar.gz", headers=headers) as answer:
         assert answer.status == 304
     async with served.session.post("/status", json=STATUS, headers=headers) as answer:

@@ -19,13 +19,15 @@ def free_port():
 class Installation:
     """A state directory with its own `lictor serve` and `lictor opa`."""
 
-    def __init__(self, folder, opa_binary):
+    def __init__(self, folder, opa_binary, **environment):
         self.folder = folder
+        self.state = folder / "state"
         self.env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("LICTOR_")},
-            "LICTOR_STATE": str(folder / "state"),
+            "LICTOR_STATE": str(self.state),
             "LICTOR_BUNDLES_URL": f"http://127.0.0.1:{free_port()}",
             "LICTOR_OPA_BIN": str(opa_binary.path),
+            **environment,
         }
         self.processes = {}
 

@@ -14,7 +14,7 @@ from bundles.instances import Instances
 from bundles.opa_server import OPASettings, client_token_file
 from bundles.server import bundle_app
 from bundles.signing import Bundle, etag_of, sign
-from lictor.serving import _Server, _tcp
+from lictor.listening import Server, tcp
 from pdp_client import PDP, Action, BearerVerifier
 from registry import Stamp
 from support.plain import union, world
@@ -44,17 +44,22 @@ class Served:
             }
         }
 
-    stamp = Stamp(1 << 50, 0)
-    """As a publisher has it: whatever a test publishes is believed of OPA."""
+    async def horizon(self, _):
+        """Whatever a test publishes is believed of OPA."""
+        return Stamp(1 << 50, 0)
+
+    async def is_behind(self, *_):
+        """What a test publishes is served, however old."""
+        return False
 
     async def __aenter__(self):
         self._instances = Instances(secrets.token_urlsafe(32))
-        listener = self._exit.enter_context(_tcp("http://127.0.0.1:0"))
+        listener = self._exit.enter_context(tcp("http://127.0.0.1:0"))
         app = bundle_app(
             self, self.catalogue, self.fleet,
             instances=self._instances, reader=secrets.token_urlsafe(),
         )  # fmt: skip
-        server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+        server = Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
 
         async def stop():

@@ -11,9 +11,10 @@ from bundles.catalogue import Catalogue
 from bundles.exceptions import LeaseLost
 from bundles.fleet import stamp_of
 from bundles.shared.artefacts import Artefacts
+from bundles.shared.guarded import Guarded
 from bundles.shared.index import decoded
 from bundles.shared.lease import Term
-from bundles.shared.turns import Guarded, adopt
+from bundles.shared.turns import adopt
 from bundles.store import Published, Store
 from registry import open_registry
 from registry.operations import Operator
