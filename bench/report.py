@@ -1,0 +1,86 @@
+"""Writes `docs/benchmarks.md` from what `bench.revocation --json` has printed, one file a run."""
+
+import argparse
+import json
+import os
+import platform
+from pathlib import Path
+
+_HEAD = """\
+# Benchmarks
+
+How soon a revocation holds everywhere, in a large registry, while decisions run. Every figure was
+measured by `bench/revocation.py`, which starts all that it needs: the registry, `lictor serve`,
+OPAs, and a process that asks for 200 decisions a second. A revocation is `team rotate` or `token
+revoke`, by turns, with the wait for every OPA's acknowledgement, as `--wait` does it, without the
+start of Python. A shard is folded each second. After each revocation every OPA is asked, and
+refuses.
+
+"""
+
+_COLUMNS = [
+    ("registry", "registry"), ("tokens", "tokens"), ("opas", "OPAs"), ("n", "n"),
+    ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"), ("max_ms", "max ms"),
+    ("decision_p50_ms", "decision p50"), ("decision_p99_ms", "decision p99"),
+    ("opa_peak_mb", "OPA peak MB"), ("publish_seconds", "first publication s"),
+    ("publisher_peak_mb", "publisher peak MB"), ("compactions", "folds"),
+]  # fmt: skip
+
+
+def machine():
+    model = next(
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    )
+    memory = int(Path("/proc/meminfo").read_text().split()[1]) / 2**20
+    return (
+        f"{os.cpu_count()} CPUs ({model}) of a shared virtual machine, {memory:.0f} GiB, Linux "
+        f"{platform.release()}, Python {platform.python_version()}, OPA 1.22.2 with "
+        "`GOMEMLIMIT=2000MiB`; the load, the OPAs, `lictor serve` and the registry share the CPUs."
+    )
+
+
+def table(results):
+    yield "| " + " | ".join(title for _, title in _COLUMNS) + " |"
+    yield "| --- " * len(_COLUMNS) + "|"
+    for one in results:
+        cells = (
+            f"{one[key]:,}" if isinstance(one[key], int) else str(one[key]) for key, _ in _COLUMNS
+        )
+        yield "| " + " | ".join(cells) + " |"
+
+
+def plot(results):
+    """Percentiles of each run, as a Mermaid chart."""
+    percents = list(results[0]["percentiles_ms"])
+    highest = max(max(one["percentiles_ms"].values()) for one in results)
+    yield "```mermaid"
+    yield "xychart-beta"
+    yield '    title "Revocation effective everywhere: percentiles"'
+    yield f"    x-axis [{', '.join(f'p{percent}' for percent in percents)}]"
+    yield f'    y-axis "milliseconds" 0 --> {highest:.0f}'
+    for one in results:
+        yield f"    line {list(one['percentiles_ms'].values())}"
+    yield "```"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", nargs="+", type=Path)
+    results = [json.loads(path.read_text()) for path in parser.parse_args().results]
+    print(_HEAD + f"The machine: {machine()}\n")
+    print("\n".join(table(results)))
+    print("\nThe lines of the chart are the rows of the table, in their order.\n")
+    print("\n".join(plot(results)))
+    print("\nMade with\n\n```sh")
+    for one in results:
+        print(
+            f"python -m bench.revocation --registry {one['registry']} --tokens {one['tokens']} "
+            f"--opas {one['opas']} --revocations {one['n']} --json"
+        )
+    print("```")
+
+
+if __name__ == "__main__":
+    main()
