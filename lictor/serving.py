@@ -24,7 +24,8 @@ from lictor import sharing
 from lictor.exceptions import NotInitialised
 from lictor.listening import server, tcp, unix
 from lictor.settings import Settings, read_secret
-from registry import Registry, open_registry
+from lictor.state import registry_opener
+from registry import Registry
 
 Part = Callable[[], Awaitable[None]]
 """Runs until cancelled."""
@@ -72,7 +73,7 @@ async def serving(
         RegistryError: the registry cannot be opened.
     """
     key = SigningKey.load(settings.bundle_keys / "data.pem")
-    opener = partial(open_registry, settings.registry)
+    opener = registry_opener(settings)
     async with AsyncExitStack() as exit_:
         registry = await exit_.enter_async_context(aclosing(await opener()))
         served = _Served(settings, registry, opener=opener, key=key, progress=progress)
