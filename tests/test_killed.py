@@ -40,10 +40,11 @@ class Everything:
         for name in OPAS:
             self.run.start(name)
         for name in OPAS:
-            await until(lambda name=name: (self.state / name / "client.token").exists(), name)
+            token = self.state / name / "client.token"
+            await until(lambda token=token: token.exists() and token.read_text(), name)
             pdp = PDP(
                 opa_url=f"unix://{self.state / name / 'opa.sock'}",
-                opa_token_file=self.state / name / "client.token",
+                opa_token_file=token,
                 verifier=BearerVerifier([]),
                 deadline=5,
             )
