@@ -37,7 +37,8 @@ def machine():
     return (
         f"{os.cpu_count()} CPUs ({model}) of a shared virtual machine, {memory:.0f} GiB, Linux "
         f"{platform.release()}, Python {platform.python_version()}, OPA 1.22.2 with "
-        "`GOMEMLIMIT=2000MiB` (2100MiB at a million); the load, the OPAs, `lictor serve` and the registry share the CPUs."
+        "`GOMEMLIMIT=2000MiB` (2100MiB at a million). The load, the OPAs, `lictor serve` and the "
+        "registry share the CPUs."
     )
 
 
