@@ -235,7 +235,7 @@ def _published(publishing: Publishing) -> State:
         compactions=publisher.bases.folded,
         malformed=tuple(sorted(publisher.problems.values())),
         held=tuple(held for held in (publisher.held, reconciler.held) if held),
-        failing=(publisher.failing,) if publisher.failing else (),
+        failing=tuple(filter(None, (publisher.failing, publisher.heartbeat.clock_moved))),
         reconcile_seconds=round(latest.seconds, 3) if latest else None,
         reconcile_records=latest.records if latest else None,
     )

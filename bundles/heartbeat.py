@@ -1,5 +1,6 @@
 """The heartbeat: up to when, and up to which revision, everything is known to be published."""
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,10 +15,17 @@ _HISTORY = 4096
 """Publications of which the time is remembered."""
 
 
+_CLOCK_MOVED = 5.0
+"""Seconds at once that are more than a slow machine explains."""
+
+_log = logging.getLogger(__name__)
+
+
 class Heartbeat:
     """What was published when, and what an OPA must have by now.
 
     Attributes:
+        clock_moved: when and by how much the clock was last set; empty if it was not.
         synced_at: the last moment at which all that the log held was known to be published, in
             seconds since 1970.
     """
@@ -27,7 +35,19 @@ class Heartbeat:
         self._history: deque[tuple[Stamp, float]] = deque(maxlen=_HISTORY)
         self._reached: deque[tuple[Stamp, float]] = deque()
         self._settled = Stamp(0, 0)
+        self._offset = clock() - time.monotonic()
         self.synced_at = 0.0
+        self.clock_moved = ""
+
+    def watch_clock(self) -> None:
+        """Notice a clock that was set; to be called about each second."""
+        offset = self._clock() - time.monotonic()
+        moved = offset - self._offset
+        self._offset = offset
+        if abs(moved) > _CLOCK_MOVED:
+            when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock()))
+            self.clock_moved = f"the clock of this host was moved by {moved:+.0f} s at {when}"
+            _log.warning("publisher.clock_moved seconds=%+.0f", moved)
 
     def published(self, stamp: Stamp, *, at: float | None = None) -> None:
         """Note that a state of the registry was published; now, unless another moment is given."""

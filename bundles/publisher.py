@@ -152,6 +152,7 @@ class Publisher:
         """
         try:
             async with self._looking:
+                self.heartbeat.watch_clock()
                 started = self._clock()
                 stamp = await self._registry.stamp()
                 anew = stamp.epoch > self.bases.published.epoch

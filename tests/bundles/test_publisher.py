@@ -544,3 +544,27 @@ async def test_a_lockdown_is_published_as_a_setting(publishing):
     await publishing.look()
     assert publishing.document("live")["settings"]["lockdown"] is True
     assert (await publishing.registry.get(Setting, "lockdown")).value is True
+
+
+@pytest.mark.parametrize("seconds", [-60, 60])
+async def test_a_clock_that_is_set_is_said_and_stops_nothing(publishing, seconds):
+    await publishing.open()
+    await users(publishing, "ada")
+    await publishing.look()
+    publishing.now += 2
+    await publishing.look()
+    publishing.publisher.beat()
+    demanded = publishing.document("heartbeat")["revision"]
+    publishing.now += seconds
+    await users(publishing, "bob")
+    await publishing.look()
+    assert f"moved by {seconds:+} s" in publishing.publisher.heartbeat.clock_moved
+    assert publishing.document("live")["users"].keys() == {"ada", "bob"}
+    publishing.publisher.beat()
+    heartbeat = publishing.document("heartbeat")
+    # It says what the clock says, and never demands less than before.
+    assert heartbeat["synced_at_ns"] == pytest.approx(publishing.now * 1e9)
+    assert heartbeat["revision"] >= demanded
+    publishing.now += abs(seconds) + 2
+    publishing.publisher.beat()
+    assert publishing.document("heartbeat")["revision"] == publishing.publisher.stamp.revision
