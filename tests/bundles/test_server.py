@@ -45,7 +45,7 @@ class Served:
     """A server, and as much of its publisher as it asks for."""
 
     stamp = Stamp(1, 7)
-    heartbeat = type("Heartbeat", (), {"synced_at": 7.0})
+    heartbeat = type("Heartbeat", (), {"synced_at": 7.0, "clock_moved": ""})
     problems: dict = {}  # noqa: RUF012
     held = ""
     failing = ""
