@@ -38,6 +38,7 @@ policies = App(name="policies", help="The Rego: check, build, sign, test.")
 registry = App(name="registry", help="The registry as a whole.")
 
 _DEFAULT = Common()
+_EVERY_OPA_NEEDS = {*rollout.NAMES, "live", "heartbeat"}
 _FIRST_WAIT, _RESTART_WAIT = 60.0, 2.0
 """Seconds that `lictor opa` waits for a `lictor serve` that does not answer."""
 
@@ -249,8 +250,9 @@ def _served(url: str, bearer: str, *, seconds: float) -> list[str]:
             answer = httpx2.get(f"{url}/bundles", headers={"Authorization": f"Bearer {bearer}"})
             answer.raise_for_status()
             names: list[str] = answer.json()["bundles"]
-            if "heartbeat" not in names:
-                # One of several has nothing to serve before the first of them has published.
+            if not set(names) >= _EVERY_OPA_NEEDS:
+                # One of several has nothing to serve before the first of them has published, and
+                # the rules come last: an OPA that is not told to fetch them would never have any.
                 raise _NothingYet("lictor serve has nothing to serve yet")
     return names
 

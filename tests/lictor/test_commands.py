@@ -1,5 +1,6 @@
 """The registry's verbs, as an operator types them."""
 
+import asyncio
 import io
 import json
 import re
@@ -9,8 +10,10 @@ from contextlib import closing
 
 import jwt
 import pytest
+from support.faults import answer, faulty
 
 from lictor.cli import _with_seconds, run
+from lictor.commands.services import _served
 from lictor.keys import KeyFolder
 
 
@@ -347,3 +350,21 @@ def test_check_says_what_is_wrong_and_exits_with_1(shell):
         db.commit()
     assert shell("registry", "check", "--format=json") == 1
     assert json.loads(shell.out)["findings"] != []
+
+
+@pytest.mark.anyio
+async def test_opa_is_not_set_up_before_the_rules_are_served_too(tmp_path):
+    first, whole = (
+        ["base-00", "heartbeat", "live"],
+        ["base-00", "heartbeat", "live", "policy", "site"],
+    )
+
+    async def tell(server, reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        names = first if server.connections == 1 else whole
+        writer.write(answer({"bundles": names}, headers=["Connection: close"]))
+        await writer.drain()
+
+    async with faulty("tcp", tell, tmp_path) as server:
+        assert await asyncio.to_thread(_served, server.url, "b", seconds=20) == whole
+        assert server.connections == 2
