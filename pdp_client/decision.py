@@ -70,6 +70,8 @@ class Decision:
         libraries: the libraries that the call may touch, sorted; empty unless allowed.
         epoch: the registry's epoch behind the answer; None when OPA was not asked or had no data.
         revision: its revision, likewise.
+        policy: the revision of the product's rules behind the answer, likewise.
+        site: the revision of the site's rules, likewise.
         data_age_ms: the data's age in milliseconds, likewise.
         valid_until: when time alone could change the answer, seconds since 1970; None: never cache.
         uses_arguments: whether the arguments could change the answer.
@@ -85,6 +87,8 @@ class Decision:
     libraries: tuple[str, ...] = ()
     epoch: int | None = None
     revision: int | None = None
+    policy: str | None = None
+    site: str | None = None
     data_age_ms: int | None = None
     valid_until: float | None = None
     uses_arguments: bool = True
@@ -156,6 +160,8 @@ def read_decision(result: Any) -> Decision:
         libraries=tuple(sorted(set(libraries))),
         epoch=epoch,
         revision=revision,
+        policy=_optional_text(result.get("policy")),
+        site=_optional_text(result.get("site")),
         data_age_ms=_integer(result.get("data_age_ms")),
         valid_until=_seconds(result.get("valid_until")),
         # Anything but a clear no means that the arguments count.
@@ -204,6 +210,12 @@ def _stamp(result: Mapping[str, Any], *, required: bool) -> tuple[int | None, in
 def _texts(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise AnswerUnusable("a list of texts was expected")
+    return value
+
+
+def _optional_text(value: Any) -> str | None:
+    if not isinstance(value, str | None):
+        raise AnswerUnusable("a text was expected")
     return value
 
 

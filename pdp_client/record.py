@@ -108,6 +108,8 @@ def entry(
         "libraries": list(decision.libraries),
         "epoch": decision.epoch,
         "revision": decision.revision,
+        "policy": decision.policy,
+        "site": decision.site,
         "data_age_ms": decision.data_age_ms,
     }
 

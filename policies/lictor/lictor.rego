@@ -26,6 +26,8 @@ decision := {
 	"libraries": libraries,
 	"epoch": epoch,
 	"revision": revision,
+	"policy": policy,
+	"site": site,
 	"data_age_ms": registry.age_ms,
 	"valid_until": valid_until,
 	"uses_arguments": uses_arguments,
@@ -126,6 +128,20 @@ epoch := live.epoch
 default revision := null
 
 revision := live.revision
+
+# METADATA
+# description: The revision of the product's rules that made this answer, or null.
+# scope: document
+default policy := null
+
+policy := data.lictor.manifest.revision
+
+# METADATA
+# description: The revision of the site's rules that made this answer, or null.
+# scope: document
+default site := null
+
+site := data.site.manifest.revision
 
 # METADATA
 # description: When this answer could change by time alone, in seconds since 1970; null for never cache.

@@ -139,6 +139,19 @@ test_an_answer_holds_until_the_earliest_moment if {
 	decision.valid_until == expiry
 }
 
+test_an_answer_names_the_rules_that_made_it if {
+	decision := lictor.decision with input as {"credential": {"kind": "anonymous"}, "action": {"method": "tools/call", "name": "search"}}
+		with data.registry as _registry({})
+		with data.site as {"manifest": {"revision": "site-7"}}
+		with lictor.manifest as {"revision": "rules-3"}
+	[decision.policy, decision.site] == ["rules-3", "site-7"]
+	unnamed := lictor.decision with input as {"credential": {"kind": "anonymous"}}
+		with data.registry as _registry({})
+		with data.site as {}
+		with lictor.manifest as {}
+	[unnamed.policy, unnamed.site] == [null, null]
+}
+
 test_a_site_rule_that_reads_records_needs_every_shard if {
 	lagging := {"live": {"since": {"00": 30, "01": 30}}, "base": {"01": {"epoch": 1, "revision": 29}}}
 	site := object.union(world.site, {"manifest": {"libraries": true}})
