@@ -140,7 +140,7 @@ test_an_answer_holds_until_the_earliest_moment if {
 }
 
 test_an_answer_names_the_rules_that_made_it if {
-	decision := lictor.decision with input as {"credential": {"kind": "anonymous"}, "action": {"method": "tools/call", "name": "search"}}
+	decision := lictor.decision with input as {"credential": {"kind": "anonymous"}}
 		with data.registry as _registry({})
 		with data.site as {"manifest": {"revision": "site-7"}}
 		with lictor.manifest as {"revision": "rules-3"}
