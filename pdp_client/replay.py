@@ -13,7 +13,7 @@ from pdp_client.exceptions import BearerRejected
 from pdp_client.reasons import Reason
 from pdp_client.verifier import Credential
 
-_REMEMBERED: Final = 3600
+REMEMBERED: Final = 3600
 """Seconds past its `exp` for which a jti is remembered."""
 
 
@@ -72,7 +72,7 @@ class ReplayMemory:
 
     def _remember(self, key: tuple[str, str], exp: float) -> None:
         self._first_exp[key] = exp
-        heapq.heappush(self._due, (exp + _REMEMBERED, key))
+        heapq.heappush(self._due, (exp + REMEMBERED, key))
         if len(self._due) > self._max_entries:
             del self._first_exp[heapq.heappop(self._due)[1]]
 

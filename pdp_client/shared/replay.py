@@ -1,0 +1,107 @@
+"""Replay, seen by all instances: who shows a jti first is remembered in Redis.
+
+Per-turn tokens are refused whatever is found out here. So a Redis that is away or late costs the
+better reason, never a decision.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from pdp_client.exceptions import BearerRejected
+from pdp_client.reasons import Reason
+from pdp_client.replay import REMEMBERED
+from pdp_client.shared.connection import NAMESPACE, TIMEOUT, SharedUnavailable, key, reaching
+from pdp_client.verifier import Credential
+
+_QUIET: Final = 60.0
+"""Seconds between two lines that say the same."""
+
+_log = logging.getLogger(__name__)
+
+
+class SharedReplay:
+    """A `pdp_client.replay.ReplayGuard` for all who have one Redis.
+
+    The first `exp` is in a key of its own, written and read by one command: of several that come
+    first at once, all hear of the same one. Redis 7 or Valkey.
+
+    Attributes:
+        unavailable: how often a token went on unchecked.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        namespace: str = NAMESPACE,
+        leeway: float = 30,
+        timeout: float = TIMEOUT,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Ask nothing of Redis yet.
+
+        Args:
+            redis: from `connect`; its owner closes it.
+            namespace: before every key.
+            leeway: seconds, the verifier's: until then the first token is itself accepted.
+            timeout: seconds for connecting and for the answer, together.
+            clock: seconds since 1970.
+        """
+        self._redis = redis
+        self._namespace = namespace
+        self._leeway = leeway
+        self._timeout = timeout
+        self._clock = clock
+        self._logged_at = -_QUIET
+        self.unavailable = 0
+
+    async def check(self, credential: Credential) -> None:
+        """As `ReplayGuard.check`; what cannot be found out passes, and is counted."""
+        if not credential.is_per_turn:
+            return
+        exp, now = credential.claims["exp"], self._clock()
+        try:
+            first_exp = await self._first_exp(credential, exp, now)
+        except SharedUnavailable as error:
+            self._missed(error)
+            return
+        if exp > first_exp and now >= first_exp + self._leeway:
+            raise BearerRejected.because(Reason.REPLAYED)
+
+    async def _first_exp(self, credential: Credential, exp: float, now: float) -> float:
+        # Seconds from now, not a moment: Redis' clock may be another one than ours.
+        remembered = max(1, round((exp + REMEMBERED - now) * 1000))
+        with reaching():
+            async with asyncio.timeout(self._timeout):
+                first = await self._redis.set(
+                    self._key(credential), repr(exp), nx=True, get=True, px=remembered
+                )
+        try:
+            return exp if first is None else _moment(first)
+        except ValueError:
+            raise SharedUnavailable("the first exp is no time") from None
+
+    def _key(self, credential: Credential) -> str:
+        # A hash, since a caller's text may have any length. No claim holds a NUL.
+        named = f"{credential.claims['iss']}\0{credential.claims['jti']}"
+        return key(self._namespace, f"jti:{hashlib.sha256(named.encode()).hexdigest()}")
+
+    def _missed(self, error: SharedUnavailable) -> None:
+        self.unavailable += 1
+        now = time.monotonic()
+        if now - self._logged_at >= _QUIET:
+            self._logged_at = now
+            _log.warning("replay.unavailable code=%s detail=%s", error.code, error)
+
+
+def _moment(text: Any) -> float:
+    moment = float(text)
+    if not 0 <= moment < float("inf"):  # NaN neither
+        raise ValueError("no time")
+    return moment

@@ -1,0 +1,292 @@
+"""A jti that one instance has seen is known to all; without Redis nobody is kept waiting or refused."""
+
+import asyncio
+import logging
+import subprocess
+import sys
+import time
+
+import pytest
+from support.stack import until
+
+from pdp_client.exceptions import BearerRejected
+from pdp_client.reasons import Reason
+from pdp_client.replay import ReplayGuard
+from pdp_client.shared.connection import connect, key
+from pdp_client.shared.replay import SharedReplay
+from pdp_client.verifier import Credential
+
+pytestmark = pytest.mark.anyio
+
+EXP = 1_790_000_000
+LATER = EXP + 500
+
+
+class Clock:
+    now = EXP - 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def new_guard(connected, namespace, clock):
+    """Another instance's guard. Generous, unless the test is about being late."""
+
+    def new(**changes) -> ReplayGuard:
+        options = {"namespace": namespace, "clock": clock, "timeout": 5, **changes}
+        return SharedReplay(connected(), **options)
+
+    return new
+
+
+def turn(*, jti="j1", exp=EXP, iss="daedalus", **claims):
+    return Credential(
+        kind="jwt", kid="k1", claims={"iss": iss, "sub": "u", "jti": jti, "exp": exp, **claims}
+    )
+
+
+async def seen(guard, credential):
+    """Whether the guard calls it a replay."""
+    try:
+        await guard.check(credential)
+    except BearerRejected as rejected:
+        return rejected.reason is Reason.REPLAYED
+    return False
+
+
+async def _asked(guard):
+    before = guard.unavailable
+    await guard.check(turn())
+    return guard.unavailable == before
+
+
+def keys_in(server, namespace):
+    with server.client() as client:
+        return [name.decode() for name in client.keys(f"{{{namespace}}}:*")]
+
+
+async def test_what_one_instance_has_seen_is_a_replay_at_another(new_guard, clock):
+    here, there = new_guard(), new_guard()
+    assert not await seen(here, turn())
+    clock.now = EXP + 29.9
+    assert not await seen(there, turn(exp=LATER))
+    clock.now = EXP + 30
+    assert await seen(there, turn(exp=LATER))
+    assert await seen(here, turn(exp=LATER + 100))
+    assert here.unavailable == there.unavailable == 0
+
+
+async def test_the_same_token_may_be_shown_anywhere_as_often_as_it_likes(new_guard, clock):
+    guards = [new_guard(), new_guard()]
+    for clock.now in (EXP - 500, EXP, EXP + 29.9):
+        for guard in guards:
+            assert not await seen(guard, turn())
+    clock.now = EXP + 30
+    assert not await seen(guards[0], turn(exp=EXP - 1))
+
+
+async def test_the_leeway_is_the_verifier_s(new_guard, clock):
+    guard = new_guard(leeway=5)
+    assert not await seen(guard, turn(exp=EXP + 0.5))
+    clock.now = EXP + 5.4
+    assert not await seen(guard, turn(exp=LATER))
+    clock.now = EXP + 5.5
+    assert await seen(guard, turn(exp=LATER))
+
+
+@pytest.mark.parametrize("other", [{"jti": "j2"}, {"iss": "someone"}])
+async def test_another_jti_or_issuer_is_another_token(other, new_guard, clock):
+    guard = new_guard()
+    assert not await seen(guard, turn())
+    clock.now = EXP + 30
+    assert not await seen(guard, turn(exp=LATER, **other))
+
+
+async def test_an_issuer_and_jti_are_never_confused_by_where_one_ends(new_guard, clock):
+    guard = new_guard()
+    assert not await seen(guard, turn(iss="ab", jti="c"))
+    clock.now = EXP + 30
+    assert not await seen(guard, turn(iss="a", jti="bc", exp=LATER))
+
+
+async def test_team_jwts_and_opaque_tokens_leave_no_trace(new_guard, server, namespace):
+    guard = new_guard()
+    assert not await seen(guard, turn(iss="mnemosyne", typ="team"))
+    assert not await seen(guard, Credential(kind="token", digest="0" * 64))
+    assert keys_in(server, namespace) == []
+
+
+async def test_a_key_is_short_and_holds_nothing_that_a_caller_wrote(new_guard, server, namespace):
+    guard = new_guard()
+    await guard.check(turn(jti="s3cret" * 1000))
+    await guard.check(turn(jti="} \r\n*"))
+    names = keys_in(server, namespace)
+    assert len(names) == 2
+    for name in names:
+        assert len(name) == len(key(namespace, "jti:")) + 64
+        assert "s3cret" not in name
+
+
+async def test_redis_forgets_it_an_hour_after_the_first_exp(new_guard, server, namespace, clock):
+    # By our clock: Redis, on the machine's, has long passed or not yet reached that moment.
+    guard = new_guard()
+    await guard.check(turn())
+    clock.now += 60
+    await guard.check(turn(exp=LATER))
+    with server.client() as client:
+        left = client.pttl(keys_in(server, namespace)[0]) / 1000
+    assert 3700 - 30 < left <= 3700
+
+
+FIRST = """
+import asyncio, sys
+from pdp_client.shared.connection import connect
+from pdp_client.shared.replay import SharedReplay
+from pdp_client.verifier import Credential
+
+async def main(url, namespace, exp):
+    redis = connect(url, timeout=5)
+    guard = SharedReplay(redis, namespace=namespace, timeout=5)
+    await redis.ping()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range(200):
+        claims = {"iss": "daedalus", "sub": "u", "jti": str(number), "exp": float(exp)}
+        await guard.check(Credential(kind="jwt", kid="k1", claims=claims))
+    assert guard.unavailable == 0
+    await redis.aclose()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_two_processes_that_come_first_at_once_agree_on_which_did(
+    server, namespace, new_guard, clock
+):
+    now = time.time()
+    exps = [now + 100, now + 5000]
+    both = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", FIRST, server.url, namespace, repr(exp),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )
+        for exp in exps
+    ]  # fmt: skip
+    for process in both:
+        assert await process.stdout.readline() == b"ready\n"
+    for process in both:
+        process.stdin.write(b"\n")
+    for process in both:
+        await process.communicate()
+        assert process.returncode == 0
+    guards = [new_guard(), new_guard()]
+    clock.now = now + 200
+    told = [
+        [await seen(guard, turn(jti=str(n), exp=exps[1])) for n in range(200)] for guard in guards
+    ]
+    assert told[0] == told[1]
+
+
+async def test_redis_killed_in_the_middle_of_a_check_lets_it_through_and_counts_it(
+    server, new_guard, clock, caplog
+):
+    server.must_be_ours()
+    guard = new_guard()
+    await guard.check(turn())
+    clock.now = EXP + 30
+    server.freeze()
+    checking = asyncio.ensure_future(seen(guard, turn(exp=LATER)))
+    await until(lambda: guard._redis.connection_pool._in_use_connections, "it has asked")
+    server.kill()
+    assert await checking is False
+    assert guard.unavailable == 1
+    assert not await seen(guard, turn(exp=LATER))
+    assert guard.unavailable == 2
+    lines = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert len(lines) == 1, "once a minute is enough"
+    assert "code=redis_unavailable" in lines[0]
+    assert server.url not in caplog.text
+
+
+async def test_a_frozen_redis_costs_a_tenth_of_a_second_and_is_used_again(server, connected, clock):
+    server.must_be_ours()
+    guard = SharedReplay(connected(timeout=5), timeout=0.1, clock=clock)
+    await until(lambda: _asked(guard), "it is connected, on a slow machine too")
+    missed = guard.unavailable
+    server.freeze()
+    began = time.monotonic()
+    for _ in range(3):
+        assert not await seen(guard, turn(exp=LATER))
+    took = time.monotonic() - began
+    server.thaw()
+    assert guard.unavailable == missed + 3
+    assert took < 3 * 0.5, "each less than the deadline of a decision"
+    clock.now = EXP + 30
+    await until(lambda: seen(guard, turn(exp=LATER)), "it answers again")
+
+
+async def test_a_redis_that_was_never_there_lets_it_through(clock):
+    async with connect("redis://127.0.0.1:1/0") as redis:
+        guard = SharedReplay(redis, clock=clock)
+        assert not await seen(guard, turn())
+        assert guard.unavailable == 1
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"", b"soon", b"\xff\xfe", b"nan", b"inf", b"-1", b"1e999", b"\0" * 5000, ["a list"]],
+)
+async def test_garbage_in_the_key_refuses_nobody(garbage, new_guard, server, namespace, clock):
+    guard = new_guard()
+    await guard.check(turn())
+    (name,) = keys_in(server, namespace)
+    with server.client() as client:
+        if isinstance(garbage, list):
+            client.delete(name)
+            client.lpush(name, *garbage)
+        else:
+            client.set(name, garbage)
+    clock.now = EXP + 30
+    assert not await seen(guard, turn(exp=LATER))
+    assert guard.unavailable == 1
+
+
+async def test_a_restart_forgets_and_starts_anew(server, new_guard, clock):
+    server.must_be_ours()
+    guard = new_guard()
+    await guard.check(turn())
+    server.kill()
+    server.start()
+    clock.now = EXP + 30
+    assert not await seen(guard, turn(exp=LATER))
+    assert guard.unavailable == 0
+    clock.now = LATER + 30
+    assert await seen(guard, turn(exp=LATER + 500))
+
+
+async def test_a_check_that_is_cancelled_stays_cancelled(server, new_guard):
+    server.must_be_ours()
+    guard = new_guard()
+    server.freeze()
+    try:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await guard.check(turn())
+    finally:
+        server.thaw()
+    assert guard.unavailable == 0
+
+
+async def test_what_the_verifier_lets_through_can_be_checked(
+    verifier, new_guard, turn_signer, turn_claims, now
+):
+    guard = new_guard(clock=lambda: now)
+    credential = verifier.verify(turn_signer.token(turn_claims))
+    assert not await seen(guard, credential)
+    assert guard.unavailable == 0
