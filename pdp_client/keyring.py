@@ -31,6 +31,8 @@ _KEY_TYPES: Final[Mapping[str, tuple[str, str | None]]] = {
 
 _MATERIAL: Final = ("k", "x", "y", "n", "e", "d", "p", "q", "dp", "dq", "qi")
 _MAX_KID_LENGTH: Final = 256
+_MAX_FILE_LENGTH: Final = 1024 * 1024
+"""Bytes: about two thousand keys. What is longer was not meant to be a JWK set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,8 +79,10 @@ class Keyring:
             KeyringError: The file cannot be read, is no strict JSON, or any key is unfit. The
                 message names the kid, never the material.
         """
-        jwks = source if isinstance(source, Mapping) else _read(Path(source))
-        keys = jwks.get("keys")
+        if not isinstance(source, Mapping):
+            path = Path(source)
+            return cls(parse_jwks(read_jwks(path), path))
+        keys = source.get("keys")
         if not isinstance(keys, list):
             raise KeyringError('a JWK set is an object with a list "keys" (RFC 7517 §5)')
         return cls(_load(jwk, position) for position, jwk in enumerate(keys))
@@ -97,14 +101,31 @@ class Keyring:
         return f"{type(self).__name__}({list(self._keys)!r})"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_jwks(path: Path) -> bytes:
+    """The content of a file that may be a JWK set.
+
+    Raises:
+        KeyringError: It cannot be read, or is longer than 1 MiB.
+    """
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(_MAX_FILE_LENGTH + 1)
     except OSError as error:
         raise KeyringError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(raw) > _MAX_FILE_LENGTH:
+        raise KeyringError(f"{path}: is longer than 1 MiB")
+    return raw
+
+
+def parse_jwks(raw: bytes, path: Path) -> Keyring:
+    """The keyring that was read from a file.
+
+    Raises:
+        KeyringError: As `Keyring.from_jwks`; names the file.
+    """
     try:
-        return json_object(raw)
-    except ValueError as error:
+        return Keyring.from_jwks(json_object(raw))
+    except (KeyringError, ValueError) as error:
         raise KeyringError(f"{path}: {error}") from None
 
 

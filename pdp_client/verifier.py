@@ -1,7 +1,7 @@
 """Who calls: from a bearer to a verified credential, without asking anybody.
 
-Verifying takes no I/O. What can be revoked is not decided here: a credential that verifies may
-still be denied by OPA.
+Verifying takes no I/O but a look at key files, once a second. What can be revoked is not decided
+here: a credential that verifies may still be denied by OPA.
 """
 
 import time
@@ -11,9 +11,9 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from pdp_client import opaque
+from pdp_client.bindings import CHECK_EVERY, Bindings, Issuer
 from pdp_client.claims import check_claims, check_expiry, check_issuer, is_team
 from pdp_client.exceptions import BearerRejected, ConfigurationError
-from pdp_client.keyring import Keyring, VerificationKey
 from pdp_client.parsing import check_bearer, parse_jwt
 from pdp_client.reasons import Reason, quote
 
@@ -56,52 +56,53 @@ class Credential:
         return f"Credential(kind={self.kind!r}, label={quote(self.label)})"
 
 
-@dataclass(frozen=True, slots=True)
-class Issuer:
-    """An accepted issuer, and the keys that are its alone (RFC 8725 §3.8).
-
-    Attributes:
-        name: The exact `iss`.
-        keyring: Its keys.
-        audience: What `aud` must be or contain; None leaves `aud` alone (RFC 8725 §3.9).
-    """
-
-    name: str
-    keyring: Keyring
-    audience: str | None = None
-
-
 class BearerVerifier:
-    """Verifies bearers of the given issuers; immutable, safe to share between tasks and threads."""
+    """Verifies bearers of the given issuers; safe to share between tasks and threads."""
 
     def __init__(
         self,
         issuers: Iterable[Issuer],
         *,
         leeway: float = 30,
+        check_every: float = CHECK_EVERY,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Bind every kid to its one issuer.
 
         Args:
             issuers: With no issuer every JWT is refused.
             leeway: Seconds that clocks may differ, for `exp`, `iat` and `nbf`.
+            check_every: Seconds between two looks at key files, which are taken when a bearer is
+                verified: a `KeyringFile` that has changed takes effect as a whole, or, where it is
+                unfit, not at all.
             clock: Seconds since 1970.
+            monotonic: Seconds since any moment, to count `check_every`.
 
         Raises:
-            ConfigurationError: Two issuers share a kid.
+            ConfigurationError: Two issuers share a kid, or a key has an algorithm that its issuer
+                does not allow.
         """
         self._leeway = leeway
         self._clock = clock
-        self._keys: dict[str, tuple[Issuer, VerificationKey]] = {}
-        for issuer in issuers:
-            for key in issuer.keyring:
-                if key.kid in self._keys:
-                    other = self._keys[key.kid][0].name
-                    raise ConfigurationError(
-                        f"kid {quote(key.kid)} is in the keyrings of {other} and {issuer.name}"
-                    )
-                self._keys[key.kid] = issuer, key
+        self._bindings = Bindings(issuers, check_every=check_every, monotonic=monotonic)
+
+    @property
+    def generation(self) -> int:
+        """How often the keys have changed; looks at their files if that is due.
+
+        What verified in an earlier generation may not verify now. Who remembers what verified reads
+        this *before* `verify`, and remembers it under that number.
+        """
+        return self._bindings.current()[0]
+
+    @property
+    def problems(self) -> tuple[ConfigurationError, ...]:
+        """Why key files are not in effect as they stand, as of the last look at them.
+
+        The last good content stays in effect meanwhile. No message holds any of a key but its kid.
+        """
+        return self._bindings.problems
 
     def verify(self, bearer: str) -> Credential:
         """Verify a bearer, as it stood after `Bearer ` in the header.
@@ -122,9 +123,10 @@ class BearerVerifier:
 
         if parsed.kid is None:
             raise BearerRejected.because(Reason.KEY_MISSING)
-        if parsed.kid not in self._keys:
+        bound = self._bindings.current()[1].get(parsed.kid)
+        if bound is None:
             raise BearerRejected.because(Reason.KEY_UNKNOWN, kid=parsed.kid)
-        issuer, key = self._keys[parsed.kid]
+        issuer, key = bound
         if parsed.alg != key.alg:
             raise BearerRejected.because(Reason.ALG_UNSUPPORTED)
         # PyJWT's algorithm object, not jwt.decode: that would parse leniently what has just been
