@@ -36,7 +36,7 @@ def check_expiry(claims: Mapping[str, Any], *, now: float, leeway: float) -> Non
         BearerRejected: `TOKEN_EXPIRED`.
     """
     exp = claims.get("exp")
-    if _is_number(exp) and now >= exp + leeway:
+    if _is_integer(exp) and now >= exp + leeway:
         raise BearerRejected.because(Reason.TOKEN_EXPIRED)
 
 
@@ -82,15 +82,16 @@ def check_claims(
 def _check_times(claims: Mapping[str, Any], *, latest: float) -> None:
     for name in ("exp", "iat", "nbf"):
         value = claims.get(name, 0)
-        if not _is_number(value) or not 0 <= value <= _LAST_MOMENT:
-            raise _invalid(f"{name} is not a time in seconds")
+        if not _is_integer(value) or not 0 <= value <= _LAST_MOMENT:
+            raise _invalid(f"{name} is not a time in whole seconds")
         if name != "exp" and value > latest:
             raise _invalid(f"{name} is in the future")
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
-    # The exact type: `true` is an int to isinstance, and a NumericDate to PyJWT.
-    return type(value) in (int, float)
+def _is_integer(value: Any) -> TypeGuard[int]:
+    # The exact type: `true` is an int to isinstance, and a NumericDate to PyJWT. RFC 7519 §2 lets a
+    # NumericDate have a fraction; one that has none has one spelling, which all readers round alike.
+    return type(value) is int
 
 
 def _check_texts(claims: Mapping[str, Any]) -> None:

@@ -10,15 +10,31 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from pdp_client.exceptions import BearerRejected
+from pdp_client.bindings import Issuer
+from pdp_client.exceptions import BearerRejected, KeyringError
 from pdp_client.keyring import Keyring
-from pdp_client.verifier import BearerVerifier, Issuer
+from pdp_client.verifier import BearerVerifier
 
 NOW = 1_790_000_000
 
 
 def encode(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def without(claims: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in claims.items() if name not in names}
+
+
+def oct_jwk(secret: bytes, **members: Any) -> dict[str, Any]:
+    return {"kty": "oct", "kid": "k1", "alg": "HS256", "k": encode(secret), **members}
+
+
+def keys_refused(*keys: Any) -> str:
+    """Load a JWK set that must be refused, and hand back what is said."""
+    with pytest.raises(KeyringError) as caught:
+        Keyring.from_jwks({"keys": list(keys)})
+    return str(caught.value)
 
 
 @dataclass(frozen=True)

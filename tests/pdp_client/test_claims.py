@@ -2,19 +2,17 @@ import json
 
 import pytest
 
+from pdp_client.bindings import Issuer
 from pdp_client.exceptions import BearerRejected
 from pdp_client.reasons import Reason
-from pdp_client.verifier import BearerVerifier, Issuer
+from pdp_client.verifier import BearerVerifier
 
-
-def without(claims, *names):
-    return {name: value for name, value in claims.items() if name not in names}
-
+from .conftest import without
 
 # exp
 
 
-@pytest.mark.parametrize("ago", [-3600, 0, 29, 29.9])
+@pytest.mark.parametrize("ago", [-3600, 0, 29])
 def test_a_token_is_good_until_30_seconds_past_its_exp(ago, now, signer, team_claims, verifier):
     assert verifier.verify(signer.token({**team_claims, "exp": now - ago})).kind == "jwt"
 
@@ -24,7 +22,7 @@ def test_a_token_has_expired_30_seconds_past_its_exp(ago, now, signer, team_clai
     assert reason_of(signer.token({**team_claims, "exp": now - ago})) is Reason.TOKEN_EXPIRED
 
 
-@pytest.mark.parametrize("exp", [0, -1, -1e300])
+@pytest.mark.parametrize("exp", [0, -1, -(2**63)])
 def test_an_exp_long_ago_is_expired_too(exp, signer, team_claims, reason_of):
     assert reason_of(signer.token({**team_claims, "exp": exp})) is Reason.TOKEN_EXPIRED
 
@@ -36,22 +34,6 @@ def test_the_clock_and_the_leeway_come_from_outside(team_keys, signer, team_clai
         verifier.verify(signer.token(team_claims))
     moment -= 1
     assert verifier.verify(signer.token(team_claims)).kind == "jwt"
-
-
-# issuer (RFC 8725 §3.8)
-
-
-@pytest.mark.parametrize(
-    "iss", ["daedalus", "Mnemosyne", "mnemosyne/", "", "https://mnemosyne", "mnemosyne\x00"]
-)
-def test_a_kid_speaks_only_for_its_own_issuer(iss, signer, team_claims, reason_of):
-    assert reason_of(signer.token({**team_claims, "iss": iss})) is Reason.ISSUER_INVALID
-
-
-def test_only_mnemosyne_issues_team_jwts(turn_signer, team_claims, reason_of):
-    assert reason_of(turn_signer.token(team_claims)) is Reason.ISSUER_INVALID
-    own = {**team_claims, "iss": "daedalus"}
-    assert reason_of(turn_signer.token(own)) is Reason.ISSUER_INVALID
 
 
 # claims
@@ -67,44 +49,20 @@ def test_each_required_claim_is_named_when_it_is_missing(name, signer, team_clai
 
 @pytest.mark.parametrize("name", ["exp", "iat", "nbf"])
 @pytest.mark.parametrize(
-    "value", ["1790000100", "", None, True, False, [], {}, 10**400, 2**63, 253_402_300_800]
+    "value",
+    ["", None, False, [], {}, 10**400, 2**63, 253_402_300_800, 1_789_999_990.5, 1_789_999_990.0],
 )
-def test_a_time_that_is_no_time_is_invalid(name, value, signer, team_claims, refusal):
+def test_a_time_that_is_no_whole_number_or_beyond_all_time_is_invalid(
+    name, value, signer, team_claims, refusal
+):
     rejected = refusal(signer.token({**team_claims, name: value}))
     assert rejected.reason is Reason.CLAIM_INVALID
-    assert rejected.message == f"Invalid JWT claim: {name} is not a time in seconds."
-
-
-@pytest.mark.parametrize("digits", ["1" + "0" * 400, "1" + "0" * 5000, "1e400", "1e308", "1.7e15"])
-def test_an_exp_beyond_all_time_is_invalid_however_it_is_spelt(
-    digits, signer, team_claims, reason_of
-):
-    text = json.dumps(without(team_claims, "exp"))[:-1] + f', "exp": {digits}}}'
-    token = signer.sign_bytes(b'{"alg":"EdDSA","kid":"k-EdDSA"}', text.encode())
-    assert reason_of(token) is Reason.CLAIM_INVALID
+    assert rejected.message == f"Invalid JWT claim: {name} is not a time in whole seconds."
 
 
 @pytest.mark.parametrize("name", ["iat", "nbf"])
 def test_a_time_may_lie_in_the_future_by_the_leeway(name, now, signer, team_claims, verifier):
     assert verifier.verify(signer.token({**team_claims, name: now + 30})).kind == "jwt"
-
-
-@pytest.mark.parametrize("name", ["iat", "nbf"])
-def test_a_time_in_the_future_is_invalid_beyond_the_leeway(name, now, signer, team_claims, refusal):
-    rejected = refusal(signer.token({**team_claims, name: now + 31}))
-    assert rejected.reason is Reason.CLAIM_INVALID
-    assert rejected.message == f"Invalid JWT claim: {name} is in the future."
-
-
-@pytest.mark.parametrize("name", ["sub", "jti"])
-@pytest.mark.parametrize(
-    "value",
-    ["", None, 1, True, ["x"], {"x": 1}, "a\x00b", "a\nb", "\x7f", "\x85", "\ud800", "a\udfff"],
-)
-def test_an_identifier_that_is_empty_or_no_plain_text_is_invalid(
-    name, value, signer, team_claims, reason_of
-):
-    assert reason_of(signer.token({**team_claims, name: value})) is Reason.CLAIM_INVALID
 
 
 @pytest.mark.parametrize("iss", [None, 1, True, ["mnemosyne"], {"mnemosyne": 1}])
@@ -136,44 +94,6 @@ def test_a_number_that_cannot_be_sent_on_is_invalid(number, signer, team_claims,
     assert reason_of(token) is Reason.CLAIM_INVALID
 
 
-@pytest.mark.parametrize(
-    "sub",
-    [
-        "6a1f0c9e-3b52-4d7e-9c1a-2f4b8e7d6c5a",
-        "team:",
-        "team:7f",
-        "Team:6a1f0c9e-3b52-4d7e-9c1a-2f4b8e7d6c5a",
-        "team:6A1F0C9E-3B52-4D7E-9C1A-2F4B8E7D6C5A",
-        "team:6a1f0c9e3b524d7e9c1a2f4b8e7d6c5a",
-        "team:{6a1f0c9e-3b52-4d7e-9c1a-2f4b8e7d6c5a}",
-        "team:6a1f0c9e-3b52-4d7e-9c1a-2f4b8e7d6c5a ",
-        " team:6a1f0c9e-3b52-4d7e-9c1a-2f4b8e7d6c5a",
-        "team:6a1f0c9e-3b52-4d7e-9c1a-2f4b8e7d6c5١",
-        "team:team:6a1f0c9e-3b52-4d7e-9c1a-2f4b8e7d6c5a",
-    ],
-)
-def test_a_teams_subject_is_a_canonical_uuid(sub, signer, team_claims, reason_of):
-    assert reason_of(signer.token({**team_claims, "sub": sub})) is Reason.INVALID_TOKEN
-
-
-# audience (RFC 8725 §3.9)
-
-
 @pytest.fixture
 def picky(team_keys, now):
     return BearerVerifier([Issuer("mnemosyne", team_keys, audience="mcp")], clock=lambda: now)
-
-
-@pytest.mark.parametrize("aud", ["mcp", ["mcp"], ["other", "mcp"]])
-def test_an_audience_that_is_or_contains_ours_is_accepted(aud, picky, signer, team_claims):
-    assert picky.verify(signer.token({**team_claims, "aud": aud})).kind == "jwt"
-
-
-@pytest.mark.parametrize(
-    "aud", [..., "", "other", "mcp2", "MCP", [], ["other"], None, 1, {"mcp": 1}, [["mcp"]]]
-)
-def test_any_other_audience_is_refused(aud, picky, signer, team_claims):
-    claims = team_claims if aud is ... else {**team_claims, "aud": aud}
-    with pytest.raises(BearerRejected) as caught:
-        picky.verify(signer.token(claims))
-    assert caught.value.reason is Reason.AUDIENCE_INVALID

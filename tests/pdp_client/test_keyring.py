@@ -2,30 +2,18 @@ import base64
 import json
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 
+from pdp_client.bindings import Issuer
 from pdp_client.exceptions import ConfigurationError, KeyringError
 from pdp_client.keyring import Keyring
-from pdp_client.verifier import BearerVerifier, Issuer
+from pdp_client.verifier import BearerVerifier
+
+from .conftest import encode, keys_refused, oct_jwk
 
 ALGORITHMS = ["EdDSA", "ES256", "RS256", "PS256", "HS256", "HS384", "HS512"]
-
-
-def encode(raw):
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def oct_jwk(secret, **members):
-    return {"kty": "oct", "kid": "k1", "alg": "HS256", "k": encode(secret), **members}
-
-
-def refusal(*keys):
-    with pytest.raises(KeyringError) as caught:
-        Keyring.from_jwks({"keys": list(keys)})
-    return str(caught.value)
 
 
 @pytest.fixture
@@ -112,7 +100,7 @@ def test_a_file_of_garbage_is_refused(content, tmp_path):
 
 @pytest.mark.parametrize("key", [None, 1, "k1", [], [["kid", "k1"]]])
 def test_a_key_that_is_no_object_is_refused_by_its_place(key, ed_jwk):
-    assert "key number 1" in refusal(ed_jwk, key)
+    assert "key number 1" in keys_refused(ed_jwk, key)
 
 
 @pytest.mark.parametrize("kid", [..., None, "", 7, ["k1"], "a\nb", "a\x00", "\ud800", "k" * 257])
@@ -120,23 +108,12 @@ def test_a_key_without_a_usable_kid_is_refused_by_its_place(kid, ed_jwk):
     jwk = {**ed_jwk, "kid": kid}
     if kid is ...:
         del jwk["kid"]
-    assert refusal(jwk) == "key number 0 of the JWK set has no usable kid"
+    assert keys_refused(jwk) == "key number 0 of the JWK set has no usable kid"
 
 
 def test_two_keys_with_one_kid_are_refused(signers):
     first, second = signers["EdDSA"].public_jwk(), signers["ES256"].public_jwk()
-    assert "'k-EdDSA' stands twice" in refusal(first, {**second, "kid": "k-EdDSA"})
-
-
-@pytest.mark.parametrize(
-    "alg",
-    [..., None, 7, [], "", "none", "None", "eddsa", "Ed25519", "RS384", "ES384", "HS1", "dir"],
-)
-def test_a_key_without_an_accepted_alg_is_refused(alg, ed_jwk):
-    jwk = {**ed_jwk, "alg": alg}
-    if alg is ...:
-        del jwk["alg"]
-    assert "kid 'k-EdDSA': alg must be one of EdDSA" in refusal(jwk)
+    assert "'k-EdDSA' stands twice" in keys_refused(first, {**second, "kid": "k-EdDSA"})
 
 
 @pytest.mark.parametrize("alg", ["EdDSA", "ES256", "RS256", "HS512"])
@@ -146,37 +123,21 @@ def test_an_alg_that_does_not_go_with_the_key_is_refused(alg, other, signers):
     if signers[other].public_jwk()["kty"] == jwk["kty"]:
         assert len(Keyring.from_jwks({"keys": [jwk]})) == 1
     else:
-        assert f"'k-{alg}': kty and crv do not go with alg {other}" in refusal(jwk)
+        assert f"'k-{alg}': kty and crv do not go with alg {other}" in keys_refused(jwk)
 
 
 def test_the_curve_must_be_that_of_the_algorithm():
     p384 = ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP384R1()).public_key(), as_dict=True)
     ed448 = OKPAlgorithm.to_jwk(Ed448PrivateKey.generate().public_key(), as_dict=True)
-    assert "kty and crv" in refusal({**p384, "kid": "k1", "alg": "ES256"})
-    assert "kty and crv" in refusal({**ed448, "kid": "k1", "alg": "EdDSA"})
-    assert "kty and crv" in refusal({"kid": "k1", "alg": "EdDSA"})
-
-
-@pytest.mark.parametrize(
-    ("alg", "length"), [("HS256", 31), ("HS384", 47), ("HS512", 63), ("HS256", 0)]
-)
-def test_a_secret_shorter_than_its_hash_is_refused(alg, length):
-    jwk = oct_jwk(b"s" * length, alg=alg)
-    assert alg in refusal(jwk)
-    assert len(Keyring.from_jwks({"keys": [oct_jwk(b"s" * 64, alg=alg)]})) == 1
-
-
-def test_an_rsa_key_of_less_than_2048_bits_is_refused():
-    weak = rsa.generate_private_key(public_exponent=65537, key_size=1024)
-    jwk = RSAAlgorithm.to_jwk(weak.public_key(), as_dict=True)
-    for alg in ("RS256", "PS256"):
-        assert "too weak" in refusal({**jwk, "kid": "k1", "alg": alg})
+    assert "kty and crv" in keys_refused({**p384, "kid": "k1", "alg": "ES256"})
+    assert "kty and crv" in keys_refused({**ed448, "kid": "k1", "alg": "EdDSA"})
+    assert "kty and crv" in keys_refused({"kid": "k1", "alg": "EdDSA"})
 
 
 @pytest.mark.parametrize("members", [{"use": "enc"}, {"use": None}, {"key_ops": ["sign"]}, {"key_ops": []},
                                      {"key_ops": "verify"}, {"key_ops": [["verify"]]}, {"key_ops": None}])  # fmt: skip
 def test_a_key_that_is_not_for_verifying_is_refused(members, ed_jwk):
-    assert "do not allow verifying" in refusal({**ed_jwk, **members})
+    assert "do not allow verifying" in keys_refused({**ed_jwk, **members})
 
 
 def test_a_key_that_is_for_verifying_is_taken(signer):
@@ -193,36 +154,17 @@ def test_a_key_that_is_for_verifying_is_taken(signer):
     "x", ["", "AAAA", "!" * 43, "A" * 44, "A" * 42 + "B", None, 5, "A" * 43 + "=", "A" * 42 + "\n"]
 )
 def test_material_that_is_not_canonical_base64url_of_the_right_length_is_refused(x, ed_jwk):
-    assert "not usable" in refusal({**ed_jwk, "x": x})
+    assert "not usable" in keys_refused({**ed_jwk, "x": x})
 
 
 def test_a_private_part_that_belongs_to_another_key_is_refused(signers):
     other = bytes(range(32))
-    assert "not usable" in refusal({**signers["EdDSA"].jwk(), "d": encode(other)})
-    assert "not usable" in refusal({**signers["ES256"].jwk(), "d": encode(other)})
-
-
-def test_a_point_off_the_curve_is_refused(signers):
-    jwk = signers["ES256"].public_jwk()
-    assert "not usable" in refusal({**jwk, "y": encode(bytes(32))})
-
-
-@pytest.mark.parametrize(
-    ("encoding", "form"),
-    [
-        (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo),
-        (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo),
-        (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH),
-    ],
-)
-@pytest.mark.parametrize("alg", ["EdDSA", "RS256", "ES256"])
-def test_a_public_key_stored_as_an_hmac_secret_is_refused(alg, encoding, form, signers):
-    public = signers[alg].key.public_key().public_bytes(encoding, form)
-    assert "not usable" in refusal(oct_jwk(public))
+    assert "not usable" in keys_refused({**signers["EdDSA"].jwk(), "d": encode(other)})
+    assert "not usable" in keys_refused({**signers["ES256"].jwk(), "d": encode(other)})
 
 
 def test_one_bad_key_refuses_the_whole_set(ed_jwk):
-    assert "'k1'" in refusal(ed_jwk, oct_jwk(b"short"))
+    assert "'k1'" in keys_refused(ed_jwk, oct_jwk(b"short"))
 
 
 def test_no_error_and_no_repr_shows_the_material(tmp_path):
@@ -257,9 +199,9 @@ def test_no_error_and_no_repr_shows_the_material(tmp_path):
 
 
 def test_a_kid_in_an_error_is_bounded_and_escaped():
-    text = refusal(oct_jwk(b"short", kid="k" * 200))
+    text = keys_refused(oct_jwk(b"short", kid="k" * 200))
     assert len(text) < 150
-    assert refusal(oct_jwk(b"short", kid="it's")).startswith("kid 'it's': ")
+    assert keys_refused(oct_jwk(b"short", kid="it's")).startswith("kid 'it's': ")
 
 
 def test_a_kid_in_two_keyrings_is_a_configuration_error(team_keys, signer):

@@ -35,17 +35,6 @@ def test_a_bearer_that_is_no_b64token_is_refused(bearer, reason_of):
     assert reason_of(bearer) is Reason.INVALID_TOKEN
 
 
-def test_a_jwt_with_a_line_break_anywhere_is_refused(signer, team_claims, reason_of):
-    token = signer.token(team_claims)
-    for broken in (
-        token + "\n",
-        "\n" + token,
-        token.replace(".", ".\n"),
-        token[:50] + "\r\n" + token[50:],
-    ):
-        assert reason_of(broken) is Reason.INVALID_TOKEN
-
-
 def test_a_bearer_is_8_kib_at_most(verifier, reason_of):
     assert verifier.verify("a" * MAX_BEARER_LENGTH).kind == "token"
     assert reason_of("a" * (MAX_BEARER_LENGTH + 1)) is Reason.INVALID_TOKEN
@@ -54,14 +43,6 @@ def test_a_bearer_is_8_kib_at_most(verifier, reason_of):
 def test_a_signed_jwt_over_8_kib_is_refused(signer, team_claims, reason_of):
     token = signer.token({**team_claims, "pad": "x" * MAX_BEARER_LENGTH})
     assert reason_of(token) is Reason.INVALID_TOKEN
-
-
-@pytest.mark.parametrize("unit", ["a", ".", "=", "a.", "\n", "eyJhbGciOiJub25lIn0."])
-def test_ten_megabytes_are_refused_at_once(unit, reason_of):
-    bearer = unit * (10_000_000 // len(unit))
-    start = time.process_time()
-    assert reason_of(bearer) is Reason.INVALID_TOKEN
-    assert time.process_time() - start < 0.25
 
 
 @pytest.mark.parametrize("unit", ["a", ".", "=", "a=", "a.", "_~"])
@@ -113,75 +94,9 @@ def test_more_or_fewer_segments_than_three_are_opaque(signer, team_claims, verif
         assert verifier.verify(bearer).kind == "token"
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        b'{"alg":"none","alg":"EdDSA","kid":"k-EdDSA"}',
-        b'{"alg":"EdDSA","kid":"other","kid":"k-EdDSA"}',
-        b"\xef\xbb\xbf" + HEADER,
-        HEADER.decode().encode("utf-16"),
-        HEADER.decode().encode("utf-32-le"),
-        b'{"alg":"EdDSA","kid":"k-EdDSA","x":NaN}',
-        b'{"alg":"EdDSA","kid":"k-EdDSA","x":' + b"[" * 17 + b"]" * 17 + b"}",
-    ],
-)
-def test_a_header_that_parsers_read_differently_is_a_jwt_and_refused(
-    header, signer, team_claims, reason_of
-):
-    bearer = signer.sign_bytes(header, json.dumps(team_claims).encode())
-    assert reason_of(bearer) is Reason.INVALID_TOKEN
-
-
 @pytest.mark.parametrize("kid", [None, 1, True, ["k-EdDSA"], {"k-EdDSA": 1}])
 def test_a_kid_that_is_no_string_is_malformed(kid, signer, team_claims, reason_of):
     assert reason_of(signer.token(team_claims, kid=kid)) is Reason.INVALID_TOKEN
-
-
-@pytest.mark.parametrize(
-    "member",
-    [
-        {"crit": ["b64"], "b64": True},
-        {"crit": ["exp"]},
-        {"crit": []},
-        {"crit": None},
-        {"b64": False},
-        {"b64": True},
-        {"zip": "DEF"},
-        {"jku": "https://evil.example/keys"},
-        {"jwk": {"kty": "oct", "k": "c2VjcmV0"}},
-        {"x5u": "https://evil.example/cert"},
-        {"x5c": ["MIIB"]},
-    ],
-)
-def test_a_header_that_changes_the_reading_or_brings_a_key_is_refused(
-    member, signer, team_claims, reason_of
-):
-    assert reason_of(signer.token(team_claims, **member)) is Reason.INVALID_TOKEN
-
-
-@pytest.mark.parametrize("typ", ["JWT", "jwt", "application/jwt", ...])
-def test_a_jwt_may_say_that_it_is_one(typ, signer, team_claims, verifier):
-    assert verifier.verify(signer.token(team_claims, typ=typ)).kind == "jwt"
-
-
-@pytest.mark.parametrize(
-    "typ", ["", "dpop+jwt", "secevent+jwt", "JOSE", "team", None, 1, ["JWT"], "JWT\x00"]
-)
-def test_a_token_of_another_kind_does_not_pass_for_ours(typ, signer, team_claims, reason_of):
-    assert reason_of(signer.token(team_claims, typ=typ)) is Reason.INVALID_TOKEN
-
-
-def test_a_payload_with_a_duplicate_member_is_refused(signer, team_claims, reason_of):
-    text = json.dumps(team_claims)
-    for extra in ('{"jti":"other",', '{"exp":1,', '{"x":{"a":1,"a":1},', '{"\\u006ati":"other",'):
-        bearer = signer.sign_bytes(HEADER, (extra + text[1:]).encode())
-        assert reason_of(bearer) is Reason.INVALID_TOKEN
-
-
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
-def test_a_payload_in_another_encoding_is_refused(encoding, signer, team_claims, reason_of):
-    bearer = signer.sign_bytes(HEADER, json.dumps(team_claims).encode(encoding))
-    assert reason_of(bearer) is Reason.INVALID_TOKEN
 
 
 @pytest.mark.parametrize(
@@ -207,10 +122,6 @@ def test_nesting_is_bounded_at_sixteen_levels(opening, signer, team_claims, veri
     assert reason_of(nested(900)) is Reason.INVALID_TOKEN
 
 
-def test_nesting_beyond_the_interpreters_stack_is_refused(signer, reason_of):
-    assert reason_of(signer.sign_bytes(HEADER, b'{"x":' + b"[" * 5000)) is Reason.INVALID_TOKEN
-
-
 def test_a_number_beyond_64_bits_is_read_as_infinite_and_never_as_a_huge_integer():
     assert json_object(b'{"a":18446744073709551615,"b":-9223372036854775808}') == {
         "a": 2**64 - 1,
@@ -234,23 +145,6 @@ def test_base64url_has_one_spelling(text):
 )
 def test_canonical_base64url_is_decoded(text, raw):
     assert base64url(text) == raw
-
-
-@pytest.mark.parametrize("padding", ["=", "==", "===", "===="])
-@pytest.mark.parametrize("segment", [0, 1, 2])
-def test_padding_on_any_segment_does_not_verify(padding, segment, signers, team_claims, reason_of):
-    for alg in ("EdDSA", "HS256", "RS256"):
-        segments = signers[alg].token(team_claims).split(".")
-        segments[segment] += padding
-        assert reason_of(".".join(segments)) is Reason.INVALID_TOKEN
-
-
-def test_a_signature_with_its_unused_bits_set_does_not_verify(signer, team_claims, reason_of):
-    token = signer.token(team_claims)
-    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    respelt = token[:-1] + alphabet[alphabet.index(token[-1]) + 1]
-    assert base64url(token.rpartition(".")[2])
-    assert reason_of(respelt) is Reason.INVALID_TOKEN
 
 
 def test_the_standard_alphabet_does_not_verify(signers, team_claims, reason_of):

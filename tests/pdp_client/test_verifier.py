@@ -1,31 +1,20 @@
-import base64
-import hashlib
-import hmac
 import json
 import time
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from pdp_client.bindings import Issuer
 from pdp_client.exceptions import BearerRejected
 from pdp_client.keyring import Keyring
 from pdp_client.opaque import mint_opaque
-from pdp_client.parsing import base64url
 from pdp_client.reasons import Reason
-from pdp_client.verifier import BearerVerifier, Credential, Issuer
+from pdp_client.verifier import BearerVerifier, Credential
 
-
-def encode(raw):
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def without(claims, *names):
-    return {name: value for name, value in claims.items() if name not in names}
-
+from .conftest import encode, without
 
 # What is let through
 
@@ -52,12 +41,6 @@ def test_a_per_turn_jwt_verifies_so_that_its_refusal_is_on_record(
     assert credential.claims["libs"] == ["lib-a"]
 
 
-def test_a_jwt_of_the_team_issuer_without_the_type_is_per_turn(signer, team_claims, verifier):
-    assert verifier.verify(signer.token({**without(team_claims, "typ"), "sub": "u-1"})).is_per_turn
-    assert verifier.verify(signer.token({**team_claims, "typ": "Team", "sub": "u-1"})).is_per_turn
-    assert not verifier.verify(signer.token(team_claims)).is_per_turn
-
-
 @pytest.mark.parametrize(
     "extra",
     [
@@ -68,7 +51,6 @@ def test_a_jwt_of_the_team_issuer_without_the_type_is_per_turn(signer, team_clai
         {"x": None},
         {"libs": []},
         {"nbf": 0},
-        {"exp": 2_000_000_000.5},
     ],
 )
 def test_claims_beyond_the_required_are_passed_on_as_they_are(extra, signer, team_claims, verifier):
@@ -105,88 +87,7 @@ def test_a_jwt_without_a_kid_is_key_missing(signer, team_claims, refusal):
     assert rejected.message == "JWT header missing kid."
 
 
-@pytest.mark.parametrize(
-    "kid",
-    ["", "k-eddsa", " k-EdDSA", "k-EdDSA\x00", "k-EdDSA\n", "../../etc/passwd", "/dev/null", "' OR 1=1 --", '"', "{kid}", "%s", "k" * 5_000, "\ud800", "\u202e", "__class__"],
-)  # fmt: skip
-def test_a_kid_is_only_ever_a_name_to_look_up(kid, signer, team_claims, refusal):
-    token = signer.token(team_claims, kid=kid)
-    rejected = refusal(token)
-    assert rejected.reason is Reason.KEY_UNKNOWN
-    assert rejected.message.isprintable()
-    assert len(rejected.message) < 110
-
-
-def test_a_kid_of_ten_thousand_characters_is_over_the_limit(signer, team_claims, reason_of):
-    assert reason_of(signer.token(team_claims, kid="k" * 10_000)) is Reason.INVALID_TOKEN
-
-
-# alg (RFC 8725 §2.1, §3.1, §3.2)
-
-
-@pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", ""])
-@pytest.mark.parametrize("signature", ["", "AAAA"])
-def test_alg_none_in_any_case_is_unsupported(alg, signature, signer, team_claims, reason_of):
-    head = signer.token(team_claims, alg=alg).rpartition(".")[0]
-    assert reason_of(f"{head}.{signature}") is Reason.ALG_UNSUPPORTED
-
-
-def test_a_signature_cut_off_is_a_bad_one(signer, team_claims, reason_of):
-    assert reason_of(signer.token(team_claims).rpartition(".")[0] + ".") is Reason.INVALID_TOKEN
-
-
-@pytest.mark.parametrize(
-    "alg", ["eddsa", "Ed25519", "HS256", "RS256", "ES256", "EdDSA ", "EdDSA\x00", "EDDSA"]
-)
-def test_an_alg_that_is_not_exactly_the_keys_is_unsupported(alg, signer, team_claims, refusal):
-    token = signer.token(team_claims, alg=alg)
-    rejected = refusal(token)
-    assert rejected.reason is Reason.ALG_UNSUPPORTED
-    assert rejected.message == "Unsupported JWT alg."
-
-
-def test_two_algorithms_of_one_key_type_are_not_interchangeable(signers, team_claims, reason_of):
-    assert reason_of(signers["PS256"].token(team_claims, kid="k-RS256")) is Reason.ALG_UNSUPPORTED
-    forged = signers["PS256"].token(team_claims, kid="k-RS256", alg="RS256")
-    assert reason_of(forged) is Reason.INVALID_TOKEN
-
-
-@pytest.mark.parametrize("victim", ["EdDSA", "RS256", "ES256"])
-@pytest.mark.parametrize("form", ["raw", "der", "pem", "jwk"])
-def test_a_public_key_is_no_hmac_secret(victim, form, signers, team_claims, reason_of):
-    public = signers[victim].key.public_key()
-    subject = serialization.PublicFormat.SubjectPublicKeyInfo
-    secret = {
-        "raw": lambda: base64url(
-            signers[victim].public_jwk().get("x") or signers[victim].public_jwk()["n"]
-        ),
-        "der": lambda: public.public_bytes(serialization.Encoding.DER, subject),
-        "pem": lambda: public.public_bytes(serialization.Encoding.PEM, subject),
-        "jwk": lambda: json.dumps(signers[victim].public_jwk()).encode(),
-    }[form]()
-    for alg, kid in (("HS256", f"k-{victim}"), ("HS256", "k-HS256"), (victim, f"k-{victim}")):
-        header = json.dumps({"alg": alg, "kid": kid}).encode()
-        signing_input = f"{encode(header)}.{encode(json.dumps(team_claims).encode())}"
-        mac = hmac.new(secret, signing_input.encode(), hashlib.sha256).digest()
-        expected = (
-            Reason.INVALID_TOKEN if alg == victim or kid == "k-HS256" else Reason.ALG_UNSUPPORTED
-        )
-        assert reason_of(f"{signing_input}.{encode(mac)}") is expected
-
-
 # signature
-
-
-@pytest.mark.parametrize("alg", ["EdDSA", "ES256", "RS256", "PS256", "HS256", "HS384", "HS512"])
-def test_any_changed_byte_of_a_signature_is_refused(alg, signers, team_claims, reason_of):
-    head, _, signature = signers[alg].token(team_claims).rpartition(".")
-    raw = bytearray(base64url(signature))
-    for position in (0, len(raw) // 2, len(raw) - 1):
-        changed = bytearray(raw)
-        changed[position] ^= 1
-        assert reason_of(f"{head}.{encode(bytes(changed))}") is Reason.INVALID_TOKEN
-    for other in (raw[:-1], raw + b"\x00", bytes(len(raw)), b"\xff" * len(raw), b""):
-        assert reason_of(f"{head}.{encode(bytes(other))}") is Reason.INVALID_TOKEN
 
 
 def test_segments_of_two_tokens_do_not_combine(signer, team_claims, reason_of):
@@ -252,12 +153,6 @@ def test_an_exp_that_is_none_waits_for_the_claims_turn(exp, signer, team_claims,
     assert reason_of(signer.token(claims)) is expected
 
 
-def test_claims_are_not_looked_at_before_the_signature_holds(signer, team_claims, reason_of):
-    for claims in ({}, {**team_claims, "exp": 0}, {**team_claims, "iss": "x"}):
-        head = signer.token(claims).rpartition(".")[0]
-        assert reason_of(f"{head}.{encode(bytes(64))}") is Reason.INVALID_TOKEN
-
-
 # configuration
 
 
@@ -271,7 +166,7 @@ def test_without_issuers_every_jwt_is_refused(signer, team_claims):
 
 def test_the_defaults_are_thirty_seconds_and_the_real_clock(team_keys, signer, team_claims):
     verifier = BearerVerifier([Issuer("mnemosyne", team_keys)])
-    now = time.time()
+    now = int(time.time())
     fresh = {**team_claims, "iat": now, "exp": now - 15}
     assert verifier.verify(signer.token(fresh)).kind == "jwt"
     with pytest.raises(BearerRejected, match="Token has expired"):
