@@ -9,7 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -17,10 +17,8 @@ from pdp_client.exceptions import BearerRejected
 from pdp_client.reasons import Reason
 from pdp_client.replay import REMEMBERED
 from pdp_client.shared.connection import NAMESPACE, TIMEOUT, SharedUnavailable, key, reaching
+from pdp_client.shared.outages import Outages
 from pdp_client.verifier import Credential
-
-_QUIET: Final = 60.0
-"""Seconds between two lines that say the same."""
 
 _log = logging.getLogger(__name__)
 
@@ -30,9 +28,6 @@ class SharedReplay:
 
     The first `exp` is in a key of its own, written and read by one command: of several that come
     first at once, all hear of the same one. Redis 7 or Valkey.
-
-    Attributes:
-        unavailable: how often a token went on unchecked.
     """
 
     def __init__(
@@ -58,8 +53,12 @@ class SharedReplay:
         self._leeway = leeway
         self._timeout = timeout
         self._clock = clock
-        self._logged_at = -_QUIET
-        self.unavailable = 0
+        self._outages = Outages(_log, "replay.unavailable")
+
+    @property
+    def unavailable(self) -> int:
+        """How often a token went on unchecked."""
+        return self._outages.count
 
     async def check(self, credential: Credential) -> None:
         """As `ReplayGuard.check`; what cannot be found out passes, and is counted."""
@@ -69,7 +68,7 @@ class SharedReplay:
         try:
             first_exp = await self._first_exp(credential, exp, now)
         except SharedUnavailable as error:
-            self._missed(error)
+            self._outages.add(error)
             return
         if exp > first_exp and now >= first_exp + self._leeway:
             raise BearerRejected.because(Reason.REPLAYED)
@@ -91,13 +90,6 @@ class SharedReplay:
         # A hash, since a caller's text may have any length. No claim holds a NUL.
         named = f"{credential.claims['iss']}\0{credential.claims['jti']}"
         return key(self._namespace, f"jti:{hashlib.sha256(named.encode()).hexdigest()}")
-
-    def _missed(self, error: SharedUnavailable) -> None:
-        self.unavailable += 1
-        now = time.monotonic()
-        if now - self._logged_at >= _QUIET:
-            self._logged_at = now
-            _log.warning("replay.unavailable code=%s detail=%s", error.code, error)
 
 
 def _moment(text: Any) -> float:

@@ -1,0 +1,305 @@
+"""Uses add up in Redis from all instances; losing it loses counts, and nothing is counted twice."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+from support.stack import until
+
+from pdp_client.decision import Decision
+from pdp_client.reasons import Reason
+from pdp_client.shared.connection import connect, key
+from pdp_client.shared.usage import SharedUsage, take
+from pdp_client.verifier import Credential
+
+pytestmark = pytest.mark.anyio
+
+A, B = "a" * 64, "b" * 64
+
+
+def use(digest=A, reason=Reason.OK):
+    return Decision(
+        allow=reason is Reason.OK,
+        reason=reason,
+        reasons=(reason.value,),
+        message="",
+        credential=Credential(kind="token", digest=digest),
+    )
+
+
+@pytest.fixture
+async def new_counter(connected, namespace):
+    """Another instance's counter. It hands on at once, so that tests need not wait."""
+    made = []
+
+    def new(redis=None, **changes):
+        options = {"namespace": namespace, "every": 0.01, **changes}
+        made.append(SharedUsage(redis or connected(), **options))
+        return made[-1]
+
+    yield new
+    for counter in made:
+        await counter.aclose()
+
+
+@pytest.fixture
+def in_redis(server, namespace):
+    """What Redis knows: digest -> (count, last)."""
+
+    def read():
+        with server.client() as client:
+            counts = client.hgetall(key(namespace, "usage:count"))
+            lasts = client.hgetall(key(namespace, "usage:last"))
+        return {name.decode(): (int(n), float(lasts[name])) for name, n in counts.items()}
+
+    return read
+
+
+async def handed_on(counter):
+    await until(lambda: not counter._uses, "all is handed on")
+
+
+async def test_all_instances_are_added_up_and_the_latest_use_is_the_last(new_counter, in_redis):
+    here, there = new_counter(), new_counter()
+    for at in (30.0, 10.0):
+        here.count(use(A), at)
+    there.count(use(A, Reason.TOOL_NOT_ALLOWED), 20.5)
+    there.count(use(B), 5.25)
+    await until(lambda: in_redis() == {A: (3, 30.0), B: (1, 5.25)}, "both are there")
+    here.count(use(B), 6.0)
+    await until(lambda: in_redis()[B] == (2, 6.0), "the next batch is added")
+    there.count(use(A), 1.0)
+    await until(lambda: in_redis()[A] == (4, 30.0), "a late one is not the last")
+    assert here.unavailable == here.lost == here.dropped == 0
+
+
+async def test_what_is_no_use_is_not_counted(new_counter, in_redis):
+    counter = new_counter()
+    counter.count(use(reason=Reason.TOKEN_DEACTIVATED), 1.0)
+    counter.count(use(reason=Reason.LOCKDOWN), 1.0)
+    counter.count(Decision.refused(Reason.UNAVAILABLE), 1.0)
+    await counter.aclose()
+    assert in_redis() == {}
+
+
+async def test_the_end_hands_on_what_is_left_and_counts_no_more(new_counter, in_redis):
+    counter = new_counter(every=3600)
+    counter.count(use(), 7.0)
+    await asyncio.sleep(0)
+    assert in_redis() == {}
+    await counter.aclose()
+    assert in_redis() == {A: (1, 7.0)}
+    counter.count(use(B), 8.0)
+    await counter.aclose()
+    assert in_redis() == {A: (1, 7.0)}
+
+
+async def test_more_than_a_batch_is_handed_on_whole(new_counter, in_redis):
+    counter = new_counter(every=3600)
+    for number in range(2500):
+        counter.count(use(f"{number:064x}"), float(number))
+    await counter.aclose()
+    assert in_redis() == {f"{n:064x}": (1, float(n)) for n in range(2500)}
+
+
+async def test_tokens_that_there_is_no_room_for_are_dropped_and_said(new_counter, in_redis):
+    counter = new_counter(every=3600, most_tokens=2)
+    for digest in (A, B, "c" * 64, "d" * 64, A):
+        counter.count(use(digest), 1.0)
+    assert counter.dropped == 2
+    await counter.aclose()
+    assert in_redis() == {A: (2, 1.0), B: (1, 1.0)}
+
+
+async def test_while_redis_is_away_it_goes_on_gathering_and_loses_nothing_that_was_not_sent(
+    server, new_counter, in_redis, caplog
+):
+    server.must_be_ours()
+    counter = new_counter()
+    server.kill()
+    for at in (1.0, 2.0, 3.0):
+        missed = counter.unavailable
+        counter.count(use(), at)
+        await until(lambda missed=missed: counter.unavailable > missed + 1, "it tries again")
+    server.start()
+    await until(lambda: in_redis() == {A: (3, 3.0)}, "it is handed on")
+    assert counter.lost == 0
+    assert len(caplog.records) == 1, "once a minute is enough"
+    assert "code=redis_unavailable" in caplog.text
+    assert A not in caplog.text
+
+
+async def test_a_batch_that_nobody_answered_for_is_given_up(
+    server, connected, new_counter, in_redis
+):
+    counter = new_counter(connected(timeout=0.2), every=0.05)
+    counter.count(use(B), 1.0)
+    await until(in_redis, "it is connected")
+    with server.client() as client:
+        client.client_pause(60_000, all=False)  # it still answers a PING
+        try:
+            counter.count(use(A), 2.0)
+            counter.count(use(A), 3.0)
+            await until(lambda: counter.lost == 2, "it is given up")
+        finally:
+            client.client_unpause()
+    counter.count(use(A), 4.0)
+    await until(lambda: in_redis().get(A, (0, 0))[1] == 4.0, "it goes on")
+    await counter.aclose()
+    assert in_redis()[A][0] in {1, 3}, "the batch whole, or not at all"
+
+
+class Lossy:
+    """Between a client and Redis; it can lose the answer to a script, and the connection with it."""
+
+    def __init__(self, url):
+        host, port = url.removeprefix("redis://").removesuffix("/0").split(":")
+        self._redis = host, int(port)
+        self.answers_to_lose = 0
+
+    async def handle(self, reader, writer):
+        up_reader, up_writer = await asyncio.open_connection(*self._redis)
+        asked = asyncio.Event()
+
+        async def answers():
+            while answer := await up_reader.read(65536):
+                if asked.is_set() and self.answers_to_lose:
+                    self.answers_to_lose -= 1
+                    return
+                asked.clear()
+                writer.write(answer)
+
+        async def questions():
+            while question := await reader.read(65536):
+                if b"EVALSHA" in question:
+                    asked.set()
+                up_writer.write(question)
+
+        both = {asyncio.ensure_future(answers()), asyncio.ensure_future(questions())}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+            for end in (up_writer, writer):
+                end.close()
+                await asyncio.gather(end.wait_closed(), return_exceptions=True)
+
+    @asynccontextmanager
+    async def listening(self):
+        tasks = set()
+
+        def accept(reader, writer):
+            tasks.add(asyncio.ensure_future(self.handle(reader, writer)))
+
+        listener = await asyncio.start_server(accept, "127.0.0.1", 0)
+        try:
+            yield f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}/0"
+        finally:
+            listener.close()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_a_batch_whose_answer_is_lost_is_counted_once(server, new_counter, in_redis, lost):
+    lossy = Lossy(server.url)
+    async with lossy.listening() as url, connect(url, timeout=5) as redis:
+        counter = new_counter(redis)
+        counter.count(use(B), 1.0)
+        await until(in_redis, "it is connected")
+        await handed_on(counter)
+        lossy.answers_to_lose = lost  # the client asks once more by itself
+        counter.count(use(A), 2.0)
+        await until(lambda: A in in_redis() and not lossy.answers_to_lose, "the answer is lost")
+        counter.count(use(B), 3.0)
+        await until(lambda: in_redis()[B] == (2, 3.0), "it goes on")
+        await counter.aclose()
+    assert in_redis()[A] == (1, 2.0)
+    assert counter.lost == lost - 1
+
+
+async def test_the_end_takes_two_seconds_at_most(server, new_counter):
+    server.must_be_ours()
+    counter = new_counter(every=3600)
+    counter.count(use(), 1.0)
+    server.freeze()
+    began = time.monotonic()
+    try:
+        await counter.aclose()
+    finally:
+        server.thaw()
+    assert time.monotonic() - began < 4
+
+
+async def test_what_is_taken_is_there_no_more(new_counter, in_redis, connected, namespace):
+    counter = new_counter()
+    counter.count(use(A), 1.0)
+    counter.count(use(B), 2.0)
+    await until(lambda: len(in_redis()) == 2, "both are there")
+    redis = connected()
+    assert await take(redis, namespace=namespace) == {A: (1, 1.0), B: (1, 2.0)}
+    assert await take(redis, namespace=namespace) == {}
+    assert in_redis() == {}
+
+
+async def test_two_who_take_at_once_never_take_the_same(
+    new_counter, in_redis, connected, namespace
+):
+    counter = new_counter(every=3600)
+    for number in range(1000):
+        counter.count(use(f"{number:064x}"), 1.0)
+    await counter.aclose()
+
+    async def taker():
+        redis, taken = connected(), []
+        while uses := await take(redis, namespace=namespace, most=7):
+            assert len(uses) <= 7
+            taken += uses
+        return taken
+
+    left, right = await asyncio.gather(taker(), taker())
+    assert len(left) + len(right) == 1000
+    assert {*left, *right} == {f"{n:064x}" for n in range(1000)}
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ("not-a-digest", "1", "1.0"),
+        (A, "many", "1.0"),
+        (A, "0", "1.0"),
+        (A, "-5", "1.0"),
+        (A, str(2**60), "1.0"),
+        (A, "1", "never"),
+        (A, "1", "nan"),
+        (A, "1", None),
+        (b"\xff" * 64, "1", "1.0"),
+    ],
+)
+async def test_what_nobody_of_us_wrote_is_thrown_away(
+    server, connected, namespace, in_redis, written
+):
+    name, count, last = written
+    with server.client() as client:
+        client.hset(key(namespace, "usage:count"), mapping={name: count, B: 3})
+        client.hset(key(namespace, "usage:last"), B, "2.5")
+        if last is not None:
+            client.hset(key(namespace, "usage:last"), name, last)
+    redis = connected()
+    assert await take(redis, namespace=namespace) == {B: (3, 2.5)}
+    assert in_redis() == {}
+
+
+async def test_a_key_of_another_kind_is_in_nobody_s_way_for_long(
+    server, connected, namespace, new_counter, in_redis
+):
+    with server.client() as client:
+        client.set(key(namespace, "usage:count"), "x")
+    counter = new_counter()
+    counter.count(use(), 1.0)
+    await until(lambda: counter.lost == 1, "it is given up")
+    assert await take(connected(), namespace=namespace) == {}
+    counter.count(use(), 2.0)
+    await until(lambda: in_redis() == {A: (1, 2.0)}, "it counts again")

@@ -1,0 +1,38 @@
+"""A use is a call with a token that was found good, permitted or not."""
+
+import pytest
+
+from pdp_client.decision import Decision
+from pdp_client.reasons import Reason
+from pdp_client.usage import is_use, used_token
+from pdp_client.verifier import Credential
+
+TOKEN = Credential(kind="token", digest="9f" * 32)
+TEAM = Credential(kind="jwt", kid="k1", claims={"typ": "team", "sub": "team:x"})
+GOOD = {Reason.OK, Reason.TOOL_NOT_ALLOWED, Reason.SITE_RULE}
+
+
+def decided(reason, credential):
+    return Decision(
+        allow=reason is Reason.OK,
+        reason=reason,
+        reasons=(reason.value,),
+        message="",
+        credential=credential,
+    )
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_a_token_is_used_where_it_was_found_good(reason):
+    used = used_token(decided(reason, TOKEN))
+    assert used == (TOKEN.digest if reason in GOOD else "")
+
+
+@pytest.mark.parametrize("credential", [None, TEAM])
+def test_only_opaque_tokens_are_used(credential):
+    assert used_token(decided(Reason.OK, credential)) == ""
+
+
+@pytest.mark.parametrize("reason", ["bogus", "", None, 3, ["ok"], {}])
+def test_what_a_record_may_hold_in_place_of_a_reason_is_no_use(reason):
+    assert not is_use("token", reason)
