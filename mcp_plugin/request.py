@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from typing import Any, Literal
+from urllib.parse import parse_qsl
 
 import mcp_types
 from fastmcp import Context
@@ -10,21 +11,29 @@ from fastmcp.utilities.versions import VersionSpec
 
 from pdp_client.reasons import quote
 
-Outcome = Literal["bearer", "none", "repeated", "malformed"]
+Outcome = Literal["bearer", "none", "query", "repeated", "malformed"]
 
 _log = logging.getLogger(__name__)
 
 
-def extract(headers: Iterable[tuple[bytes, bytes]]) -> tuple[Outcome, str | None]:
+def extract(
+    headers: Iterable[tuple[bytes, bytes]], query: bytes = b""
+) -> tuple[Outcome, str | None]:
     """Read the bearer out of ASGI's raw headers; only those still show that one came twice.
 
-    RFC 6750 §2.1, RFC 9110 §11.4.
+    A bearer in the URL is refused, whether or not there is one in a header: URLs are logged, kept
+    and sent on. RFC 6750 §2.1, §2.3 and §5.3, RFC 9110 §11.4.
+
+    Args:
+        headers: Names and values.
+        query: The URL's, without `?`.
 
     Returns:
-        What was found, and what stood after `Bearer `, unverified: None without a header. Where
-        the header itself is wrong it is empty, which no token is: the PDP refuses it as
-        `invalid_token`.
+        What was found, and what stood after `Bearer `, unverified: None without any. Where that was
+        done wrong it is empty, which no token is: the PDP refuses it as `invalid_token`.
     """
+    if _holds_bearer(query):
+        return "query", ""
     values = [value for name, value in headers if name.lower() == b"authorization"]
     if not values:
         return "none", None
@@ -44,7 +53,7 @@ def bearer(context: Context) -> str | None:
     if request is None:
         return None
     headers = request.scope["headers"]
-    outcome, found = extract(headers)
+    outcome, found = extract(headers, request.scope["query_string"])
     _log.debug(
         "mcp_auth.extract outcome=%s len=%d path=%s header_names=%s",
         outcome,
@@ -67,6 +76,13 @@ def version(call: mcp_types.CallToolRequestParams) -> VersionSpec | None:
     if asked is None:
         return None
     return VersionSpec(**asked) if isinstance(asked, dict) else VersionSpec(eq=asked)
+
+
+def _holds_bearer(query: bytes) -> bool:
+    # Frameworks differ in what separates parameters, and a client that has the case wrong has
+    # given its bearer away all the same.
+    fields = parse_qsl(query.decode("latin-1").replace(";", "&"), keep_blank_values=True)
+    return any(name.strip().lower() == "access_token" for name, _ in fields)
 
 
 def _http_request(context: Context) -> Any:

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import logging
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mcp_plugin.request import extract
 
@@ -36,7 +39,45 @@ def test_a_header_is_read_strictly(values, outcome, bearer):
     assert extract(headers) == (outcome, bearer)
 
 
-async def raw_call(url, lines, *, tool="search"):
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"access_token=abc",
+        b"access_token=",
+        b"access_token",
+        b"a=b&access_token=abc",
+        b"a=b;access_token=abc",
+        b"access%5Ftoken=abc",
+        b"ACCESS_TOKEN=abc",
+        b"+access_token+=abc",
+        b"a=b&&=&%ff=\xff&access_token=abc",
+    ],
+)
+@pytest.mark.parametrize("headers", [[], [(b"authorization", b"Bearer abc")]])
+def test_a_bearer_in_the_query_is_none_whatever_the_header_says(query, headers):
+    """RFC 6750 §2.3 describes it, and §5.3 advises against it."""
+    assert extract(headers, query) == ("query", "")
+
+
+@pytest.mark.parametrize("query", [b"", b"token_hint=a", b"x=access_token", b"xaccess_token=a"])
+def test_any_other_query_is_left_alone(query):
+    assert extract([(b"authorization", b"Bearer abc")], query) == ("bearer", "abc")
+    assert extract([], query) == ("none", None)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([b"authorization", b"Authorization", b"x"]), st.binary())),
+    st.binary(),
+)
+def test_headers_and_queries_of_any_bytes_are_read(headers, query):
+    outcome, bearer = extract(headers, query)
+    if outcome == "bearer":
+        assert bearer.isascii() or "\ufffd" in bearer
+    else:
+        assert bearer == (None if outcome == "none" else "")
+
+
+async def raw_call(url, lines, *, tool="search", query=""):
     """Call a tool over a socket, with header lines that no client would send."""
     address = urlsplit(url)
     message = {
@@ -48,7 +89,7 @@ async def raw_call(url, lines, *, tool="search"):
     body = json.dumps(message).encode()
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     head = [
-        f"POST {address.path} HTTP/1.1".encode(),
+        f"POST {address.path}{query} HTTP/1.1".encode(),
         b"Host: " + address.netloc.encode(),
         b"Content-Type: application/json",
         b"Accept: application/json, text/event-stream",
@@ -118,3 +159,39 @@ async def test_a_bearer_with_a_newline_or_of_ten_megabytes_reaches_no_tool(plain
     status, body = await raw_call(plain.url, [b"Authorization: Bearer " + b"a" * 10_000_000])
     assert status in (0, 400, 431) or text_of(body) == (True, INVALID)
     assert (await raw_call(plain.url, [], tool="get_health"))[0] == 200
+
+
+@pytest.mark.anyio
+async def test_the_scheme_may_be_spelt_in_any_case(plain, ada):
+    for scheme in (b"Bearer", b"bearer", b"BEARER", b"bEaReR"):
+        status, body = await raw_call(
+            plain.url, [b"authorization: " + scheme + b" " + ada.encode()]
+        )
+        assert (status, text_of(body)[0]) == (200, False)
+
+
+@pytest.mark.anyio
+async def test_a_bearer_in_the_query_string_is_refused_and_never_logged(plain, ada, caplog):
+    caplog.set_level(logging.DEBUG)
+    line = b"Authorization: Bearer " + ada.encode()
+    for query in (f"?access_token={ada}", f"?x=1&access%5Ftoken={ada}"):
+        for lines in ([], [line]):
+            _, body = await raw_call(plain.url, lines, query=query)
+            assert text_of(body) == (True, INVALID)
+            assert ada not in body
+    assert plain.failures() == {"invalid_token": 4}
+
+    lines = [one for one in caplog.messages if one.startswith("mcp_auth.extract")]
+    assert len(lines) == 4
+    assert all("outcome=query len=0 path='/mcp' " in one for one in lines)
+    # What logs the request before it comes here, such as uvicorn's access log, is not ours to stop.
+    assert ada[4:16] not in caplog.text
+
+
+@pytest.mark.anyio
+async def test_another_query_does_no_harm_and_is_not_logged_either(plain, ada, caplog):
+    caplog.set_level(logging.DEBUG)
+    line = b"Authorization: Bearer " + ada.encode()
+    status, body = await raw_call(plain.url, [line], query="?tenant=blue-42")
+    assert (status, text_of(body)[0]) == (200, False)
+    assert "blue-42" not in caplog.text

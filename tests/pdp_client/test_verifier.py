@@ -4,17 +4,14 @@ import time
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 from pdp_client.bindings import Issuer
 from pdp_client.exceptions import BearerRejected
 from pdp_client.keyring import Keyring
-from pdp_client.opaque import mint_opaque
 from pdp_client.reasons import Reason
-from pdp_client.verifier import BearerVerifier, Credential
+from pdp_client.verifier import BearerVerifier
 
-from .conftest import encode, without
+from .conftest import without
 
 # What is let through
 
@@ -171,106 +168,6 @@ def test_the_defaults_are_thirty_seconds_and_the_real_clock(team_keys, signer, t
     assert verifier.verify(signer.token(fresh)).kind == "jwt"
     with pytest.raises(BearerRejected, match="Token has expired"):
         verifier.verify(signer.token({**fresh, "exp": now - 31}))
-
-
-# anything at all
-
-
-def outcome(verifier, bearer):
-    """Whatever is shown, a credential comes out or a BearerRejected does."""
-    try:
-        credential = verifier.verify(bearer)
-    except BearerRejected as error:
-        credential, rejected = None, error
-    if credential is None:
-        assert isinstance(rejected.reason, Reason)
-        assert len(rejected.message) < 150
-        return None
-    assert isinstance(credential, Credential)
-    json.dumps(credential.as_input(), allow_nan=False, ensure_ascii=False).encode()
-    return credential
-
-
-@given(st.text())
-def test_arbitrary_text_is_refused_or_an_opaque_bearer(verifier, text):
-    credential = outcome(verifier, text)
-    assert credential is None or credential.kind == "token"
-
-
-@given(st.binary(), st.binary(), st.binary())
-def test_arbitrary_segments_never_verify_as_a_jwt(verifier, header, payload, signature):
-    credential = outcome(verifier, ".".join(map(encode, (header, payload, signature))))
-    assert credential is None or credential.kind == "token"
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
-    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
-    max_leaves=5,
-)
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from(
-            ["exp", "iat", "nbf", "iss", "sub", "jti", "typ", "aud", "libs", "ws", "x"]
-        ),
-        json_values,
-    ),
-    st.sets(st.sampled_from(["exp", "iat", "iss", "sub", "jti", "typ"])),
-)
-def test_signed_claims_of_any_kind_verify_cleanly_or_are_refused(
-    verifier, signer, changes, dropped
-):
-    claims = {
-        "iss": "mnemosyne",
-        "typ": "team",
-        "sub": "team:6a1f0c9e-3b52-4d7e-9c1a-2f4b8e7d6c5a",
-        "jti": "j",
-        "iat": 1_789_999_000,
-        "exp": 1_790_009_000,
-    }
-    credential = outcome(verifier, signer.token({**without(claims, *dropped), **changes}))
-    if credential is not None:
-        assert credential.claims["iss"] == "mnemosyne"
-        assert isinstance(credential.claims["jti"], str)
-        assert credential.claims["jti"]
-
-
-@given(st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "cty", "x5t"]), json_values))
-def test_a_header_of_any_kind_never_crashes(verifier, signer, header):
-    outcome(verifier, signer.token({"sub": "x"}, **header))
-
-
-@given(st.data())
-def test_a_mutated_valid_token_never_verifies_as_a_jwt(verifier, signers, data):
-    signer = signers[data.draw(st.sampled_from(["EdDSA", "HS256", "ES256"]))]
-    token = signer.token(
-        {
-            "iss": "mnemosyne",
-            "sub": "s",
-            "jti": "j",
-            "iat": 1_789_999_000,
-            "exp": 1_790_009_000,
-        }
-    )
-    assert verifier.verify(token).kind == "jwt"
-    position = data.draw(st.integers(0, len(token)))
-    taken = data.draw(st.integers(0, 5))
-    inserted = data.draw(st.text("ABCxyz019-_=.~+/\n\x00é", max_size=5))
-    mutated = token[:position] + inserted + token[position + taken :]
-    assume(mutated != token)
-    credential = outcome(verifier, mutated)
-    assert credential is None or credential.kind == "token"
-
-
-@given(st.integers(0, 52), st.characters())
-def test_a_mutated_opaque_token_of_ours_is_refused_or_no_longer_ours(verifier, position, character):
-    token = mint_opaque(lambda bits: 12345)
-    mutated = token[:position] + character + token[position + 1 :]
-    assume(mutated != token)
-    credential = outcome(verifier, mutated)
-    assert credential is None or not mutated.startswith("lct_")
 
 
 def test_a_keyring_read_from_its_public_keys_alone_verifies(signers, team_claims, now):
