@@ -105,6 +105,7 @@ def _status(current: Current, fleet: Fleet) -> dict[str, Any]:
             *state.held,
             *state.failing,
             *(others.problems() if others else ()),
+            *current.notices(),
             *state.malformed,
             *(line for one in fleet.instances() for line in _wrong_with(one, state.stamp)),
         ],

@@ -87,6 +87,7 @@ class Current:
     Attributes:
         publishing: what publishes here; None while another server does.
         others: what is shared; None where nothing is.
+        notices: what else is wrong, a line each.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Current:
         self._documents: dict[str, tuple[str, dict[str, Any]]] = {}
         self.publishing: Publishing | None = None
         self.others: Others | None = None
+        self.notices: Callable[[], list[str]] = list
 
     @property
     def stamp(self) -> Stamp:

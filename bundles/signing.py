@@ -22,6 +22,8 @@ import jwt
 import orjson
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from bundles.exceptions import KeyUnusable
 
@@ -61,6 +63,12 @@ class SigningKey:
         with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
             file.write(self._private_pem)
         return path
+
+    def secret(self, purpose: str) -> bytes:
+        """32 bytes for one purpose, the same for all who have this key (HKDF, RFC 5869)."""
+        number = self.private.private_numbers().private_value
+        kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"lictor {purpose}".encode())
+        return kdf.derive(number.to_bytes(32, "big"))
 
     @property
     def _private_pem(self) -> bytes:

@@ -20,6 +20,7 @@ from lictor.admin import Admin
 from lictor.exceptions import InvalidArgument, ServeUnavailable, WakeFailed
 from lictor.settings import Settings, require
 from lictor.state import registry_opener
+from lictor.telling import Telling
 from registry import Registry
 from registry.operations import Operator
 
@@ -65,6 +66,11 @@ class Common:
         except tomllib.TOMLDecodeError as error:
             raise InvalidArgument(f"lictor.toml: {error}") from None
 
+    @cached_property
+    def telling(self) -> Telling:
+        """What Redis is told of what this command writes."""
+        return Telling(self.settings)
+
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Registry]:
         """The registry, for reading."""
@@ -76,7 +82,7 @@ class Common:
     async def operator(self) -> AsyncIterator[Operator]:
         """The registry, for writing as whoever runs the command."""
         async with self.reading() as registry:
-            yield Operator(registry, actor=getpass.getuser())
+            yield Operator(registry, actor=getpass.getuser(), committed=self.telling.tell)
 
     def show(self, value: Any) -> None:
         """Print one result on stdout: an object or a list of objects."""
@@ -115,6 +121,19 @@ class Common:
                 f"the change is in the registry, but not published: {error}; "
                 "while it runs, it looks by itself every second"
             ) from None
+        self.require_told()
+
+    def require_told(self) -> None:
+        """Fail where Redis does not know of the write.
+
+        Raises:
+            WakeFailed: the write stands, and MCP servers that ask Redis may not know of it.
+        """
+        if self.telling.error:
+            raise WakeFailed(
+                "the change is in the registry and published, but Redis could not be told: "
+                f"{self.telling.error}; until lictor serve tells it, MCP servers may not know"
+            )
 
 
 def note(text: str) -> None:

@@ -77,7 +77,10 @@ async def serving(
     async with AsyncExitStack() as exit_:
         registry = await exit_.enter_async_context(aclosing(await opener()))
         served = _Served(settings, registry, opener=opener, key=key, progress=progress)
-        parts = await (served.several(exit_) if settings.redis_url else served.alone())
+        several = settings.redis_url and settings.artefacts_url
+        parts = await (served.several(exit_) if several else served.alone())
+        if settings.redis_url:
+            parts += await served.shared(exit_, alone=not several)
         bundles = bundle_app(
             served.current, served.catalogue, served.fleet,
             instances=Instances.load(settings.instances_key),
@@ -170,6 +173,20 @@ class _Served:
         )
         self.current.others = together
         return [together.run]
+
+    async def shared(self, exit_: AsyncExitStack, *, alone: bool) -> list[Part]:
+        """Get ready to tell MCP servers what they share; returns what is to be run."""
+        announcer = await exit_.enter_async_context(aclosing(sharing.announcer(self._settings)))
+        self.current.notices = lambda: [announcer.error] if announcer.error else []
+        return [
+            partial(
+                announcer.confirm,
+                self._registry,
+                self.catalogue,
+                publishing=lambda: self.current.publishing is not None,
+                alone=alone,
+            )
+        ]
 
     async def _start(self, into: Catalogue) -> Publishing:
         publisher = Publisher(

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     bundles_url: str = DEFAULT_BUNDLES_URL
     """Where `lictor serve` listens, and where OPA and `lictor` look for it."""
     redis_url: str = Field(default="", repr=False)
-    """`redis://`, `rediss://` or `unix://`: joins several `lictor serve`; may hold a password."""
+    """`redis://`, `rediss://` or `unix://`: what instances share; may hold a password."""
     artefacts_url: str = ""
     """`file:///folder` or `s3://bucket/prefix`: where what is published is written as well."""
     unheard: bool | None = None
@@ -116,6 +116,11 @@ class Settings(BaseSettings):
     def instances_key(self) -> Path:
         """Holds the secret that the bearers of OPA instances are made from."""
         return self.state / "instances.key"
+
+    @property
+    def newest_key(self) -> Path:
+        """Holds what authenticates the newest revision in Redis; MCP servers need it too."""
+        return self.state / "newest.key"
 
     @property
     def admin_socket(self) -> Path:

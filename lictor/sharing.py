@@ -16,10 +16,13 @@ from bundles.signing import SigningKey
 from bundles.store import Store
 from lictor.exceptions import InvalidArgument, NotInitialised
 from lictor.settings import Settings
+from lictor.state import require_newest_key
+from pdp_client import ConfigurationError
 
 if TYPE_CHECKING:
     from bundles.shared.fed import Fed
     from bundles.shared.together import Together
+    from lictor.announcing import Announcer
 
 _EXTRAS = {
     "redis": "LICTOR_REDIS_URL needs the package redis; install lictor[redis]",
@@ -59,11 +62,6 @@ async def together(
         InvalidArgument: a URL cannot be used, one is missing, or a package is.
         NotInitialised: a key is missing.
     """
-    if not settings.artefacts_url:
-        raise InvalidArgument(
-            "LICTOR_REDIS_URL needs LICTOR_ARTEFACTS_URL: without a store, the servers that do not "
-            "publish have nothing to serve"
-        )
     policy_key = settings.bundle_keys / "policy.pub.pem"
     try:
         policy_pem = policy_key.read_text(encoding="ascii")
@@ -91,11 +89,27 @@ async def together(
         )
 
 
+def announcer(settings: Settings) -> "Announcer":
+    """What tells MCP servers how far the registry has got.
+
+    Raises:
+        InvalidArgument: the URL cannot be used, or the package is missing.
+        KeyUnusable: the key that says so is missing.
+    """
+    with _explained():
+        from lictor.announcing import Announcer  # noqa: PLC0415 - see above
+        from pdp_client.newest import Seal  # noqa: PLC0415 - beside the other
+        from pdp_client.shared.connection import NAMESPACE  # noqa: PLC0415 - see above
+
+        seal = Seal.from_file(require_newest_key(settings), namespace=NAMESPACE)
+        return Announcer(settings.redis_url, seal)
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     try:
         yield
-    except LocationInvalid as error:
+    except (LocationInvalid, ConfigurationError) as error:
         raise InvalidArgument(str(error)) from None
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]

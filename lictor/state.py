@@ -4,6 +4,7 @@ import json
 import secrets
 from contextlib import aclosing
 from functools import partial
+from pathlib import Path
 
 from bundles.opa_binary import OPA
 from bundles.policies import build_policy, build_site
@@ -44,6 +45,7 @@ async def initialise(settings: Settings, *, actor: str) -> None:
         key = SigningKey.generate(keyid)
         key.save(settings.bundle_keys)
         (settings.bundle_keys / f"{keyid}.pub.pem").write_text(key.public_pem)
+    require_newest_key(settings)
     for secret in (settings.bundles_token_file, settings.opa_token_file):
         secret.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_private(secret, secrets.token_urlsafe(32))
@@ -61,6 +63,20 @@ async def initialise(settings: Settings, *, actor: str) -> None:
         "# Flags and LICTOR_* variables come before what stands here.\n"
         + "".join(f"{name} = {json.dumps(str(getattr(settings, name)))}\n" for name in kept)
     )
+
+
+def require_newest_key(settings: Settings) -> Path:
+    """The file of the key that authenticates the newest revision; made if it is not there.
+
+    It follows from the key that signs data, so that several servers have the same.
+
+    Raises:
+        KeyUnusable: neither is there.
+    """
+    if not settings.newest_key.exists():
+        key = SigningKey.load(settings.bundle_keys / "data.pem")
+        write_private(settings.newest_key, key.secret("newest 1").hex())
+    return settings.newest_key
 
 
 def registry_opener(settings: Settings) -> Opener:

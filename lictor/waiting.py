@@ -57,6 +57,8 @@ class Waiting:
                 seconds=_RECEIPT_SECONDS if self.wait is None else self.wait,
                 receipt=self.receipt is not None and done.changed,
             )
+            # As long as a process may answer from what it remembers, it does not hold everywhere.
+            await common.telling.settle()
         except ServeUnavailable as error:
             raise WakeFailed(
                 f"the change is in the registry, but not published: {error}; "
@@ -67,6 +69,7 @@ class Waiting:
             if common.format == "json":
                 told = {k: v for k, v in (effect or {}).items() if k not in {*shown, "receipt"}}
                 print(json.dumps({**plain(shown), **told, "ms": milliseconds}))  # noqa: T201
+        common.require_told()
         self._conclude(effect, milliseconds, text=common.format == "text")
 
     def _conclude(self, effect: dict[str, Any], milliseconds: int, *, text: bool) -> None:

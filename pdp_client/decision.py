@@ -77,6 +77,7 @@ class Decision:
         uses_arguments: whether the arguments could change the answer.
         decision_id: this decision's id in the record.
         credential: what the bearer proved; None without a bearer, or with one that was refused.
+        cached: whether it was made for an earlier call, and nothing has changed since.
     """
 
     allow: bool
@@ -94,6 +95,7 @@ class Decision:
     uses_arguments: bool = True
     decision_id: str = ""
     credential: Credential | None = field(default=None, repr=False)
+    cached: bool = False
 
     @property
     def reason_class(self) -> ReasonClass:

@@ -1,7 +1,5 @@
 """The decision point as an MCP server sees it: a bearer and an action in, a decision out."""
 
-import asyncio
-import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -9,20 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from pdp_client.decision import Action, Decision, Visible, read_decision, read_visible
-from pdp_client.exceptions import BearerRejected, ConfigurationError, PDPError
+from pdp_client.cache import DecisionCache
+from pdp_client.deciding import Consistency, Deciding, Sharing, log_outage
+from pdp_client.decision import Action, Decision, Visible
+from pdp_client.exceptions import ConfigurationError, PDPError
+from pdp_client.inquiry import CATCH_UP, Inquiry
+from pdp_client.memo import VerifiedBearers
 from pdp_client.reasons import Reason
 from pdp_client.record import DecisionRecord, entry
 from pdp_client.replay import ReplayGuard, ReplayMemory
-from pdp_client.roads import Road, Rule, open_road
-from pdp_client.verifier import BearerVerifier, Credential
+from pdp_client.roads import Road, open_road
+from pdp_client.verifier import BearerVerifier
 
 DEADLINE = 0.5
 """Seconds for a whole decision, connecting included."""
-
-_ANONYMOUS: Mapping[str, Any] = {"kind": "anonymous"}
-_REJECTED: Mapping[str, Any] = {"kind": "anonymous", "rejected": True}
-_log = logging.getLogger(__name__)
 
 
 class PDP:
@@ -42,6 +40,10 @@ class PDP:
         deadline: float = DEADLINE,
         server: str = "",
         record: DecisionRecord | None = None,
+        shared: Sharing | None = None,
+        consistency: Consistency = "bounded",
+        catch_up: float = CATCH_UP,
+        cache: bool = False,
         replay: ReplayGuard | None = None,
         road: Road | None = None,
         clock: Callable[[], float] = time.time,
@@ -56,23 +58,38 @@ class PDP:
             deadline: seconds for a whole decision.
             server: this MCP server's name, for rules and records.
             record: where each decision is written before it takes effect; None writes none.
-            replay: what remembers per-turn tokens; by default this process's memory.
+            shared: what this instance shares with others; closed with this PDP.
+            consistency: `strict` needs `shared`.
+            catch_up: seconds for which an OPA that is behind is asked again.
+            cache: answer equal calls without OPA while nothing has changed; needs `shared`.
+            replay: what remembers per-turn tokens; by default what is shared, or this process.
             road: another way to OPA than `opa_url` says.
             clock: seconds since 1970.
 
         Raises:
-            ConfigurationError: the URL or the token file cannot be used.
+            ConfigurationError: the URL or the token file cannot be used, or something that others
+                have to say is wanted of a process that is alone.
         """
+        if shared is None and (consistency == "strict" or cache):
+            raise ConfigurationError("strict consistency and the cache need what instances share")
+        if consistency not in ("bounded", "strict"):
+            raise ConfigurationError("consistency is bounded or strict")
         token = _read_token(opa_token_file) if opa_token_file else None
         self._road = road or open_road(opa_url, token=token, client_cert=opa_client_cert)
-        self._verifier = verifier
-        self._deadline = deadline
+        self._deciding = Deciding(
+            Inquiry(self._road, server=server, catch_up=catch_up),
+            VerifiedBearers(verifier, clock=clock),
+            replay=replay or (shared.replay if shared else ReplayMemory(clock=clock)),
+            newest=shared.newest if shared else None,
+            strict=consistency == "strict",
+            cache=DecisionCache(clock=clock) if cache else None,
+            deadline=deadline,
+            server=server,
+        )
+        self._shared = shared
         self._server = server
         self._record = record
-        self._replay = replay or ReplayMemory(clock=clock)
         self._clock = clock
-        self._newest = (0, 0)
-        self._sends_arguments = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,8 +98,11 @@ class PDP:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections to OPA and the record."""
+        """Close the connections to OPA, the record, and what is shared."""
+        await self._deciding.aclose()
         await self._road.aclose()
+        if self._shared:
+            await self._shared.aclose()
         if self._record:
             self._record.close()
 
@@ -106,10 +126,18 @@ class PDP:
         """
         action = Action(name=tool, tags=tags, arguments=arguments)
         began, at = time.perf_counter(), self._clock()
-        credential, decision = await self._decide(bearer, action, transport)
-        took_ms = (time.perf_counter() - began) * 1000
+        credential, decision = await self._deciding.call(bearer, action, transport)
         decision = replace(decision, credential=credential, decision_id=uuid.uuid4().hex)
-        return self._recorded(decision, at=at, took_ms=took_ms, action=action, transport=transport)
+        decision = self._recorded(
+            decision,
+            at=at,
+            took_ms=(time.perf_counter() - began) * 1000,
+            action=action,
+            transport=transport,
+        )
+        if self._shared:
+            self._shared.usage.count(decision, at)
+        return decision
 
     async def visible(
         self, bearer: str | None, *, actions: Sequence[Action], transport: str = ""
@@ -118,30 +146,7 @@ class PDP:
 
         A caller without a bearer, or with a bad one, sees what the registry's settings list for it.
         """
-        try:
-            async with asyncio.timeout(self._deadline):
-                rejected, credential = None, _ANONYMOUS
-                if bearer is not None:
-                    try:
-                        credential = (await self._verified(bearer)).as_input()
-                    except BearerRejected as error:
-                        rejected, credential = error.reason, _REJECTED
-                result = await self._ask(
-                    "visible",
-                    credential,
-                    transport,
-                    actions=[action.as_input() for action in actions],
-                )
-                visible = read_visible(result.answer, count=len(actions))
-        except (PDPError, TimeoutError) as error:
-            _log_outage(error)
-            return Visible(indices=(), reason=Reason.UNAVAILABLE)
-        if result.is_older(visible.epoch, visible.revision):
-            return Visible(indices=(), reason=Reason.BEHIND)
-        self._saw(visible.epoch, visible.revision)
-        if rejected and visible.reason is Reason.MISSING_TOKEN:
-            return replace(visible, reason=rejected)
-        return visible
+        return await self._deciding.list(bearer, actions, transport)
 
     def allow_public(self, *, tool: str, transport: str = "") -> Decision:
         """The decision for a tool that the server declares public: allowed, unasked, recorded.
@@ -159,65 +164,6 @@ class PDP:
         return self._recorded(
             decision, at=self._clock(), took_ms=0.0, action=action, transport=transport
         )
-
-    async def _decide(
-        self, bearer: str | None, action: Action, transport: str
-    ) -> tuple[Credential | None, Decision]:
-        credential: Credential | None = None
-        try:
-            async with asyncio.timeout(self._deadline):
-                if bearer is not None:
-                    credential = await self._verified(bearer)
-                shown = credential.as_input() if credential else _ANONYMOUS
-                result, decision = await self._answer(shown, action, transport)
-        except BearerRejected as error:
-            return None, Decision.refused(error.reason, error.message)
-        except (PDPError, TimeoutError) as error:
-            _log_outage(error)
-            return credential, Decision.refused(Reason.UNAVAILABLE)
-        if result.is_older(decision.epoch, decision.revision):
-            return credential, replace(
-                Decision.refused(Reason.BEHIND), epoch=decision.epoch, revision=decision.revision
-            )
-        self._saw(decision.epoch, decision.revision)
-        return credential, decision
-
-    async def _answer(
-        self, shown: Mapping[str, Any], action: Action, transport: str
-    ) -> tuple["_Asked", Decision]:
-        """Ask for a decision, sending the arguments only where a rule reads them.
-
-        They may be large, and hold anything. An answer that they could have changed is not taken
-        without them: it is asked for once more, and so are all that follow while rules read them.
-        """
-        # Forgotten until an answer says it again: arguments that cannot be sent must not stand in
-        # the way of finding out that no rule reads them any more.
-        sent, self._sends_arguments = self._sends_arguments, False
-        while True:
-            question = action.as_input(arguments=sent)
-            result = await self._ask("decision", shown, transport, action=question)
-            decision = read_decision(result.answer)
-            self._sends_arguments = decision.uses_arguments
-            if sent or action.arguments is None or not decision.uses_arguments:
-                return result, decision
-            sent = True
-
-    async def _verified(self, bearer: str) -> Credential:
-        credential = self._verifier.verify(bearer)
-        await self._replay.check(credential)
-        return credential
-
-    async def _ask(
-        self, rule: Rule, credential: Mapping[str, Any], transport: str, **actions: Any
-    ) -> "_Asked":
-        seen = self._newest
-        context = {"server": self._server, "transport": transport}
-        question = {"credential": credential, "context": context, **actions}
-        return _Asked(await self._road.ask(rule, question), seen)
-
-    def _saw(self, epoch: int | None, revision: int | None) -> None:
-        if epoch is not None and revision is not None:
-            self._newest = max(self._newest, (epoch, revision))
 
     def _recorded(
         self,
@@ -237,32 +183,12 @@ class PDP:
             )
         except PDPError as error:
             # What is not on record must not happen. A denial that is not on record stays a denial.
-            _log_outage(error)
+            log_outage(error)
             if decision.allow:
                 return replace(
                     Decision.refused(Reason.UNAVAILABLE), decision_id=decision.decision_id
                 )
         return decision
-
-
-class _Asked:
-    """An answer, with the newest state that had been seen when the question was sent.
-
-    Answers overtake each other. One that is older than another which came back meanwhile is no sign
-    of an older OPA; one that is older than what was known when it was asked for is.
-    """
-
-    def __init__(self, answer: Any, seen: tuple[int, int]) -> None:
-        self.answer = answer
-        self._seen = seen
-
-    def is_older(self, epoch: int | None, revision: int | None) -> bool:
-        return epoch is not None and revision is not None and (epoch, revision) < self._seen
-
-
-def _log_outage(error: BaseException) -> None:
-    code = error.code if isinstance(error, PDPError) else "deadline"
-    _log.warning("pdp.unavailable code=%s detail=%s", code, error)
 
 
 def _read_token(path: str | Path) -> str:

@@ -8,6 +8,7 @@ taken away: whoever mistypes a revocation must not be told that it took place.
 from __future__ import annotations
 
 import secrets
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
@@ -29,8 +30,7 @@ from registry.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from contextlib import AbstractAsyncContextManager
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
     from registry.interface import Registry, Transaction
 
@@ -55,11 +55,19 @@ class Operator:
     Args:
         registry: where to write.
         actor: who writes, for the change log.
+        committed: called after each write that has been committed, also one that changed nothing.
     """
 
-    def __init__(self, registry: Registry, *, actor: str) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        actor: str,
+        committed: Callable[[Registry], Awaitable[None]] | None = None,
+    ) -> None:
         self._registry = registry
         self._actor = actor
+        self._committed = committed
 
     async def add_user(self, user_id: str, *, name: str | None = None) -> Done[User]:
         """Add an active user; the name is the id unless another is given."""
@@ -197,8 +205,12 @@ class Operator:
         action = f"lockdown {'on' if on else 'off'}"
         return await self._change(Setting, "lockdown", action=action, value=on)
 
-    def _transaction(self, action: str) -> AbstractAsyncContextManager[Transaction]:
-        return self._registry.transaction(actor=self._actor, action=action)
+    @asynccontextmanager
+    async def _transaction(self, action: str) -> AsyncIterator[Transaction]:
+        async with self._registry.transaction(actor=self._actor, action=action) as tx:
+            yield tx
+        if self._committed:
+            await self._committed(self._registry)
 
     async def _add(self, record: R, *, action: str) -> Done[R]:
         record = checked(record)

@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from bundles.signing import SigningKey, canonical
 
 
@@ -46,9 +43,7 @@ class Report:
 
 def bus_key(key: SigningKey) -> bytes:
     """The key of the HMACs, from the one that signs data: all who publish have that one."""
-    number = key.private.private_numbers().private_value
-    kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"lictor bus 1")
-    return kdf.derive(number.to_bytes(32, "big"))
+    return key.secret("bus 1")
 
 
 class Seal:

@@ -184,6 +184,7 @@ async def import_registry(file: Path, /, *, common: Common = _DEFAULT) -> None:
     text = await anyio.Path(file).read_text(encoding="utf-8")
     async with common.reading() as opened:
         done = await import_document(opened, text, actor=getpass.getuser())
+        await common.telling.tell(opened)
     stamp = done.stamp
     common.show({"records": done.records, "epoch": stamp.epoch, "revision": stamp.revision})
     await common.wake()

@@ -1,6 +1,7 @@
 """The connection to Redis or Valkey: short limits, nothing tried twice, errors without the URL."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from pdp_client.exceptions import ConfigurationError, PDPError
@@ -43,7 +45,7 @@ def connect(url: str, *, timeout: float = TIMEOUT, **more: Any) -> Redis:
             socket_connect_timeout=timeout,
             # Once, for a connection that the server has closed while it lay idle. By default
             # redis-py tries ten times, which is longer than any decision may take.
-            retry=Retry(NoBackoff(), 1),
+            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
             **more,
         )
     except (ValueError, TypeError, AttributeError):
@@ -72,6 +74,13 @@ def reaching() -> Iterator[None]:
         raise SharedUnavailable(type(error).__name__) from None
     if task and task.cancelling() > before:
         raise asyncio.CancelledError
+
+
+def run_of(info: object) -> str:
+    """The id that a Redis process gave itself at its start, out of its `INFO server`."""
+    text = info.decode() if isinstance(info, bytes) else str(info)
+    found = re.search(r"run_id:(\w+)", text)
+    return found[1] if found else ""
 
 
 def key(namespace: str, name: str) -> str:

@@ -225,7 +225,7 @@ async def test_an_older_epoch_is_behind_whatever_its_revision(make_pdp, plain_op
 
 async def test_answers_that_overtake_each_other_are_not_behind(make_pdp):
     road = Answers()
-    pdp = make_pdp(road=road)
+    pdp = make_pdp(road=road, catch_up=0)
     slow = asyncio.ensure_future(pdp.authorize("alice", tool="search"))
     await until(lambda: len(road.asked) == 1, "the first is asked")
     quick = asyncio.ensure_future(pdp.authorize("alice", tool="search"))

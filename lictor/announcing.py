@@ -1,0 +1,170 @@
+"""Telling Redis how far the registry has got, for MCP servers that must not be behind.
+
+Whoever writes the registry does so before it returns; `lictor serve` confirms it every second. What
+is told was read from the registry after the Redis process that is told was known: one that has come
+back with an old memory is not believed before somebody has told it anew.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+
+from bundles.catalogue import Catalogue
+from pdp_client.newest import Newest, Seal
+from pdp_client.shared.connection import (
+    NAMESPACE,
+    SharedUnavailable,
+    connect,
+    key,
+    reaching,
+)
+from pdp_client.shared.newest import LEASE
+from registry import Registry, RegistryError
+
+_CONFIRM_EVERY = 1.0
+_TIMEOUT = 1.0
+_ALONE = 3000
+"""Milliseconds."""
+
+_TRIES = 50
+"""So many writers may be first; each of them has then told no less than we know."""
+
+_log = logging.getLogger(__name__)
+
+# Only over the very value that was read, and only in the process that it was read from.
+_ANNOUNCE = """
+local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+if run ~= ARGV[1] or (redis.call('GET', KEYS[1]) or '') ~= ARGV[2] then return -1 end
+redis.call('SET', KEYS[1], ARGV[3])
+redis.call('PUBLISH', KEYS[1], ARGV[3])
+return redis.call('EXISTS', KEYS[2])
+"""
+
+
+class Announcer:
+    """Tells one Redis.
+
+    Attributes:
+        error: why it could not be told last; empty when it could.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        seal: Seal,
+        *,
+        namespace: str = NAMESPACE,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Connect nothing yet.
+
+        Args:
+            url: of Redis or Valkey.
+            seal: made with the key in `newest.key`, and the same namespace.
+            namespace: before every key.
+            clock: seconds since 1970.
+
+        Raises:
+            ConfigurationError: the URL cannot be used.
+        """
+        self._redis = connect(url, timeout=_TIMEOUT)
+        self._seal = seal
+        self._value, self._caching = key(namespace, "newest"), key(namespace, "caching")
+        self._alone, self._id = key(namespace, "alone"), secrets.token_hex(8)
+        self._announce = self._redis.register_script(_ANNOUNCE)
+        self._clock = clock
+        self.error = ""
+
+    async def announce(self, registry: Registry, *, rules: tuple[str, str] | None = None) -> float:
+        """Tell how far the registry has got by now.
+
+        Args:
+            registry: what is told of.
+            rules: the revisions of the product's and the site's rules that are handed out; None
+                leaves them as they are.
+
+        Returns:
+            Seconds for which caches may still hold what was before; 0 where nobody caches.
+
+        Raises:
+            SharedUnavailable: Redis could not be told.
+            RegistryError: the registry cannot be read.
+        """
+        for _ in range(_TRIES):
+            with reaching():
+                async with self._redis.pipeline(transaction=False) as pipeline:
+                    pipeline.info("server")
+                    pipeline.get(self._value)
+                    pipeline.exists(self._caching)
+                    info, told, caching = await pipeline.execute()
+            run = str(info["run_id"])
+            before = self._seal.open(told)
+            if before is not None and before.run != run:
+                before = None
+            # After the question who is asked: what had been written before that process came is in.
+            stamp = await registry.stamp()
+            policy, site = rules or (before and (before.policy, before.site)) or (None, None)
+            newest = Newest(stamp.epoch, stamp.revision, policy, site, self._clock(), run)
+            if before is not None and before.stamp > newest.stamp:
+                newest = Newest(*before.stamp, policy, site, self._clock(), run)
+            if rules is None and before is not None and before.stamp >= newest.stamp:
+                return LEASE if caching else 0.0
+            with reaching():
+                done = await self._announce(
+                    keys=[self._value, self._caching],
+                    args=[run, told or b"", self._seal.seal(newest)],
+                )
+            if done >= 0:
+                return LEASE if done else 0.0
+        raise SharedUnavailable("others were faster each time")
+
+    async def confirm(
+        self,
+        registry: Registry,
+        catalogue: Catalogue,
+        *,
+        publishing: Callable[[], bool],
+        alone: bool,
+    ) -> None:
+        """Tell it every second, and whenever something is published, until cancelled.
+
+        Args:
+            registry: what is told of.
+            catalogue: what is served; names the rules.
+            publishing: whether this server publishes: another one does not know which rules do.
+            alone: whether there must be no other server.
+        """
+        etags = frozenset[str]()
+        while True:
+            live = await catalogue.changed("live", etags, seconds=_CONFIRM_EVERY)
+            etags = frozenset([live.etag] if live else [])
+            policy, site = catalogue.get("policy"), catalogue.get("site")
+            if not (publishing() and policy and site):
+                await asyncio.sleep(_CONFIRM_EVERY)
+                continue
+            try:
+                await self.announce(registry, rules=(policy.revision, site.revision))
+                self.error = await self._another() if alone else ""
+            except (SharedUnavailable, RegistryError) as error:
+                if not self.error:
+                    _log.warning("announcer.failed code=%s error=%s", error.code, error)
+                self.error = f"{error.code}: {error}"
+                await asyncio.sleep(_CONFIRM_EVERY)
+
+    async def _another(self) -> str:
+        """What is wrong where another server, that knows nothing of this one, tells this Redis."""
+        with reaching():
+            holder = await self._redis.set(self._alone, self._id, nx=True, get=True, px=_ALONE)
+            if holder not in (None, self._id.encode()):
+                return (
+                    "another lictor serve has this Redis, and no store with this one: set "
+                    "LICTOR_ARTEFACTS_URL, or neither hears of the other's OPAs"
+                )
+            await self._redis.pexpire(self._alone, _ALONE)
+        return ""
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()

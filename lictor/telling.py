@@ -1,0 +1,45 @@
+"""What a command that has written the registry tells Redis before it returns."""
+
+import asyncio
+import time
+from contextlib import aclosing
+
+from lictor import sharing
+from lictor.settings import Settings
+from pdp_client import PDPError
+from registry import Registry
+
+
+class Telling:
+    """Tells it after each write; what goes wrong is kept, since what is shown once comes first.
+
+    Attributes:
+        error: why Redis does not know of a write; empty where it does, or there is none.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._settled_at = 0.0
+        self.error = ""
+
+    async def tell(self, registry: Registry) -> None:
+        """Tell how far the registry has got.
+
+        Raises:
+            InvalidArgument: a setting cannot be used.
+            BundleError: the key that authenticates it is missing.
+            RegistryError: the registry cannot be read.
+        """
+        if not self._settings.redis_url:
+            return
+        async with aclosing(sharing.announcer(self._settings)) as announcer:
+            try:
+                caching = await announcer.announce(registry)
+            except PDPError as error:
+                self.error = f"{error.code}: {error}"
+                return
+        self._settled_at = time.monotonic() + caching
+
+    async def settle(self) -> None:
+        """Wait until no cache holds any more what was before the write."""
+        await asyncio.sleep(max(0.0, self._settled_at - time.monotonic()))

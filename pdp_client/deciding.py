@@ -1,0 +1,202 @@
+"""How a decision comes about: bearer, what is known of the registry, what is remembered, OPA."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, Protocol
+
+from pdp_client.cache import DecisionCache, Question, State, question
+from pdp_client.decision import Action, Decision, Visible
+from pdp_client.exceptions import BearerRejected, PDPError
+from pdp_client.inquiry import Inquiry
+from pdp_client.memo import Verified, VerifiedBearers
+from pdp_client.newest import Newest, NewestRevision
+from pdp_client.reasons import Reason
+from pdp_client.replay import ReplayGuard
+from pdp_client.usage import UsageCounter
+from pdp_client.verifier import Credential
+
+Consistency = Literal["bounded", "strict"]
+"""`bounded`: an answer is never older than the staleness limit, and mostly milliseconds old.
+`strict`: it is made from a state that holds every write which had returned when it was asked."""
+
+_ANONYMOUS: Mapping[str, Any] = {"kind": "anonymous"}
+_REJECTED: Mapping[str, Any] = {"kind": "anonymous", "rejected": True}
+_log = logging.getLogger(__name__)
+
+
+class Sharing(Protocol):
+    """What instances share; `pdp_client.shared.Shared` is one, through Redis.
+
+    Attributes:
+        newest: knows how far the registry has got.
+        replay: remembers per-turn tokens.
+        usage: counts the use of tokens.
+    """
+
+    @property
+    def newest(self) -> NewestRevision: ...  # noqa: D102 - see the class
+
+    @property
+    def replay(self) -> ReplayGuard: ...  # noqa: D102
+
+    @property
+    def usage(self) -> UsageCounter: ...  # noqa: D102
+
+    async def aclose(self) -> None:
+        """Let go of all of it."""
+        ...
+
+
+class Deciding:
+    """Decides for one process, within a deadline, at one consistency."""
+
+    def __init__(
+        self,
+        inquiry: Inquiry,
+        bearers: VerifiedBearers,
+        *,
+        replay: ReplayGuard,
+        newest: NewestRevision | None,
+        strict: bool,
+        cache: DecisionCache | None,
+        deadline: float,
+        server: str,
+    ) -> None:
+        """Tie the parts together.
+
+        Args:
+            inquiry: asks OPA.
+            bearers: verifies.
+            replay: remembers per-turn tokens.
+            newest: knows how far the registry has got; for `strict` and the cache.
+            strict: ask it before each decision.
+            cache: remembers decisions.
+            deadline: seconds for a decision.
+            server: the MCP server's name.
+        """
+        self._inquiry = inquiry
+        self._bearers = bearers
+        self._replay = replay
+        self._newest = newest
+        self._strict = strict
+        self._cache = cache
+        self._deadline = deadline
+        self._server = server
+
+    async def call(
+        self, bearer: str | None, action: Action, transport: str
+    ) -> tuple[Credential | None, Decision]:
+        """Decide a call. Never raises for a denial or an outage.
+
+        Returns:
+            What the bearer proved, if anything, and the decision.
+        """
+        verified = None
+        try:
+            if bearer is not None:
+                verified = self._bearers.verify(bearer)
+            decision = self._remembered(verified, action, transport)
+            if decision is None:
+                async with asyncio.timeout(self._deadline):
+                    decision = await self._asked(verified, action, transport)
+        except BearerRejected as error:
+            return None, Decision.refused(error.reason, error.message)
+        except (PDPError, TimeoutError) as error:
+            log_outage(error)
+            decision = Decision.refused(Reason.UNAVAILABLE)
+        return verified.credential if verified else None, decision
+
+    async def list(self, bearer: str | None, actions: Sequence[Action], transport: str) -> Visible:
+        """Decide which actions of a list show. Never raises for a denial or an outage.
+
+        A bearer that is refused shows what the registry's settings list for one.
+        """
+        rejected, shown = None, _ANONYMOUS
+        try:
+            async with asyncio.timeout(self._deadline):
+                if bearer is not None:
+                    try:
+                        verified = self._bearers.verify(bearer)
+                        await self._replay.check(verified.credential)
+                        shown = verified.shown
+                    except BearerRejected as error:
+                        rejected, shown = error.reason, _REJECTED
+                newest = await self._required()
+                visible = await self._inquiry.visible(
+                    shown, actions, transport=transport, at_least=newest.stamp if newest else None
+                )
+        except (PDPError, TimeoutError) as error:
+            log_outage(error)
+            return Visible(indices=(), reason=Reason.UNAVAILABLE)
+        if rejected and visible.reason is Reason.MISSING_TOKEN:
+            return replace(visible, reason=rejected)
+        return visible
+
+    async def aclose(self) -> None:
+        """Wait for the questions that are being asked."""
+        if self._cache is not None:
+            await self._cache.aclose()
+
+    async def _asked(self, verified: Verified | None, action: Action, transport: str) -> Decision:
+        if verified is not None:
+            await self._replay.check(verified.credential)
+        newest = await self._required()
+
+        async def ask() -> Decision:
+            async with asyncio.timeout(self._deadline):
+                return await self._inquiry.decision(
+                    verified.shown if verified else _ANONYMOUS,
+                    action,
+                    transport=transport,
+                    at_least=newest.stamp if newest else None,
+                )
+
+        asked = self._question(verified, action, transport)
+        state = newest.state if newest else self._known()
+        if self._cache is None or asked is None or state is None:
+            return await ask()
+        return self._cache.get(state, asked) or await self._cache.ask(state, asked, ask)
+
+    async def _required(self) -> Newest | None:
+        """What the answer must be made from, at least; None in `bounded`."""
+        return await self._newest.read() if self._strict and self._newest else None
+
+    def _remembered(
+        self, verified: Verified | None, action: Action, transport: str
+    ) -> Decision | None:
+        """What is remembered of a call, where that can be told without asking anybody."""
+        if self._cache is None or self._strict:
+            return None
+        asked, state = self._question(verified, action, transport), self._known()
+        return self._cache.get(state, asked) if asked and state else None
+
+    def _known(self) -> State | None:
+        """The state that the registry is known to be in, without asking."""
+        if self._cache is None or self._newest is None:
+            return None
+        self._newest.watch()
+        newest = self._newest.known()
+        return newest.state if newest else None
+
+    def _question(
+        self, verified: Verified | None, action: Action, transport: str
+    ) -> Question | None:
+        """What an answer is remembered by; None where none may be."""
+        # A per-turn token that is remembered would not be checked for replay.
+        if self._cache is None or (verified and verified.credential.is_per_turn):
+            return None
+        return question(
+            verified.canonical if verified else "",
+            action,
+            server=self._server,
+            transport=transport,
+            arguments=self._inquiry.sends_arguments,
+        )
+
+
+def log_outage(error: BaseException) -> None:
+    """Tell why something could not be decided, or not be put on record."""
+    code = error.code if isinstance(error, PDPError) else "deadline"
+    _log.warning("pdp.unavailable code=%s detail=%s", code, error)

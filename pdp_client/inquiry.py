@@ -1,0 +1,147 @@
+"""Questions to OPA until it answers from what the asker knows to exist, or time is up.
+
+What was seen is never unseen: an answer from an older state of the registry is no answer. In
+`strict` the asker also says which state it must be at least.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from pdp_client.decision import Action, Decision, Visible, read_decision, read_visible
+from pdp_client.reasons import Reason
+from pdp_client.roads import Road, Rule
+
+CATCH_UP = 0.25
+"""Seconds for which an OPA that is behind is asked again."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.002, 0.02, 1.5
+
+Stamp = tuple[int, int]
+"""Epoch and revision."""
+
+Answer = TypeVar("Answer", Decision, Visible)
+
+
+class Inquiry:
+    """Asks one OPA, or several that stand behind one address."""
+
+    def __init__(self, road: Road, *, server: str, catch_up: float = CATCH_UP) -> None:
+        """Ask nothing yet.
+
+        Args:
+            road: the way to OPA.
+            server: the MCP server's name.
+            catch_up: seconds for which an OPA that is behind is asked again.
+        """
+        self._road = road
+        self._server = server
+        self._catch_up = catch_up
+        self._newest: Stamp = (0, 0)
+        self.sends_arguments = False
+
+    async def decision(
+        self,
+        credential: Mapping[str, Any],
+        action: Action,
+        *,
+        transport: str,
+        at_least: Stamp | None = None,
+    ) -> Decision:
+        """Ask for a decision, sending the arguments only where a rule reads them.
+
+        They may be large, and hold anything. An answer that they could have changed is not taken
+        without them: it is asked for once more, and so are all that follow while rules read them.
+
+        Args:
+            credential: as OPA is asked about it.
+            action: what is asked for.
+            transport: how the call came.
+            at_least: the state that the answer must be made from, in `strict`.
+
+        Raises:
+            PDPError: there was no answer, or none that can be used.
+        """
+
+        async def ask(bound: Mapping[str, int]) -> Decision:
+            # Forgotten until an answer says it again: arguments that cannot be sent must not stand
+            # in the way of finding out that no rule reads them any more.
+            sent, self.sends_arguments = self.sends_arguments, False
+            while True:
+                question = action.as_input(arguments=sent)
+                decision = read_decision(
+                    await self._ask("decision", credential, transport, bound, action=question)
+                )
+                self.sends_arguments = decision.uses_arguments
+                if sent or action.arguments is None or not decision.uses_arguments:
+                    return decision
+                sent = True
+
+        decision = await self._caught_up(ask, at_least)
+        if decision.reason is not Reason.BEHIND:
+            return decision
+        behind = Decision.refused(Reason.BEHIND)
+        return replace(behind, epoch=decision.epoch, revision=decision.revision)
+
+    async def visible(
+        self,
+        credential: Mapping[str, Any],
+        actions: Sequence[Action],
+        *,
+        transport: str,
+        at_least: Stamp | None = None,
+    ) -> Visible:
+        """Ask which of these actions show, with one query.
+
+        Raises:
+            PDPError: as `decision`.
+        """
+        asked = [action.as_input() for action in actions]
+
+        async def ask(bound: Mapping[str, int]) -> Visible:
+            result = await self._ask("visible", credential, transport, bound, actions=asked)
+            return read_visible(result, count=len(actions))
+
+        visible = await self._caught_up(ask, at_least)
+        if visible.reason is not Reason.BEHIND:
+            return visible
+        return Visible(indices=(), reason=Reason.BEHIND)
+
+    async def _caught_up(
+        self, ask: Callable[[Mapping[str, int]], Awaitable[Answer]], at_least: Stamp | None
+    ) -> Answer:
+        """Ask until the answer is not behind, or the time for that is up."""
+        now = asyncio.get_running_loop().time
+        latest, pause = now() + self._catch_up, _FIRST_PAUSE
+        while True:
+            # As of before the question. Answers overtake each other: one that is older than another
+            # which came back meanwhile is no sign of an older OPA.
+            seen = self._newest
+            bound = {}
+            if at_least is not None:
+                seen = max(seen, at_least)
+                bound = {"min_epoch": seen[0], "min_revision": seen[1]}
+            answer = await ask(bound)
+            if answer.epoch is not None and answer.revision is not None:
+                stamp = answer.epoch, answer.revision
+                if stamp < seen:
+                    answer = replace(answer, reason=Reason.BEHIND)
+                elif answer.reason is not Reason.BEHIND:
+                    self._newest = max(self._newest, stamp)
+            if answer.reason is not Reason.BEHIND or now() + pause > latest:
+                return answer
+            await asyncio.sleep(pause)
+            pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+
+    async def _ask(
+        self,
+        rule: Rule,
+        credential: Mapping[str, Any],
+        transport: str,
+        bound: Mapping[str, int],
+        **actions: Any,
+    ) -> Any:
+        context = {"server": self._server, "transport": transport}
+        question = {"credential": credential, "context": context, **actions, **bound}
+        return await self._road.ask(rule, question)

@@ -1,0 +1,431 @@
+"""Strict consistency and the cache, against a whole lictor, a real OPA and a real Redis."""
+
+import asyncio
+import json
+import time
+
+import jwt
+import pytest
+from support.stack import until
+
+from lictor import sharing
+from pdp_client import Action, BearerVerifier, ConfigurationError, Issuer, Keyring, Reason
+from pdp_client.roads import open_road
+from pdp_client.shared import Shared
+
+pytestmark = pytest.mark.anyio
+
+
+class CountingRoad:
+    """The real road, and how often it was taken; `open` lets questions through."""
+
+    def __init__(self, road):
+        self._road = road
+        self.asked = []
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def ask(self, rule, question):
+        self.asked.append(question)
+        await self.open.wait()
+        return await self._road.ask(rule, question)
+
+    async def aclose(self):
+        await self._road.aclose()
+
+
+class World:
+    """A lictor with a Redis, and MCP servers' PDPs on it."""
+
+    def __init__(self, stack, server, announcer):
+        self.stack = stack
+        self.redis = server
+        self.announcer = announcer
+        self.roads = {}
+
+    def pdp(self, **changes):
+        address = self.stack.opa.settings.address
+        token = (self.stack.opa.settings.folder / "client.token").read_text().strip()
+        road = CountingRoad(open_road(address, token=token))
+        changes.setdefault("shared", self.shared())
+        pdp = self.stack.pdp(road=road, opa_url=address, **changes)
+        self.roads[pdp] = road
+        return pdp
+
+    def shared(self, **changes):
+        return Shared(
+            self.redis.url, key_file=self.stack.settings.newest_key, **{"timeout": 5, **changes}
+        )
+
+    def asked(self, pdp):
+        return len(self.roads[pdp].asked)
+
+    async def told(self):
+        """As a command does it that has written: Redis knows, and nobody has published it yet."""
+        await self.announcer.announce(self.stack.registry)
+
+    async def cached(self, pdp, bearer, **call):
+        """Wait until such a call is answered from what is remembered."""
+
+        async def hit():
+            decision = await pdp.authorize(bearer, **{"tool": "search", **call})
+            return decision if decision.cached else None
+
+        return await until(hit, "a call is answered from the cache")
+
+
+@pytest.fixture
+async def make_world(make_stack, server):
+    worlds = []
+
+    async def make(**changes):
+        stack = await make_stack(settings={"redis_url": server.url}, **changes)
+        announcer = sharing.announcer(stack.settings)
+        worlds.append(World(stack, server, announcer))
+        await stack.user("ada")
+        return worlds[-1]
+
+    yield make
+    for world in worlds:
+        await world.announcer.aclose()
+
+
+@pytest.fixture
+async def world(make_world):
+    return await make_world()
+
+
+@pytest.fixture
+async def held(world, monkeypatch):
+    """The same, where nothing is published before the test says so."""
+    publisher = world.stack.publisher
+    look = publisher.look
+    publish = asyncio.Event()
+
+    async def held_look():
+        if publish.is_set():
+            await look()
+
+    monkeypatch.setattr(publisher, "look", held_look)
+    world.publish = publish
+    world.look = look
+    return world
+
+
+async def a_token(world, **changes):
+    bearer = await world.stack.token(**changes)
+    await world.told()
+    await world.stack.settle()
+    return bearer
+
+
+async def revoke(world, bearer):
+    from pdp_client.opaque import digest
+
+    await world.stack.operator.revoke_token(digest(bearer))
+    await world.told()
+
+
+async def test_strict_never_allows_what_was_revoked_before_it_was_asked(world):
+    strict = world.pdp(consistency="strict", catch_up=5)
+    for _ in range(20):
+        bearer = await a_token(world)
+        control = await a_token(world)
+        assert (await strict.authorize(bearer, tool="search")).allow
+        await revoke(world, bearer)
+        refused = await strict.authorize(bearer, tool="search")
+        assert refused.reason is Reason.TOKEN_DEACTIVATED
+        assert (await strict.authorize(control, tool="search")).allow
+
+
+async def test_strict_waits_for_an_opa_that_is_behind_and_no_longer_than_it_may(world, held):
+    bearer = await world.stack.token()
+    await world.look()
+    await world.stack.settle()
+    bounded, patient = world.pdp(), world.pdp(consistency="strict", catch_up=20, deadline=30)
+    hasty = world.pdp(consistency="strict", catch_up=0.05)
+    await world.told()
+    await revoke(world, bearer)
+    assert (await bounded.authorize(bearer, tool="search")).allow, "that is what bounded means"
+    behind = await hasty.authorize(bearer, tool="search")
+    assert (behind.allow, behind.reason, behind.libraries) == (False, Reason.BEHIND, ())
+    assert world.asked(hasty) > 1
+    shown = await hasty.visible(bearer, actions=[Action(name="search")])
+    assert (shown.indices, shown.reason) == ((), Reason.BEHIND)
+    waiting = asyncio.ensure_future(patient.authorize(bearer, tool="search"))
+    await until(lambda: world.asked(patient) > 1, "it is asked again")
+    world.publish.set()
+    assert (await waiting).reason is Reason.TOKEN_DEACTIVATED
+
+
+async def test_strict_has_no_answer_without_redis(world):
+    world.redis.must_be_ours()
+    bearer = await a_token(world)
+    strict, bounded = world.pdp(consistency="strict"), world.pdp()
+    assert (await strict.authorize(bearer, tool="search")).allow
+    world.redis.kill()
+    for _ in range(3):
+        decision = await strict.authorize(bearer, tool="search")
+        assert (decision.allow, decision.reason) == (False, Reason.UNAVAILABLE)
+        shown = await strict.visible(bearer, actions=[Action(name="search")])
+        assert (shown.indices, shown.reason) == ((), Reason.UNAVAILABLE)
+    assert (await bounded.authorize(bearer, tool="search")).allow
+    world.redis.start()
+
+    async def back():
+        return (await strict.authorize(bearer, tool="search")).allow
+
+    await until(back, "lictor serve has told the new Redis")
+
+
+@pytest.mark.parametrize("lie", ["high", "forged", "gone", "garbage"])
+async def test_strict_has_no_answer_where_redis_lies(world, lie):
+    bearer = await a_token(world)
+    strict = world.pdp(consistency="strict")
+    assert (await strict.authorize(bearer, tool="search")).allow
+    with world.redis.client() as client:
+        raw = client.get("{lictor}:newest")
+        mac, _, body = raw.partition(b" ")
+        told = json.loads(body)
+        told["revision"] += 1_000_000 if lie == "high" else -1
+        forged = mac + b" " + json.dumps(told, separators=(",", ":")).encode()
+
+        def lie_and_ask():
+            # Before each question, since lictor serve puts it right every second.
+            if lie == "gone":
+                client.delete("{lictor}:newest")
+            else:
+                client.set("{lictor}:newest", b"garbage" if lie == "garbage" else forged)
+
+        answers = set()
+        for _ in range(5):
+            lie_and_ask()
+            answers.add((await strict.authorize(bearer, tool="search")).reason)
+    assert answers <= {Reason.UNAVAILABLE, Reason.OK}
+    assert Reason.UNAVAILABLE in answers
+
+
+async def test_a_late_redis_is_no_answer_within_the_deadline(world):
+    world.redis.must_be_ours()
+    bearer = await a_token(world)
+    strict = world.pdp(consistency="strict", shared=world.shared(timeout=0.05))
+    assert (await strict.authorize(bearer, tool="search")).allow
+    world.redis.freeze()
+    assert (await strict.authorize(bearer, tool="search")).reason is Reason.UNAVAILABLE
+    world.redis.thaw()
+
+
+async def test_strict_and_the_cache_need_what_is_shared(world):
+    for wrong in ({"consistency": "strict"}, {"cache": True}, {"consistency": "eventual"}):
+        with pytest.raises(ConfigurationError):
+            world.pdp(shared=None, **wrong)
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_an_equal_call_is_answered_without_opa_until_something_changes(world, consistency):
+    bearer, other = await a_token(world), await a_token(world)
+    pdp = world.pdp(cache=True, consistency=consistency)
+    hit = await world.cached(pdp, bearer)
+    assert hit.allow
+    asked = world.asked(pdp)
+    again = await pdp.authorize(bearer, tool="search")
+    assert (again.allow, again.cached, world.asked(pdp)) == (True, True, asked)
+    assert again.decision_id != hit.decision_id
+    assert again.credential.digest == hit.credential.digest
+    # Another caller, another tool, other tags are other questions.
+    for call in ({"bearer": other}, {"tool": "fetch"}, {"tags": ["write"]}, {"transport": "stdio"}):
+        unlike = await pdp.authorize(**{"bearer": bearer, "tool": "search", **call})
+        assert not unlike.cached
+    assert (await pdp.authorize(bearer, tool="search")).cached
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_what_is_remembered_does_not_outlive_a_revocation(world, consistency):
+    bearer = await a_token(world)
+    pdp = world.pdp(cache=True, consistency=consistency)
+    await world.cached(pdp, bearer)
+    # Nobody can answer any more but the cache.
+    world.stack.opa.kill()
+    assert (await pdp.authorize(bearer, tool="search")).cached
+    await revoke(world, bearer)
+
+    async def dropped():
+        return not (await pdp.authorize(bearer, tool="search")).allow
+
+    if consistency == "strict":
+        assert await dropped(), "at once: the write had returned"
+    await until(dropped, "it is not answered from the cache")
+    assert (await pdp.authorize(bearer, tool="search")).reason is Reason.UNAVAILABLE
+
+
+async def test_nothing_is_remembered_while_redis_is_away(world):
+    world.redis.must_be_ours()
+    bearer = await a_token(world)
+    pdp = world.pdp(cache=True, shared=world.shared(timeout=0.1))
+    await world.cached(pdp, bearer)
+    world.redis.freeze()
+
+    async def asks():
+        return not (await pdp.authorize(bearer, tool="search")).cached
+
+    await until(asks, "OPA is asked")
+    assert (await pdp.authorize(bearer, tool="search")).allow
+    world.redis.thaw()
+    await world.cached(pdp, bearer)
+
+
+async def test_new_rules_end_what_was_remembered(world, opa_binary):
+    from lictor.state import publish_policies
+
+    bearer = await a_token(world)
+    pdp = world.pdp(cache=True)
+    before = await world.cached(pdp, bearer)
+    (world.stack.settings.site / "no.rego").write_text(
+        "package site\n\n"
+        'deny contains {"action": a.name, "code": "no", "message": "No."} if some a in data.lictor.actions\n'
+    )
+    publish_policies(world.stack.settings, opa_binary)
+
+    async def refused():
+        decision = await pdp.authorize(bearer, tool="search")
+        return decision if decision.cached and not decision.allow else None
+
+    after = await until(refused, "the new rule refuses, and that is remembered")
+    assert after.reasons == ("site:no", "site_rule")
+    assert after.site != before.site
+
+
+async def test_time_ends_what_is_remembered(world):
+    offset = 0.0
+    soon = round(time.time()) + 3600
+    bearer = await a_token(world, expires_at=soon)
+    pdp = world.pdp(cache=True, clock=lambda: time.time() + offset)
+    hit = await world.cached(pdp, bearer)
+    assert hit.valid_until <= soon
+    offset = hit.valid_until - time.time() + 1
+    later = await pdp.authorize(bearer, tool="search")
+    assert not later.cached
+
+
+async def test_the_age_of_remembered_data_grows(world):
+    bearer = await a_token(world)
+    pdp = world.pdp(cache=True)
+    first = await world.cached(pdp, bearer)
+
+    async def older():
+        decision = await pdp.authorize(bearer, tool="search")
+        return decision.cached and decision.data_age_ms > first.data_age_ms
+
+    await until(older, "it is older")
+
+
+_CLOCK = """package site
+
+deny contains {"action": a.name, "code": "late", "message": "Late."} if {
+\tsome a in data.lictor.actions
+\ttime.now_ns() < 0
+}
+"""
+
+_ARGUMENTS = """package site
+
+deny contains {"action": a.name, "code": "raven", "message": "No ravens."} if {
+\tsome a in data.lictor.actions
+\ta.arguments.query == "raven"
+}
+"""
+
+
+async def test_a_rule_that_reads_the_clock_is_asked_each_time(make_world):
+    world = await make_world(site=_CLOCK)
+    bearer = await a_token(world)
+    cached = world.pdp(cache=True)
+    strict = world.pdp(cache=True, consistency="strict")
+    for pdp in (cached, strict):
+        for _ in range(10):
+            decision = await pdp.authorize(bearer, tool="search")
+            assert (decision.allow, decision.cached) == (True, False)
+        assert world.asked(pdp) == 10
+
+
+async def test_where_rules_read_arguments_each_set_of_them_is_a_question(make_world):
+    world = await make_world(site=_ARGUMENTS)
+    bearer = await a_token(world)
+    pdp = world.pdp(cache=True)
+    poe, raven = {"query": "poe", "n": 1}, {"query": "raven"}
+    assert (await world.cached(pdp, bearer, arguments=poe)).allow
+    refused = await pdp.authorize(bearer, tool="search", arguments=raven)
+    assert (refused.allow, refused.cached) == (False, False)
+    assert (await pdp.authorize(bearer, tool="search", arguments={"n": 1, "query": "poe"})).cached
+    assert not (await pdp.authorize(bearer, tool="search", arguments={**poe, "n": "1"})).cached
+    assert not (await world.cached(pdp, bearer, arguments=raven)).allow
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_equal_questions_are_asked_once(world, consistency):
+    bearer = await a_token(world)
+    pdp = world.pdp(cache=True, consistency=consistency)
+    await world.cached(pdp, bearer)
+    road = world.roads[pdp]
+    road.open.clear()
+    before = len(road.asked)
+    calls = [
+        asyncio.ensure_future(pdp.authorize(bearer, tool="other", arguments={"n": n}))
+        for n in range(50)
+    ]
+    await until(lambda: len(road.asked) > before, "it is asked")
+    # Who asked first hangs up; the others still get their answer.
+    calls[0].cancel()
+    await asyncio.sleep(0)
+    road.open.set()
+    decisions = await asyncio.gather(*calls[1:])
+    assert all(one.allow for one in decisions)
+    assert len(road.asked) - before <= 2, "one, or two where the state was found to be another"
+    assert len({one.decision_id for one in decisions}) == len(decisions)
+
+
+async def test_a_forged_token_with_a_known_jti_is_refused_after_the_real_one_was_cached(world):
+    _, good = await world.stack.team()
+    await world.told()
+    await world.stack.settle()
+    pdp = world.pdp(cache=True)
+    assert (await world.cached(pdp, good)).allow
+    head, _, signature = good.rpartition(".")
+    claims = jwt.decode(good, options={"verify_signature": False})
+    other = "A" if signature[10] != "A" else "B"
+    forged = [
+        f"{head}.{signature[:10]}{other}{signature[11:]}",
+        jwt.encode(claims, "x" * 32, "HS256", headers={"kid": jwt.get_unverified_header(good)["kid"]}),
+        good + "=",
+    ]  # fmt: skip
+    for bearer in forged:
+        decision = await pdp.authorize(bearer, tool="search")
+        assert (decision.allow, decision.cached) == (False, False)
+    assert (await pdp.authorize(good, tool="search")).cached
+
+
+async def test_a_per_turn_token_is_never_remembered(world, turn_signer, turn_claims):
+    turn = Keyring.from_jwks({"keys": [turn_signer.public_jwk()]})
+    verifier = BearerVerifier([Issuer("daedalus", turn)])
+    pdp = world.pdp(cache=True, verifier=verifier)
+    now = int(time.time())
+    bearer = turn_signer.token({**turn_claims, "iat": now, "exp": now + 300})
+    await world.cached(pdp, None)
+    for _ in range(3):
+        decision = await pdp.authorize(bearer, tool="search")
+        assert (decision.allow, decision.cached) == (False, False)
+
+
+async def test_a_pdp_that_is_closed_answers_who_still_waits(world):
+    bearer = await a_token(world)
+    pdp = world.pdp(cache=True)
+    await world.cached(pdp, bearer)
+    road = world.roads[pdp]
+    road.open.clear()
+    waiting = asyncio.ensure_future(pdp.authorize(bearer, tool="other"))
+    await until(lambda: road.asked[-1]["action"]["name"] == "other", "it is asked")
+    closing = asyncio.ensure_future(pdp.aclose())
+    await asyncio.sleep(0)
+    road.open.set()
+    await closing
+    assert (await waiting).reason in {Reason.OK, Reason.UNAVAILABLE}

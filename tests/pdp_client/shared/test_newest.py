@@ -1,0 +1,287 @@
+"""The newest revision: believed only where it is authentic, fresh, not lower, and of this Redis."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import pytest
+from support.stack import until
+
+from lictor.announcing import Announcer
+from pdp_client.exceptions import ConfigurationError
+from pdp_client.newest import Newest, Seal
+from pdp_client.shared.connection import SharedUnavailable
+from pdp_client.shared.newest import LEASE, SharedNewest
+from registry import Stamp
+
+pytestmark = pytest.mark.anyio
+
+KEY = bytes(range(32))
+RULES = ("rules-1", "site-1")
+
+
+class Somewhere:
+    """A registry, as far as announcing goes: it has got somewhere."""
+
+    def __init__(self, epoch, revision):
+        self.at = Stamp(epoch, revision)
+
+    async def stamp(self):
+        return self.at
+
+
+@pytest.fixture
+def seal(namespace):
+    return Seal(KEY, namespace=namespace)
+
+
+@pytest.fixture
+def key_file(tmp_path):
+    file = tmp_path / "newest.key"
+    file.write_text(KEY.hex())
+    return file
+
+
+@pytest.fixture
+async def make_newest(server, namespace, key_file):
+    async with AsyncExitStack() as exit_:
+
+        def make(**changes):
+            made = SharedNewest(
+                server.url, key_file=key_file, **{"namespace": namespace, "timeout": 5, **changes}
+            )
+            exit_.push_async_callback(made.aclose)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+async def announcer(server, seal, namespace):
+    made = Announcer(server.url, seal, namespace=namespace)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+def value(namespace):
+    """The key that holds it."""
+    return f"{{{namespace}}}:newest"
+
+
+async def refused(newest):
+    with pytest.raises(SharedUnavailable) as raised:
+        await newest.read()
+    return str(raised.value)
+
+
+async def test_what_was_announced_is_read(make_newest, announcer):
+    newest = make_newest()
+    await announcer.announce(Somewhere(1, 7), rules=RULES)
+    assert (await newest.read()).state == (1, 7, *RULES)
+    await announcer.announce(Somewhere(1, 8))
+    found = await newest.read()
+    assert found.state == (1, 8, *RULES), "a command leaves the rules as they were"
+
+
+async def test_a_command_before_any_server_knows_no_rules(make_newest, announcer):
+    await announcer.announce(Somewhere(1, 7))
+    found = await make_newest().read()
+    assert (found.stamp, found.state) == ((1, 7), None)
+
+
+async def test_it_never_goes_down_whoever_tells_it(make_newest, announcer):
+    newest = make_newest()
+    await announcer.announce(Somewhere(2, 9), rules=RULES)
+    await announcer.announce(Somewhere(2, 8), rules=RULES)
+    await announcer.announce(Somewhere(1, 99))
+    assert (await newest.read()).stamp == (2, 9)
+
+
+@pytest.mark.parametrize("forgery", ["low", "high", "other key", "other namespace", "no mac"])
+async def test_a_forged_value_is_refused(make_newest, announcer, server, value, forgery):
+    newest = make_newest()
+    await announcer.announce(Somewhere(1, 7), rules=RULES)
+    real = await newest.read()
+    with server.client() as client:
+        raw = client.get(value)
+        mac, _, body = raw.partition(b" ")
+        forged = {
+            "low": mac + b" " + body.replace(b'"revision":7', b'"revision":3'),
+            "high": mac + b" " + body.replace(b'"revision":7', b'"revision":70'),
+            "other key": Seal(bytes(32), namespace="x").seal(real),
+            "other namespace": Seal(KEY, namespace="elsewhere").seal(real),
+            "no mac": body,
+        }[forgery]
+        client.set(value, forged)
+    assert await refused(newest) == "a forged one"
+
+
+async def test_a_value_lower_than_one_before_is_refused(make_newest, announcer, server, value):
+    newest = make_newest()
+    await announcer.announce(Somewhere(1, 7), rules=RULES)
+    await newest.read()
+    with server.client() as client:
+        old = client.get(value)
+        await announcer.announce(Somewhere(1, 8), rules=RULES)
+        assert (await newest.read()).stamp == (1, 8)
+        client.set(value, old)
+    assert await refused(newest) == "a newest revision lower than one before"
+
+
+@pytest.mark.parametrize("off", [-31, 6])
+async def test_a_value_that_nobody_confirms_is_refused(make_newest, announcer, off):
+    await announcer.announce(Somewhere(1, 7), rules=RULES)
+    newest = make_newest(clock=lambda: time.time() - off)
+    assert await refused(newest) == "a newest revision that nobody confirms"
+
+
+@pytest.mark.parametrize("garbage", [None, b"", b"garbage", b"x" * 10_000, b"{}"])
+async def test_garbage_is_refused(make_newest, server, value, garbage):
+    if garbage is not None:
+        with server.client() as client:
+            client.set(value, garbage)
+    assert await refused(make_newest())
+
+
+async def test_a_value_of_another_type_is_refused(make_newest, server, value):
+    with server.client() as client:
+        client.rpush(value, "x")
+    assert await refused(make_newest()) == "ResponseError"
+
+
+async def test_a_redis_that_comes_back_with_an_old_memory_is_not_believed(
+    make_newest, announcer, server, value
+):
+    """It may have been restored from a backup, or be a replica that had not heard the last."""
+    server.must_be_ours()
+    await announcer.announce(Somewhere(1, 7), rules=RULES)
+    with server.client() as client:
+        remembered = client.get(value)
+    server.kill()
+    server.start()
+    with server.client() as client:
+        client.set(value, remembered)
+    fresh = make_newest()
+    assert await refused(fresh) == "a newest revision of another Redis"
+    await announcer.announce(Somewhere(1, 9))
+    assert (await fresh.read()).stamp == (1, 9)
+
+
+async def test_a_connection_that_outlives_its_redis_notices(make_newest, announcer, server):
+    server.must_be_ours()
+    newest = make_newest()
+    await announcer.announce(Somewhere(1, 7), rules=RULES)
+    await newest.read()
+    server.kill()
+    assert await refused(newest) == "ConnectionError"
+    server.start()
+    assert await refused(newest) == "no newest revision"
+    await announcer.announce(Somewhere(1, 7), rules=RULES)
+    assert (await newest.read()).stamp == (1, 7)
+
+
+async def test_a_redis_that_answers_late_is_no_answer(make_newest, announcer, server):
+    server.must_be_ours()
+    newest = make_newest(timeout=0.05)
+    await announcer.announce(Somewhere(1, 7), rules=RULES)
+    await newest.read()
+    server.freeze()
+    assert await refused(newest) == "TimeoutError"
+    server.thaw()
+    assert (await newest.read()).stamp == (1, 7)
+
+
+async def test_questions_that_wait_share_one_read_and_none_takes_an_older_one(
+    make_newest, announcer, server
+):
+    newest = make_newest()
+    await announcer.announce(Somewhere(1, 7), rules=RULES)
+    await newest.read()
+
+    def reads():
+        with server.client() as client:
+            return client.info("commandstats")["cmdstat_get"]["calls"]
+
+    before = reads()
+    found = await asyncio.gather(*(newest.read() for _ in range(200)))
+    assert {one.stamp for one in found} == {(1, 7)}
+    assert reads() - before <= 3
+    for revision in range(8, 60):
+        # Others are asking all the time; what is asked after a write must know of it.
+        others = [asyncio.ensure_future(newest.read()) for _ in range(3)]
+        await announcer.announce(Somewhere(1, revision))
+        assert (await newest.read()).stamp == (1, revision)
+        await asyncio.gather(*others)
+
+
+async def test_announcing_at_once_loses_nothing(make_newest, server, seal, namespace):
+    newest = make_newest()
+    announcers = [Announcer(server.url, seal, namespace=namespace) for _ in range(4)]
+    await asyncio.gather(
+        *(
+            one.announce(Somewhere(1, 10 * n + k), rules=RULES if k % 2 else None)
+            for n in range(6)
+            for k, one in enumerate(announcers)
+        )
+    )
+    assert (await newest.read()).stamp == (1, 53)
+    for one in announcers:
+        await one.aclose()
+
+
+async def test_what_is_watched_is_known_without_asking(make_newest, announcer):
+    newest = make_newest()
+    assert newest.known() is None
+    await announcer.announce(Somewhere(1, 7), rules=RULES)
+    newest.watch()
+    found = await until(newest.known, "it is known")
+    assert found.stamp == (1, 7)
+    await announcer.announce(Somewhere(1, 8))
+    await until(lambda: (one := newest.known()) and one.stamp == (1, 8), "the next is known")
+
+
+async def test_without_redis_nothing_is_known_any_more(make_newest, announcer, server):
+    server.must_be_ours()
+    newest = make_newest(timeout=0.1)
+    await announcer.announce(Somewhere(1, 7), rules=RULES)
+    newest.watch()
+    await until(newest.known, "it is known")
+    server.freeze()
+    await until(lambda: newest.known() is None, "nothing is known")
+    server.thaw()
+    await until(newest.known, "it is known again")
+
+
+async def test_who_announces_is_told_whether_somebody_caches(make_newest, announcer):
+    assert await announcer.announce(Somewhere(1, 7), rules=RULES) == 0
+    newest = make_newest()
+    newest.watch()
+    await until(newest.known, "it is known")
+    assert await announcer.announce(Somewhere(1, 8)) == LEASE
+    assert await announcer.announce(Somewhere(1, 8)) == LEASE, "also when it was told already"
+
+
+async def test_the_password_of_redis_is_in_no_error(key_file):
+    newest = SharedNewest("redis://:hunter2@127.0.0.1:1", key_file=key_file)
+    assert "hunter2" not in await refused(newest)
+    await newest.aclose()
+    with pytest.raises(ConfigurationError) as raised:
+        SharedNewest("http://:hunter2@h", key_file=key_file)
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [None, "", "zz" * 32, "00" * 31])
+def test_a_key_that_is_none_is_refused(tmp_path, content):
+    file = tmp_path / "newest.key"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigurationError):
+        Seal.from_file(file, namespace="x")
+
+
+def test_a_sealed_value_comes_back(seal):
+    newest = Newest(1, 7, "p", None, 1_790_000_000.5, "run")
+    assert seal.open(seal.seal(newest)) == newest
+    assert seal.open(seal.seal(replace(newest, revision=8))) != newest
