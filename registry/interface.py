@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from registry.model import Record
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from registry.changelog import LogEntry
-    from registry.model import Kind, Ref, Stamp, Token
+    from registry.model import Kind, Ref, Stamp, Token, Usage
 
 R = TypeVar("R", bound=Record)
 
@@ -162,6 +162,25 @@ class Registry(Protocol):
 
     async def counts(self) -> Mapping[Kind, int]:
         """About how many records there are of each kind, for a progress bar; no settings."""
+        ...
+
+    async def record_usage(self, uses: Mapping[str, Usage], /) -> None:
+        """Add to how often tokens were used, and note when last.
+
+        It is no change of the registry: no revision, no log entry, nothing to publish. A digest
+        that no token has is ignored.
+
+        Args:
+            uses: by the token's digest: what comes to what is known.
+
+        Raises:
+            Unavailable: nothing was added, or nobody knows; to be on the safe side, do not try the
+                same again.
+        """
+        ...
+
+    async def usage(self, digests: Iterable[str], /) -> Mapping[str, Usage]:
+        """How often tokens were used, by digest; none of a token that never was."""
         ...
 
     async def log(self, *, after: int = 0, limit: int | None = None) -> list[LogEntry]:

@@ -154,6 +154,21 @@ class Setting(Record):
     value: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How often a token was used, above 0, and when last, in seconds since 1970.
+
+    Beside the records and not of them: nothing of it is published, logged or exported.
+    """
+
+    uses: int
+    last_used_at: float
+
+
+MOST_USES = 2**53
+"""About where counting ends: the largest number that every reader of JSON takes as it is."""
+
+
 DEFAULT_SETTINGS: Mapping[str, Any] = MappingProxyType(
     {
         "lockdown": False,

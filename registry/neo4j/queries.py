@@ -30,6 +30,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "libraries": ("uid", "name", "workspace_id", "tags"),
         "teams": ("id", "name", "owners", "active", "active_jti", "workspaces", "tools"),
         "tokens": ("digest", "label", "users", "active", "expires_at", "libraries", "tools"),
+        "tokens.usage": ("digest", "uses", "last_used_at"),
         "keys": ("kid", "alg", "active"),
     }
 )

@@ -11,7 +11,8 @@ from registry.changelog import Chain, LogEntry
 from registry.checks import check_origin
 from registry.exceptions import LogBroken, Unreadable
 from registry.interface import Change, Delta, Export, Finding
-from registry.model import Kind, Record, Ref, Setting, Stamp
+from registry.model import Kind, Record, Ref, Setting, Stamp, Usage
+from registry.neo4j import usage
 from registry.neo4j.check import check
 from registry.neo4j.errors import store_errors
 from registry.neo4j.export import export
@@ -126,6 +127,19 @@ class Neo4jRegistry:
     async def counts(self) -> Mapping[Kind, int]:
         """See `Registry.counts`."""
         return await self._read(self._reader.counts)
+
+    async def record_usage(self, uses: Mapping[str, Usage], /) -> None:
+        """See `Registry.record_usage`."""
+        async with self._writing:
+            await usage.add(self._graph, uses)
+
+    async def usage(self, digests: Iterable[str], /) -> Mapping[str, Usage]:
+        """See `Registry.usage`."""
+        asked = list(digests)
+        return await self._read(
+            lambda opened: usage.read(opened, self._reader.queries, asked),
+            seconds=TRANSACTION_SECONDS,
+        )
 
     async def log(self, *, after: int = 0, limit: int | None = None) -> list[LogEntry]:
         """See `Registry.log`."""

@@ -13,13 +13,13 @@ from registry.changelog import GENESIS, LogEntry
 from registry.checks import check_origin
 from registry.exceptions import LogBroken
 from registry.interface import Change, Delta, Export, Finding, Published
-from registry.model import Kind, Record, Ref, Stamp, Token
-from registry.sqlite import tables
+from registry.model import Kind, Record, Ref, Stamp, Token, Usage
+from registry.sqlite import tables, usage
 from registry.sqlite.connection import Connection
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 R = TypeVar("R", bound=Record)
@@ -181,6 +181,24 @@ class SQLiteRegistry:
     async def counts(self) -> Mapping[Kind, int]:
         """See `Registry.counts`."""
         return await self._reader.run(tables.counts)
+
+    async def record_usage(self, uses: Mapping[str, Usage], /) -> None:
+        """See `Registry.record_usage`."""
+
+        def job(db: sqlite3.Connection) -> None:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                usage.add(db, uses)
+                db.execute("COMMIT")
+            finally:
+                _rollback(db)
+
+        async with self._writing:
+            await self._writer.run(job)
+
+    async def usage(self, digests: Iterable[str], /) -> Mapping[str, Usage]:
+        """See `Registry.usage`."""
+        return await self._reader.run(_consistent(lambda db: usage.read(db, digests)))
 
     async def log(self, *, after: int = 0, limit: int | None = None) -> list[LogEntry]:
         """See `Registry.log`."""
