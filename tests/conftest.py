@@ -3,11 +3,13 @@
 import asyncio
 import shutil
 import tempfile
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 import pytest
+from support.fetched import Unavailable
 from support.plain import PlainOPA
+from support.redis import redis_server
 from support.served import Served
 from support.stack import Stack, fresh_settings
 
@@ -45,6 +47,17 @@ def plain_opa(opa_binary):
         opa = PlainOPA(opa_binary, Path(folder)).start()
         yield opa
         opa.kill()
+
+
+@pytest.fixture
+def redis_process():
+    """A Redis of the test's own; the one that `LICTOR_TEST_REDIS_URL` names, if it names one."""
+    with ExitStack() as exit_:
+        try:
+            server = exit_.enter_context(redis_server())
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,7 @@ from contextlib import AsyncExitStack, closing
 
 import httpx2
 import pytest
-from support.fetched import Unavailable
 from support.installation import Installation
-from support.redis import redis_server
 from support.stack import until
 
 from pdp_client import PDP, BearerVerifier, Reason
@@ -156,14 +154,10 @@ class Two:
 
 
 @pytest.fixture
-async def two(short_path, opa_binary, prepared):
+async def two(short_path, opa_binary, redis_process, prepared):
+    redis_process.must_be_ours()
     async with AsyncExitStack() as exit_:
-        try:
-            redis = exit_.enter_context(redis_server())
-        except Unavailable as reason:
-            pytest.skip(str(reason))
-        redis.must_be_ours()
-        two = Two(short_path, opa_binary, redis, prepared)
+        two = Two(short_path, opa_binary, redis_process, prepared)
         await two.begin(exit_)
         yield two
 

@@ -22,7 +22,7 @@ SECRET = "hunter2"
 @pytest.mark.parametrize(
     ("redis", "store", "why"),
     [
-        (f"redis://:{SECRET}@h", "", "LICTOR_REDIS_URL needs LICTOR_ARTEFACTS_URL"),
+        (f"http://:{SECRET}@h", "", "Redis' URL is redis://"),
         (f"http://:{SECRET}@h", "file:///tmp/lictor-x", "LICTOR_REDIS_URL is redis://"),
         (f"redis://:{SECRET}@h", f"s3://{SECRET}@bucket", "LICTOR_ARTEFACTS_URL is file:///"),
         ("", "file://relative", "LICTOR_ARTEFACTS_URL is file:///"),

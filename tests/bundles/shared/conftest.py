@@ -1,11 +1,9 @@
 """A real Redis, a real S3, a directory, and small signed bundles to move between them."""
 
-import os
 import uuid
 
 import pytest
-from support.fetched import Unavailable, find_redis
-from support.redis import GIVEN, redis_server
+from support.fetched import Unavailable
 from support.s3 import BUCKET, s3_server
 
 from bundles.shared.artefacts import Artefacts
@@ -17,20 +15,9 @@ from bundles.shared.verify import Verifier
 from bundles.signing import sign
 
 
-@pytest.fixture(scope="session")
-def _redis_is_there():
-    if GIVEN not in os.environ:
-        try:
-            find_redis()
-        except Unavailable as reason:
-            pytest.skip(str(reason))
-
-
 @pytest.fixture
-def server(_redis_is_there):
-    """A Redis of the test's own."""
-    with redis_server() as server:
-        yield server
+def server(redis_process):
+    return redis_process
 
 
 @pytest.fixture

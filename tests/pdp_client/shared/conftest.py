@@ -1,29 +1,15 @@
 """A real Redis, and what several instances are for it: clients of one namespace."""
 
-import os
 import uuid
 
 import pytest
-from support.fetched import Unavailable, find_redis
-from support.redis import GIVEN, redis_server
 
 from pdp_client.shared.connection import connect
 
 
-@pytest.fixture(scope="session")
-def _redis_is_there():
-    if GIVEN not in os.environ:
-        try:
-            find_redis()
-        except Unavailable as reason:
-            pytest.skip(str(reason))
-
-
 @pytest.fixture
-def server(_redis_is_there):
-    """A Redis of the test's own."""
-    with redis_server() as server:
-        yield server
+def server(redis_process):
+    return redis_process
 
 
 @pytest.fixture

@@ -1,0 +1,131 @@
+"""A command tells Redis what it has written before it returns, and says so when it could not."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+from support.installation import Installation
+from support.stack import fresh_settings, until
+
+from lictor import sharing
+from lictor.exceptions import InvalidArgument
+from lictor.serving import serving
+from lictor.settings import Settings
+from lictor.state import registry_opener, require_newest_key
+from lictor.telling import Telling
+from pdp_client.shared import Shared
+from registry.operations import Operator
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def run(short_path, opa_binary, redis_process):
+    run = Installation(short_path, opa_binary, LICTOR_REDIS_URL=redis_process.url)
+    run.json("init")
+    run.start("serve")
+    run.until((run.state / "admin.sock").exists, "lictor serve listens")
+    yield run
+    run.stop_all()
+
+
+@pytest.fixture
+async def shared(run, redis_process):
+    made = Shared(redis_process.url, key_file=run.state / "newest.key", timeout=5)
+    yield made
+    await made.aclose()
+
+
+async def test_what_a_command_has_written_is_known_when_it_returns(run, shared):
+    run.json("user", "add", "ada")
+    for number in range(2):
+        done = run.json("workspace", "add", f"w-{number}")
+        told = await shared.newest.read()
+        assert told.stamp == (done["epoch"], done["revision"])
+
+
+async def test_a_command_that_cannot_tell_it_says_so_and_the_write_stands(run, redis_process):
+    redis_process.must_be_ours()
+    run.json("user", "add", "ada")
+    redis_process.kill()
+    done = run.run("user", "disable", "ada")
+    assert done.returncode == 1
+    assert "Redis could not be told" in done.stderr
+    assert [user["active"] for user in run.json("user", "list")] == [False]
+    waited = run.run("user", "disable", "ada", "--wait=1")
+    assert waited.returncode == 1
+    redis_process.start()
+    run.until(
+        lambda: run.run("user", "disable", "ada").returncode == 0, "the new Redis is told of it"
+    )
+
+
+async def test_wait_waits_for_who_remembers_and_hears_nothing(run, shared, monkeypatch):
+    run.json("user", "add", "ada")
+    newest = shared.newest
+    newest.watch()
+    await until(newest.known, "it is known")
+    # From now on Redis tells this process nothing, and it does not know that yet.
+    monkeypatch.setattr(newest, "_hear", lambda _: None)
+    monkeypatch.setattr(newest, "read", asyncio.Event().wait)
+    settings = Settings(state=run.state, redis_url=run.env["LICTOR_REDIS_URL"])
+    telling = Telling(settings)
+    async with aclosing(await registry_opener(settings)()) as registry:
+        await Operator(registry, actor="tests", committed=telling.tell).disable_user("ada")
+        assert telling.error == ""
+        await telling.settle()
+    assert newest.known() is None
+
+
+async def test_a_server_confirms_it_and_what_others_wrote(settings, redis_process):
+    settings = settings.model_copy(update={"redis_url": redis_process.url})
+    shared = Shared(redis_process.url, key_file=require_newest_key(settings), timeout=5)
+    async with serving(settings) as running:
+
+        async def told():
+            with redis_process.client() as client:
+                if not client.exists("{lictor}:newest"):
+                    return None
+            return (await shared.newest.read()).stamp
+
+        stamp = running.current.stamp
+        await until(lambda: _equals(told, (stamp.epoch, stamp.revision)), "it is told at the start")
+        # Nobody announces this write but the server that finds it.
+        done = await Operator(running.registry, actor="tests").add_user("bea")
+        await until(lambda: _equals(told, (done.stamp.epoch, done.stamp.revision)), "it is told")
+        newest = await shared.newest.read()
+        assert newest.policy
+        assert newest.site
+    await shared.aclose()
+
+
+async def _equals(read, expected):
+    return await read() == expected
+
+
+async def test_two_servers_that_do_not_know_of_each_other_are_told_of_it(
+    settings, state_template, short_path, redis_process
+):
+    ours = settings.model_copy(update={"redis_url": redis_process.url})
+    theirs = fresh_settings(state_template, short_path / "t", redis_url=redis_process.url)
+    async with serving(ours) as one, serving(theirs) as other:
+
+        def told():
+            return [*one.current.notices(), *other.current.notices()]
+
+        found = await until(told, "one of them is told")
+    assert "set LICTOR_ARTEFACTS_URL" in found[0]
+
+
+async def test_the_key_is_made_once_and_only_its_owner_reads_it(settings):
+    first = require_newest_key(settings).read_text()
+    assert require_newest_key(settings).read_text() == first
+    assert settings.newest_key.stat().st_mode & 0o777 == 0o600
+    settings.newest_key.unlink()
+    assert require_newest_key(settings).read_text() == first, "several servers have the same"
+
+
+async def test_a_key_that_is_none_is_refused(settings):
+    settings.newest_key.write_text("garbage")
+    with pytest.raises(InvalidArgument, match=r"newest\.key: no readable key"):
+        sharing.announcer(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"}))
