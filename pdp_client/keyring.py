@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 import jwt
-from cryptography.exceptions import UnsupportedAlgorithm
 from jwt.algorithms import Algorithm
 
 from pdp_client.exceptions import KeyringError
@@ -153,7 +152,7 @@ def _load(jwk: Any, position: int) -> VerificationKey:
 
 def _may_verify(jwk: Mapping[str, Any]) -> bool:
     operations = jwk.get("key_ops", ["verify"])
-    fitting = ("verify", "sign") if "d" in jwk else ("verify",)
+    fitting = ("verify", "sign") if _is_private(jwk) else ("verify",)
     return (
         jwk.get("use", "sig") == "sig"
         and isinstance(operations, list)
@@ -162,13 +161,19 @@ def _may_verify(jwk: Mapping[str, Any]) -> bool:
 
 
 def _build(jwk: Mapping[str, Any], algorithm: Algorithm) -> Any:
-    # Errors of PyJWT may quote the JWK: none of them leaves this function, not even as a context.
+    # Whatever the libraries find wrong with it, in whatever words. Errors of PyJWT may quote the
+    # JWK: none of them leaves this function, not even as a context.
     try:
         for name in _MATERIAL:
             if name in jwk:
                 base64url(jwk[name])
         # prepare_key refuses PEM, DER and JWK text that was stored as an HMAC secret.
         key = algorithm.prepare_key(algorithm.from_jwk(dict(jwk)))
-    except (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, KeyError):
+        return key.public_key() if _is_private(jwk) else key
+    except Exception:  # noqa: BLE001 - see above
         return None
-    return key.public_key() if "d" in jwk else key
+
+
+def _is_private(jwk: Mapping[str, Any]) -> bool:
+    # All of a symmetric key is in `k`; there, `d` is a member like any that is not known.
+    return "d" in jwk and jwk.get("kty") != "oct"

@@ -62,6 +62,9 @@ def test_a_set_of_no_keys_knows_no_kid():
 
 def test_members_that_are_not_known_are_ignored(ed_jwk):
     assert len(Keyring.from_jwks({"keys": [{**ed_jwk, "x-note": 1}], "version": 3})) == 1
+    symmetric = oct_jwk(bytes(32), d="")
+    assert len(Keyring.from_jwks({"keys": [symmetric]})) == 1
+    assert "do not allow verifying" in keys_refused({**symmetric, "key_ops": ["sign"]})
 
 
 def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path):
