@@ -13,7 +13,7 @@ from lictor.exceptions import InvalidArgument
 from lictor.keys import TEAM_ISSUER, KeyFolder
 from lictor.waiting import Waiting
 from pdp_client.opaque import digest, mint_opaque
-from registry import Key, Library, Registry, Team, Token, User, Workspace
+from registry import Key, Library, Registry, Team, Token, Usage, User, Workspace
 from registry.operations import Done
 
 user = App(name="user", help="People and service accounts.")
@@ -220,9 +220,11 @@ async def revoke_token(
 
 @token.command(name="list")
 async def list_tokens(*, common: Common = _DEFAULT) -> None:
-    """List all tokens, masked."""
+    """List all tokens, masked, with how often each was used, and when last."""
     async with common.reading() as registry:
-        common.show([_shown(token) for token in await registry.all(Token)])
+        tokens = await registry.all(Token)
+        usage = await registry.usage(token.digest for token in tokens)
+    common.show([{**_shown(token), **_used(usage.get(token.digest))} for token in tokens])
 
 
 @key.command(name="new")
@@ -329,6 +331,13 @@ def _shown(record: Any) -> dict[str, Any]:
             # The jti is no secret, but whoever sees it takes it for one.
             del shown["active_jti"]
     return shown
+
+
+def _used(usage: Usage | None) -> dict[str, int | None]:
+    return {
+        "uses": usage.uses if usage else 0,
+        "last_used_at": round(usage.last_used_at) if usage else None,
+    }
 
 
 def _seconds(text: str) -> int:

@@ -33,8 +33,8 @@ SET
 async def add(graph: Graph, uses: Mapping[str, Usage]) -> None:
     """See `Registry.record_usage`."""
     rows = [[digest, one.uses, one.last_used_at] for digest, one in uses.items()]
-    # Two that add at once would each start from what was there before. And of two that take the same
-    # nodes in another order Neo4j ends one: that must never be a revocation.
+    # Two that add at once would each start from what was there before. And of two that take the
+    # same nodes in another order Neo4j ends one: that must never be a revocation.
     opened, _ = await graph.begin(take_write_lock)
     try:
         with store_errors(graph.place):

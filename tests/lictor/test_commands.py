@@ -80,7 +80,9 @@ def test_everything_is_added_and_listed(shell):
     assert shell.json("library", "list")[0]["tags"] == ["x", "y"]
     listed = shell.json("team", "list")
     assert listed == [{k: v for k, v in team.items() if k not in {"jwt", "epoch", "revision"}}]
-    assert shell.json("token", "list")[0]["id"] == token["id"]
+    listed = shell.json("token", "list")
+    assert listed[0]["id"] == token["id"]
+    assert (listed[0]["uses"], listed[0]["last_used_at"]) == (0, None)
     assert token["id"].startswith("lct_…")
 
 
