@@ -2,6 +2,8 @@ import json
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pdp_client.parsing import MAX_BEARER_LENGTH, base64url, json_object, parse_jwt
 from pdp_client.reasons import Reason
@@ -120,6 +122,41 @@ def test_nesting_is_bounded_at_sixteen_levels(opening, signer, team_claims, veri
     assert verifier.verify(nested(15)).kind == "jwt"
     assert reason_of(nested(16)) is Reason.INVALID_TOKEN
     assert reason_of(nested(900)) is Reason.INVALID_TOKEN
+
+
+TRICKY = ["[", "]]", '"[', '\\"]', "\\", "{[" * 20, "é[", "\u2028{"]
+wrappings = st.lists(
+    st.sampled_from(
+        [
+            *(lambda value, text=text: [text, value, text] for text in TRICKY),
+            *(lambda value, text=text: {text: [], "a": value, "b": text} for text in TRICKY),
+        ]
+    ),
+    min_size=10,
+    max_size=22,
+)
+
+
+def depth(value):
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list):
+        return 0
+    return 1 + max(map(depth, value), default=0)
+
+
+@given(wrappings, st.booleans())
+def test_levels_are_counted_whatever_brackets_stand_in_texts(wrappings, ascii_only):
+    value = 1
+    for wrap in wrappings:
+        value = wrap(value)
+    value = {"a": value}
+    raw = json.dumps(value, ensure_ascii=ascii_only).encode()
+    if depth(value) <= 16:
+        assert json_object(raw) == value
+    else:
+        with pytest.raises(ValueError, match="not a strict one"):
+            json_object(raw)
 
 
 def test_a_number_beyond_64_bits_is_read_as_infinite_and_never_as_a_huge_integer():
