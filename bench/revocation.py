@@ -13,7 +13,6 @@ import os
 import platform
 import random
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -22,10 +21,10 @@ import time
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
+from bench.fleet import Fleet, bundle_names, free_port, peak_mb, percentile, say, until
 from bench.world import World, fill_neo4j, fill_sqlite
-from bundles.instances import Instances
 from bundles.opa_binary import find_opa
-from bundles.opa_server import OPASettings, client_token_file, command, prepare
+from bundles.opa_server import client_token_file
 from lictor.admin import Admin
 from lictor.keys import KeyFolder
 from lictor.settings import Settings
@@ -33,95 +32,6 @@ from lictor.state import initialise, publish_policies
 from pdp_client import PDP
 from registry import Key, Team, open_registry
 from registry.operations import Operator
-
-_MB = 1024
-
-
-def peak_mb(pid):
-    """The most memory that a process has held, in MB, and its children with it."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        status = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except FileNotFoundError:
-        return 0.0  # it has just ended
-    own = [int(line.split()[1]) / _MB for line in status if line.startswith("VmHWM")]
-    return sum(own) + sum(peak_mb(int(child)) for child in children)
-
-
-def say(text):
-    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
-
-
-class Fleet:
-    """`lictor serve` and its OPAs, as processes."""
-
-    def __init__(self, settings, binary, exit_, *, memory):
-        self.settings = settings
-        self.binary = binary
-        self.memory = memory
-        self.exit = exit_
-        self.opas = []
-
-    def run(self, arguments, name, **environment):
-        log = (self.settings.state / f"{name}.log").open("wb")
-        process = subprocess.Popen(
-            arguments, stdout=log, stderr=log, env={**os.environ, **environment}
-        )
-
-        def stop():
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-        self.exit.callback(stop)
-        return process
-
-    async def serve(self):
-        """Start it, and return the seconds until everything was published."""
-        began = time.monotonic()
-        self.server = self.run(
-            [sys.executable, "-m", "lictor", "serve", f"--state={self.settings.state}"], "serve"
-        )
-        peak = 0.0
-        while not self.settings.admin_socket.exists():
-            assert self.server.poll() is None, (self.settings.state / "serve.log").read_text()
-            await asyncio.sleep(0.2)
-            peak = max(peak, peak_mb(self.server.pid))
-        return time.monotonic() - began, peak
-
-    def opa(self, number, url, names):
-        folder = self.settings.state / f"opa-{number}"
-        told = OPASettings(
-            id=f"opa-{number}",
-            folder=folder,
-            address=f"unix://{folder / 'opa.sock'}",
-            bundles_url=url,
-            bundles_bearer=Instances.load(self.settings.instances_key).bearer(f"opa-{number}"),
-            policy_key=(self.settings.bundle_keys / "policy.pub.pem").read_text(),
-            data_key=(self.settings.bundle_keys / "data.pub.pem").read_text(),
-            bundles=names,
-        )
-        prepare(told)
-        process = self.run(command(self.binary, told), f"opa-{number}", GOMEMLIMIT=self.memory)
-        self.opas.append((told, process))
-        return told
-
-    def pdp(self, told):
-        return PDP(
-            opa_url=told.address,
-            opa_token_file=client_token_file(told.folder),
-            verifier=KeyFolder(self.settings.keys).verifier(),
-            deadline=5,
-        )
-
-
-async def until(condition, what, seconds=600):
-    latest = time.monotonic() + seconds
-    while not await condition():
-        assert time.monotonic() < latest, what
-        await asyncio.sleep(0.05)
 
 
 async def ask_for_decisions(told, rate, bearers, stop, taken):
@@ -210,14 +120,7 @@ async def measure(arguments):
         registry = await exit_.enter_async_context(aclosing(await open_registry(settings.registry)))
         operator = Operator(registry, actor="bench")
         admin = Admin(settings.admin_socket)
-        status = await admin.status()
-        names = [
-            "policy",
-            "site",
-            "live",
-            "heartbeat",
-            *(f"base-{n:02x}" for n in range(status["shards"])),
-        ]
+        names = bundle_names(await admin.status())
         began = time.monotonic()
         told = [fleet.opa(n, settings.bundles_url, names) for n in range(arguments.opas)]
         pdps = [await exit_.enter_async_context(aclosing(fleet.pdp(one))) for one in told]
@@ -345,15 +248,6 @@ async def fold_each_second(admin):
         started = time.monotonic()
         await admin.compact()
         await asyncio.sleep(max(0.0, started + 1 - time.monotonic()))
-
-
-def percentile(values, percent):
-    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def main():

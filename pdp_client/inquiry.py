@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from pdp_client.decision import Action, Decision, Visible, read_decision, read_visible
+from pdp_client.progress import Progress, Stamp
 from pdp_client.reasons import Reason
 from pdp_client.roads import Road, Rule
 
@@ -17,9 +18,6 @@ CATCH_UP = 0.25
 """Seconds for which an OPA that is behind is asked again."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE, _GROWTH = 0.002, 0.02, 1.5
-
-Stamp = tuple[int, int]
-"""Epoch and revision."""
 
 Answer = TypeVar("Answer", Decision, Visible)
 
@@ -39,6 +37,7 @@ class Inquiry:
         self._server = server
         self._catch_up = catch_up
         self._newest: Stamp = (0, 0)
+        self._progress = Progress()
         self.sends_arguments = False
 
     async def decision(
@@ -114,25 +113,36 @@ class Inquiry:
         """Ask until the answer is not behind, or the time for that is up."""
         now = asyncio.get_running_loop().time
         latest, pause = now() + self._catch_up, _FIRST_PAUSE
-        while True:
-            # As of before the question. Answers overtake each other: one that is older than another
-            # which came back meanwhile is no sign of an older OPA.
-            seen = self._newest
-            bound = {}
-            if at_least is not None:
-                seen = max(seen, at_least)
-                bound = {"min_epoch": seen[0], "min_revision": seen[1]}
-            answer = await ask(bound)
-            if answer.epoch is not None and answer.revision is not None:
-                stamp = answer.epoch, answer.revision
-                if stamp < seen:
-                    answer = replace(answer, reason=Reason.BEHIND)
-                elif answer.reason is not Reason.BEHIND:
-                    self._newest = max(self._newest, stamp)
-            if answer.reason is not Reason.BEHIND or now() + pause > latest:
-                return answer
-            await asyncio.sleep(pause)
-            pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+        asks_for_all = False
+        try:
+            while True:
+                # As of before the question. Answers overtake each other: one that is older than
+                # another which came back meanwhile is no sign of an older OPA.
+                wanted = self._newest if at_least is None else max(self._newest, at_least)
+                answer = self._placed(await ask(_bound(wanted) if at_least else {}), wanted)
+                if answer.reason is not Reason.BEHIND or now() + pause > latest:
+                    return answer
+                if not asks_for_all and self._progress.reached < wanted:
+                    asks_for_all = await self._progress.turn(wanted, latest=latest)
+                    if not asks_for_all:
+                        continue
+                await asyncio.sleep(pause)
+                pause = min(pause * _GROWTH, _LONGEST_PAUSE)
+        finally:
+            if asks_for_all:
+                self._progress.pass_on()
+
+    def _placed(self, answer: Answer, wanted: Stamp) -> Answer:
+        """The answer, which is `behind` where it was made from less than was wanted."""
+        if answer.epoch is None or answer.revision is None:
+            return answer
+        stamp = answer.epoch, answer.revision
+        self._progress.show(stamp)
+        if stamp < wanted:
+            return replace(answer, reason=Reason.BEHIND)
+        if answer.reason is not Reason.BEHIND:
+            self._newest = max(self._newest, stamp)
+        return answer
 
     async def _ask(
         self,
@@ -145,3 +155,7 @@ class Inquiry:
         context = {"server": self._server, "transport": transport}
         question = {"credential": credential, "context": context, **actions, **bound}
         return await self._road.ask(rule, question)
+
+
+def _bound(stamp: Stamp) -> dict[str, int]:
+    return {"min_epoch": stamp[0], "min_revision": stamp[1]}

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from support.fetched import find_redis
-from support.plain import free_port
-from support.stack import PATIENCE
+from .fetched import find_redis
+from .plain import free_port
+from .stack import PATIENCE
 
 GIVEN = "LICTOR_TEST_REDIS_URL"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from support.fetched import Unavailable, find_s3
-from support.plain import free_port
-from support.stack import PATIENCE
+from .fetched import Unavailable, find_s3
+from .plain import free_port
+from .stack import PATIENCE
 
 BUCKET = "artefacts"
 

@@ -17,8 +17,9 @@ from bundles.signing import Bundle, etag_of, sign
 from lictor.listening import Server, tcp
 from pdp_client import PDP, Action, BearerVerifier
 from registry import Stamp
-from support.plain import union, world
-from support.stack import OPAProcess, until
+
+from .plain import union, world
+from .stack import OPAProcess, until
 
 LIMITS = {"staleness_limit": 600, "reconcile_limit": 600}
 """So that what a test has signed once does not grow old under it."""
