@@ -37,9 +37,9 @@ for module, verbs in {
         "library": "Libraries, each in one workspace.",
         "team": "Teams, and the one JWT that each has.",
         "token": "Opaque tokens of users.",
-        "key": "Keys that sign JWTs.",
         "lockdown": "Stop everything but public tools, or go on.",
     },
+    "keys": {"key": "Keys that sign JWTs."},
     "services": {
         "init": "Make a state directory with keys, settings and an empty registry.",
         "serve": "Publish the registry as signed bundles, until stopped.",

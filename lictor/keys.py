@@ -11,16 +11,16 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ed25519
-from jwt.algorithms import OKPAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.utils import base64url_encode
 
 from lictor.exceptions import InvalidArgument, KeyFileUnusable, NoSigningKey
-from pdp_client import BearerVerifier, Issuer, Keyring, KeyringError
+from pdp_client import BearerVerifier, Issuer, Keyring, KeyringError, KeyringFile
 
 TEAM_ISSUER = "mnemosyne"
 YEARS = 5 * 365 * 24 * 3600
@@ -29,23 +29,48 @@ YEARS = 5 * 365 * 24 * 3600
 _PUBLIC = ".public.jwks"
 
 
+def _rsa_key() -> rsa.RSAPrivateKey:
+    # As strong as the others (NIST SP 800-57): a team's JWT lives for years.
+    return rsa.generate_private_key(public_exponent=65537, key_size=3072)
+
+
+_GENERATORS: Mapping[str, Callable[[], Any]] = {
+    "EdDSA": ed25519.Ed25519PrivateKey.generate,
+    "ES256": partial(ec.generate_private_key, ec.SECP256R1()),
+    "RS256": _rsa_key,
+    "PS256": _rsa_key,
+}
+"""What new keys are made for: nothing with which a verifier could sign."""
+
+
 class KeyFolder:
     """The keys of every issuer."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def new(self, *, issuer: str = TEAM_ISSUER, kid: str | None = None) -> dict[str, Any]:
-        """Make an Ed25519 key for an issuer and return its public JWK.
+    def new(
+        self,
+        *,
+        issuer: str = TEAM_ISSUER,
+        kid: str | None = None,
+        alg: str = "EdDSA",
+    ) -> dict[str, Any]:
+        """Make a key for an issuer and return its public JWK (RFC 7517 §4).
 
         Raises:
-            InvalidArgument: the kid is taken, or the issuer's name is no file name.
+            InvalidArgument: the kid is taken or unfit, the issuer's name is no file name, or the
+                algorithm is none of EdDSA, ES256, RS256, PS256.
             KeyFileUnusable: the files cannot be read or written.
         """
-        private = ed25519.Ed25519PrivateKey.generate()
-        named = {"kid": kid or f"{issuer}-{secrets.token_hex(4)}", "alg": "EdDSA", "use": "sig"}
-        public = {**OKPAlgorithm.to_jwk(private.public_key(), as_dict=True), **named}
-        whole = {**OKPAlgorithm.to_jwk(private, as_dict=True), **named}
+        if alg not in _GENERATORS:
+            raise InvalidArgument(f"new keys are made for {', '.join(_GENERATORS)} only")
+        algorithm = jwt.get_algorithm_by_name(alg)
+        private = _GENERATORS[alg]()
+        named = {"kid": kid or f"{issuer}-{secrets.token_hex(4)}", "alg": alg, "use": "sig"}
+        public = {**algorithm.to_jwk(private.public_key(), as_dict=True), **named}
+        whole = {**algorithm.to_jwk(private, as_dict=True), **named}
+        _check(public)
         self._add(issuer, private=whole, public=public)
         return public
 
@@ -62,17 +87,20 @@ class KeyFolder:
             raise InvalidArgument("the secret is no hexadecimal text") from None
         encoded = base64url_encode(secret).decode()
         jwk = {"kty": "oct", "k": encoded, "kid": kid, "alg": alg, "use": "sig"}
-        try:
-            Keyring.from_jwks({"keys": [jwk]})
-        except KeyringError as error:
-            raise InvalidArgument(str(error)) from None
+        _check(jwk)
         self._add(issuer, private=jwk, public=jwk)
         return alg
 
     def verifier(self) -> BearerVerifier:
-        """A verifier that accepts every issuer that has keys here."""
+        """A verifier that accepts every issuer that has keys here, and follows what they become.
+
+        An issuer that comes later is for the next verifier.
+
+        Raises:
+            ConfigurationError: a file is no JWK set, or a kid is in two of them.
+        """
         issuers = [
-            Issuer(path.name.removesuffix(_PUBLIC), Keyring.from_jwks(path))
+            Issuer(path.name.removesuffix(_PUBLIC), KeyringFile(path))
             for path in sorted(self._folder.glob(f"*{_PUBLIC}"))
         ]
         return BearerVerifier(issuers)
@@ -171,3 +199,15 @@ class KeyFolder:
             Path(file.name).replace(path)
         except OSError as error:
             raise KeyFileUnusable(f"{path}: {error.strerror}") from None
+
+
+def _check(jwk: dict[str, Any]) -> None:
+    """Make sure that a verifier will take a key: one that is unfit would spoil the whole file.
+
+    Raises:
+        InvalidArgument: it will not.
+    """
+    try:
+        Keyring.from_jwks({"keys": [jwk]})
+    except KeyringError as error:
+        raise InvalidArgument(str(error)) from None

@@ -1,16 +1,15 @@
-"""The registry's verbs: `lictor user`, `workspace`, `library`, `team`, `token`, `key` and so on."""
+"""The registry's verbs: `lictor user`, `workspace`, `library`, `team`, `token` and `lockdown`."""
 
 import re
-import sys
 import time
-from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
+from lictor.commands.done import as_shown, show_done
 from lictor.console import Common
 from lictor.exceptions import InvalidArgument
-from lictor.keys import TEAM_ISSUER, KeyFolder
+from lictor.keys import KeyFolder
 from lictor.waiting import Waiting
 from pdp_client.opaque import digest, mint_opaque
 from registry import Key, Library, Registry, Team, Token, Usage, User, Workspace
@@ -21,7 +20,6 @@ workspace = App(name="workspace", help="Groups of libraries that teams are assig
 library = App(name="library", help="Libraries, each in one workspace.")
 team = App(name="team", help="Teams, and the one JWT that each has.")
 token = App(name="token", help="Opaque tokens of users.")
-key = App(name="key", help="Keys that sign JWTs.")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DEFAULT = Common()
@@ -33,7 +31,7 @@ _ALL = ("*",)
 async def add_user(user_id: str, /, *, name: str | None = None, common: Common = _DEFAULT) -> None:
     """Add an active user."""
     async with common.operator() as operator:
-        await _done(common, await operator.add_user(user_id, name=name))
+        await show_done(common, await operator.add_user(user_id, name=name))
 
 
 @user.command(name="disable")
@@ -42,14 +40,14 @@ async def disable_user(
 ) -> None:
     """Switch off all that a user's tokens and teams may do."""
     async with common.operator() as operator:
-        await _done(common, await operator.disable_user(user_id), waiting=waiting)
+        await show_done(common, await operator.disable_user(user_id), waiting=waiting)
 
 
 @user.command(name="enable")
 async def enable_user(user_id: str, /, *, common: Common = _DEFAULT) -> None:
     """Undo `disable`."""
     async with common.operator() as operator:
-        await _done(common, await operator.enable_user(user_id))
+        await show_done(common, await operator.enable_user(user_id))
 
 
 @user.command(name="list")
@@ -65,7 +63,7 @@ async def add_workspace(
 ) -> None:
     """Add a workspace."""
     async with common.operator() as operator:
-        await _done(common, await operator.add_workspace(workspace_id, name=name))
+        await show_done(common, await operator.add_workspace(workspace_id, name=name))
 
 
 @workspace.command(name="list")
@@ -87,7 +85,7 @@ async def add_library(
 ) -> None:
     """Add a library to a workspace."""
     async with common.operator() as operator:
-        await _done(
+        await show_done(
             common, await operator.add_library(uid, workspace=workspace, name=name, tags=tag or ())
         )
 
@@ -143,21 +141,21 @@ async def deactivate_team(
 ) -> None:
     """Switch a team off."""
     async with common.operator() as operator:
-        await _done(common, await operator.deactivate_team(team_id), waiting=waiting)
+        await show_done(common, await operator.deactivate_team(team_id), waiting=waiting)
 
 
 @team.command(name="activate")
 async def activate_team(team_id: str, /, *, common: Common = _DEFAULT) -> None:
     """Undo `deactivate`; the team's JWT is good again."""
     async with common.operator() as operator:
-        await _done(common, await operator.activate_team(team_id))
+        await show_done(common, await operator.activate_team(team_id))
 
 
 @team.command(name="assign")
 async def assign(team_id: str, workspace_id: str, /, *, common: Common = _DEFAULT) -> None:
     """Give a team a workspace's libraries."""
     async with common.operator() as operator:
-        await _done(common, await operator.assign(team_id, workspace_id))
+        await show_done(common, await operator.assign(team_id, workspace_id))
 
 
 @team.command(name="unassign")
@@ -166,14 +164,14 @@ async def unassign(
 ) -> None:
     """Take a workspace's libraries from a team."""
     async with common.operator() as operator:
-        await _done(common, await operator.unassign(team_id, workspace_id), waiting=waiting)
+        await show_done(common, await operator.unassign(team_id, workspace_id), waiting=waiting)
 
 
 @team.command(name="list")
 async def list_teams(*, common: Common = _DEFAULT) -> None:
     """List all teams."""
     async with common.reading() as registry:
-        common.show([_shown(team) for team in await registry.all(Team)])
+        common.show([as_shown(team) for team in await registry.all(Team)])
 
 
 @token.command(name="create")
@@ -200,7 +198,7 @@ async def create_token(
         done = await operator.create_token(
             digest(bearer), user=user, tools=tool, libraries=library or (), expires_at=expires_at
         )
-        await _done(common, done, token=bearer)
+        await show_done(common, done, token=bearer)
 
 
 @token.command(name="revoke")
@@ -215,7 +213,7 @@ async def revoke_token(
         common: the flags that every command has.
     """
     async with common.operator() as operator:
-        await _done(common, await operator.revoke_token(token_id), waiting=waiting)
+        await show_done(common, await operator.revoke_token(token_id), waiting=waiting)
 
 
 @token.command(name="list")
@@ -224,55 +222,7 @@ async def list_tokens(*, common: Common = _DEFAULT) -> None:
     async with common.reading() as registry:
         tokens = await registry.all(Token)
         usage = await registry.usage(token.digest for token in tokens)
-    common.show([{**_shown(token), **_used(usage.get(token.digest))} for token in tokens])
-
-
-@key.command(name="new")
-async def new_key(
-    *, issuer: str = TEAM_ISSUER, kid: str | None = None, common: Common = _DEFAULT
-) -> None:
-    """Make an Ed25519 key; the next JWT of a team is signed with it."""
-    async with common.operator() as operator:
-        public = KeyFolder(common.settings.keys).new(issuer=issuer, kid=kid)
-        await _done(common, await operator.add_key(public["kid"], alg=public["alg"]))
-
-
-@key.command(name="import")
-async def import_key(
-    kid: str,
-    /,
-    *,
-    issuer: str,
-    hex: Annotated[  # noqa: A002 - the flag's name
-        bool, Parameter(negative="", help="The secret on standard input is hexadecimal.")
-    ],
-    alg: Literal["HS256", "HS384", "HS512"] = "HS256",
-    common: Common = _DEFAULT,
-) -> None:
-    """Take over a symmetric secret of another system, read from standard input."""
-    if not hex:
-        raise InvalidArgument("a secret is taken over as hexadecimal text: --hex")
-    async with common.operator() as operator:
-        KeyFolder(common.settings.keys).take_over(
-            sys.stdin.readline(), issuer=issuer, kid=kid, alg=alg
-        )
-        await _done(common, await operator.add_key(kid, alg=alg))
-
-
-@key.command(name="retire")
-async def retire_key(
-    kid: str, /, *, waiting: Waiting = _AT_ONCE, common: Common = _DEFAULT
-) -> None:
-    """Kill every JWT that a key signed."""
-    async with common.operator() as operator:
-        await _done(common, await operator.retire_key(kid), waiting=waiting)
-
-
-@key.command(name="list")
-async def list_keys(*, common: Common = _DEFAULT) -> None:
-    """List all keys."""
-    async with common.reading() as registry:
-        common.show(await registry.all(Key))
+    common.show([{**as_shown(token), **_used(usage.get(token.digest))} for token in tokens])
 
 
 async def lockdown(
@@ -281,7 +231,7 @@ async def lockdown(
     """Stop everything but public tools, or go on."""
     async with common.operator() as operator:
         done = await operator.lockdown(on=state == "on")
-        await _done(common, done, waiting=waiting if state == "on" else None)
+        await show_done(common, done, waiting=waiting if state == "on" else None)
 
 
 async def _active_kids(common: Common, registry: Registry) -> list[str]:
@@ -296,41 +246,7 @@ async def _minted(
     jwt = KeyFolder(common.settings.keys).mint_team(
         done.record.id, jti=done.record.active_jti, active_kids=kids
     )
-    await _done(common, done, waiting=waiting, jwt=jwt)
-
-
-async def _done(
-    common: Common, done: Done[Any], *, waiting: Waiting | None = None, **secrets: str
-) -> None:
-    """Print what was done, and have it published.
-
-    Published also when nothing changed: the same verb may have failed to tell anybody before.
-
-    Args:
-        common: the flags that every command has.
-        done: what was done.
-        waiting: where something was taken away, how long to wait for that to hold.
-        secrets: shown this once, and so before anything else can fail.
-    """
-    stamp = {"epoch": done.stamp.epoch, "revision": done.stamp.revision}
-    shown = {**_shown(done.record), **secrets, **stamp}
-    if waiting is not None and waiting.asked:
-        await waiting.show_effect(common, shown, done)
-    else:
-        common.show(shown)
-        sys.stdout.flush()
-        await common.wake(revoking=waiting is not None)
-
-
-def _shown(record: Any) -> dict[str, Any]:
-    shown = asdict(record)
-    match record:
-        case Token():
-            return {"id": shown.pop("label"), **shown}
-        case Team():
-            # The jti is no secret, but whoever sees it takes it for one.
-            del shown["active_jti"]
-    return shown
+    await show_done(common, done, waiting=waiting, jwt=jwt)
 
 
 def _used(usage: Usage | None) -> dict[str, int | None]:

@@ -1,0 +1,45 @@
+"""What every verb that writes to the registry ends in."""
+
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from lictor.console import Common
+from lictor.waiting import Waiting
+from registry import Team, Token
+from registry.operations import Done
+
+
+async def show_done(
+    common: Common, done: Done[Any], *, waiting: Waiting | None = None, **secrets: str
+) -> None:
+    """Print what was done, and have it published.
+
+    Published also when nothing changed: the same verb may have failed to tell anybody before.
+
+    Args:
+        common: the flags that every command has.
+        done: what was done.
+        waiting: where something was taken away, how long to wait for that to hold.
+        secrets: shown this once, and so before anything else can fail.
+    """
+    stamp = {"epoch": done.stamp.epoch, "revision": done.stamp.revision}
+    shown = {**as_shown(done.record), **secrets, **stamp}
+    if waiting is not None and waiting.asked:
+        await waiting.show_effect(common, shown, done)
+    else:
+        common.show(shown)
+        sys.stdout.flush()
+        await common.wake(revoking=waiting is not None)
+
+
+def as_shown(record: Any) -> dict[str, Any]:
+    """A record's fields, under the names that a reader types."""
+    shown = asdict(record)
+    match record:
+        case Token():
+            return {"id": shown.pop("label"), **shown}
+        case Team():
+            # The jti is no secret, but whoever sees it takes it for one.
+            del shown["active_jti"]
+    return shown
