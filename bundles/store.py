@@ -7,7 +7,6 @@ is killed at any moment leaves the older or the newer state, never a mixture.
 import gzip
 import io
 import json
-import os
 import shutil
 import tarfile
 import tempfile
@@ -19,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from bundles.exceptions import StoreUnusable
+from bundles.private import BEGUN, replace_private
 from bundles.signing import Bundle, canonical, etag_of
 
 _STATE = "published.json"
-_BEGUN = ".begun-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class Store:
             StoreUnusable: it cannot be removed.
         """
         try:
-            for begun in self._folder.glob(f"{_BEGUN}*"):
+            for begun in self._folder.glob(f"{BEGUN}*"):
                 shutil.rmtree(begun) if begun.is_dir() else begun.unlink()
         except OSError as error:
             raise StoreUnusable(f"{self._folder}: {error.strerror}") from None
@@ -78,7 +77,7 @@ class Store:
             StoreUnusable: the disk is full, or the folder is gone.
         """
         try:
-            with tempfile.TemporaryDirectory(prefix=_BEGUN, dir=self._folder) as folder:
+            with tempfile.TemporaryDirectory(prefix=BEGUN, dir=self._folder) as folder:
                 yield Path(folder)
         except OSError as error:
             raise StoreUnusable(f"{self._folder}: {error.strerror}") from None
@@ -163,17 +162,6 @@ class Store:
 
     def _replace(self, path: Path, content: bytes, *, durable: bool = True) -> None:
         try:
-            with tempfile.NamedTemporaryFile(prefix=_BEGUN, dir=self._folder, delete=False) as file:
-                written = Path(file.name)
-                try:
-                    file.write(content)
-                    file.flush()
-                    if durable:
-                        os.fsync(file.fileno())
-                    written.replace(path)
-                except OSError:
-                    # A disk that is full must not fill with the beginnings of files.
-                    written.unlink(missing_ok=True)
-                    raise
+            replace_private(path, content, durable=durable)
         except OSError as error:
             raise StoreUnusable(f"{path}: {error.strerror}") from None

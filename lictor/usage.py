@@ -1,0 +1,119 @@
+"""Use counts on their way into the registry: out of Redis, or out of the decisions recorded here.
+
+They are taken before they are written. What happens between the two loses counts, and counts none
+twice; several servers may do it at once.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from lictor.recorded import Recorded
+from pdp_client import PDPError
+from registry import Registry, RegistryError, Usage
+
+EVERY = 5.0
+"""Seconds between two looks."""
+
+_REDIS_SECONDS = 1.0
+
+_Take = Callable[[], Awaitable[Mapping[str, tuple[int, float]]]]
+_log = logging.getLogger(__name__)
+
+
+class Usages:
+    """Brings uses of tokens into the registry.
+
+    Attributes:
+        lost: uses that were taken, and may not have been written.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        redis_url: str,
+        record: Path | None,
+        place: Path,
+        every: float = EVERY,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Connect to nothing, and read nothing, before `run`.
+
+        Args:
+            registry: where they go.
+            redis_url: where instances count. With one, `record` is left alone: the same uses may be
+                in both.
+            record: a file of decisions.
+            place: where it is noted how far `record` was read.
+            every: seconds between two looks.
+            clock: seconds since 1970.
+        """
+        self._registry = registry
+        self._redis_url = redis_url
+        self._record = record
+        self._place = place
+        self._every = every
+        self._clock = clock
+        self._failing = ""
+        self.lost = 0
+
+    async def run(self) -> None:
+        """Bring them until cancelled; what fails is told once, and tried again.
+
+        Raises:
+            ConfigurationError: the URL cannot be used.
+        """
+        async with self._source() as take:
+            task = asyncio.current_task()
+            # As in `bundles.publisher.forever`.
+            while not (task and task.cancelling()):
+                await asyncio.sleep(self._every)
+                try:
+                    await self._bring(take)
+                    self._failing = ""
+                except (RegistryError, PDPError) as error:
+                    self._failed(error.code, error)
+                except OSError as error:
+                    self._failed("record_unreadable", error)
+                except Exception:  # noqa: BLE001 - publishing goes on, whatever it is
+                    _log.exception("usage.failed code=fault")
+
+    async def _bring(self, take: _Take) -> None:
+        # While the registry is away, nothing is taken that could not be written.
+        await self._registry.stamp()
+        while taken := await take():
+            now = self._clock()
+            # By a clock that is ahead a token would have been used last for a long time to come.
+            uses = {digest: Usage(n, min(at, now)) for digest, (n, at) in taken.items()}
+            self.lost += (count := sum(one.uses for one in uses.values()))
+            await self._registry.record_usage(uses)
+            self.lost -= count
+
+    @asynccontextmanager
+    async def _source(self) -> AsyncIterator[_Take]:
+        if self._redis_url:
+            # Only who has a Redis needs its package.
+            from pdp_client.shared.connection import connect  # noqa: PLC0415
+            from pdp_client.shared.usage import take  # noqa: PLC0415
+
+            async with aclosing(connect(self._redis_url, timeout=_REDIS_SECONDS)) as redis:
+                yield partial(take, redis)
+        elif self._record is not None:
+            recorded = Recorded(self._record, place=self._place)
+            yield partial(asyncio.to_thread, recorded.take)
+        else:
+            yield _nothing
+
+    def _failed(self, code: str, error: Exception) -> None:
+        if code != self._failing:
+            _log.warning("usage.unavailable code=%s detail=%s", code, error)
+        self._failing = code
+
+
+async def _nothing() -> Mapping[str, tuple[int, float]]:
+    return {}

@@ -1,0 +1,447 @@
+"""Uses come into the registry, from Redis or from a file of decisions; some may be lost, none is doubled."""
+
+import asyncio
+import json
+import sqlite3
+import sys
+from contextlib import aclosing, asynccontextmanager, closing
+
+import pytest
+from support.stack import until
+
+from lictor.recorded import Recorded
+from lictor.state import require_newest_key
+from lictor.usage import Usages
+from pdp_client import Action, Credential, Decision, FileRecord, Reason
+from pdp_client.opaque import digest
+from pdp_client.record import entry
+from pdp_client.shared import Shared
+from pdp_client.shared.connection import connect, key
+from pdp_client.shared.usage import SharedUsage
+from registry import Token, Usage, User, open_registry
+
+pytestmark = pytest.mark.anyio
+
+A, B = "a" * 64, "b" * 64
+NOW = 1_795_000_000.0
+
+
+def decided(used=A, reason=Reason.OK):
+    return Decision(
+        allow=reason is Reason.OK,
+        reason=reason,
+        reasons=(reason.value,),
+        message="",
+        credential=Credential(kind="token", digest=used),
+    )
+
+
+def line(decision, at):
+    made = entry(decision, at=at, took_ms=1.0, action=Action(name="search"), context={})
+    return json.dumps(made).encode() + b"\n"
+
+
+def append(path, content):
+    with path.open("ab") as file:
+        file.write(content)
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'registry.db'}"
+
+
+@pytest.fixture
+async def registry(url):
+    async with aclosing(await open_registry(url)) as registry:
+        async with registry.transaction(actor="tests", action="write") as tx:
+            await tx.put(
+                User(id="ada", name="Ada"),
+                *(Token(digest=one, label="l", user="ada", tools=("*",)) for one in (A, B)),
+            )
+        yield registry
+
+
+@pytest.fixture
+def record(tmp_path):
+    return tmp_path / "decisions.jsonl"
+
+
+@pytest.fixture
+def place(tmp_path):
+    return tmp_path / "recorded.json"
+
+
+@pytest.fixture
+def running(registry, record, place):
+    """`lictor serve`'s part that brings uses, while the context lasts."""
+
+    @asynccontextmanager
+    async def running(**changes):
+        options = {"redis_url": "", "record": record, "place": place, "every": 0.01, **changes}
+        usages = Usages(options.pop("registry", registry), clock=lambda: NOW, **options)
+        task = asyncio.ensure_future(usages.run())
+        try:
+            yield usages
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    return running
+
+
+@pytest.fixture
+def told(registry):
+    """What the registry says in the end."""
+
+    async def told(expected):
+        async def is_so():
+            return await registry.usage([A, B]) == expected
+
+        try:
+            await until(is_so, "the registry says so")
+        except AssertionError:
+            assert await registry.usage([A, B]) == expected
+
+    return told
+
+
+# From a file of decisions
+
+
+async def test_decisions_on_record_are_uses_in_the_registry(running, record, told):
+    written = FileRecord(record)
+    async with running():
+        for at, decision in enumerate(
+            [
+                decided(A),
+                decided(B, Reason.TOOL_NOT_ALLOWED),
+                decided(A, Reason.TOKEN_DEACTIVATED),
+                decided(A, Reason.LOCKDOWN),
+                Decision.refused(Reason.MISSING_TOKEN),
+                decided(A),
+            ]
+        ):
+            written.write(entry(decision, at=at, took_ms=1.0, action=Action(name="x"), context={}))
+        await told({A: Usage(2, 5.0), B: Usage(1, 1.0)})
+        written.write(entry(decided(B), at=9, took_ms=1.0, action=Action(name="x"), context={}))
+        await told({A: Usage(2, 5.0), B: Usage(2, 9.0)})
+    written.close()
+
+
+async def test_it_goes_on_after_a_restart_where_it_was(running, record, told):
+    record.write_bytes(line(decided(), 1.0))
+    async with running():
+        await told({A: Usage(1, 1.0)})
+    append(record, line(decided(), 2.0))
+    async with running():
+        await told({A: Usage(2, 2.0)})
+        append(record, line(decided(B), 3.0))
+        await told({A: Usage(2, 2.0), B: Usage(1, 3.0)})
+
+
+async def test_a_file_that_was_put_aside_is_left_for_the_new_one(running, record, told):
+    async with running():
+        record.write_bytes(line(decided(), 1.0) * 3)
+        await told({A: Usage(3, 1.0)})
+        record.rename(record.with_suffix(".1"))
+        record.write_bytes(line(decided(B), 2.0) * 9)
+        await told({A: Usage(3, 1.0), B: Usage(9, 2.0)})
+
+
+async def test_a_file_that_was_cut_is_read_from_its_beginning(running, record, told):
+    async with running():
+        record.write_bytes(line(decided(), 1.0) * 3)
+        await told({A: Usage(3, 1.0)})
+        with record.open("r+b") as file:
+            file.truncate()
+            file.write(line(decided(B), 2.0))
+        await told({A: Usage(3, 1.0), B: Usage(1, 2.0)})
+
+
+async def test_half_a_line_waits_for_the_other_half(running, record, told):
+    whole = line(decided(), 1.0)
+    async with running():
+        record.write_bytes(line(decided(B), 1.0) + whole[:40])
+        await told({B: Usage(1, 1.0)})
+        append(record, whole[40:])
+        await told({A: Usage(1, 1.0), B: Usage(1, 1.0)})
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b"{torn\n",
+        b"\xff\xfe\n\n\n",
+        b"[]\nnull\n7\n",
+        b"[" * 100_000 + b"\n",
+        line(decided(), 1.0).replace(A.encode(), b"lct_a-bearer-in-the-wrong-place"),
+        line(decided(), 1.0).replace(b'"at": 1.0', b'"at": "soon"'),
+        line(decided(), 1.0).replace(b'"at": 1.0', b'"at": -1'),
+        line(decided(), 1.0).replace(b'"at": 1.0', b'"at": NaN'),
+        line(decided(), 1.0).replace(b'"reason": "ok"', b'"reason": ["ok"]'),
+        line(decided(), 1.0).replace(b'"ok"', b'"of-a-later-version"'),
+    ],
+)
+async def test_a_line_that_is_none_of_ours_is_passed_over(running, record, told, odd):
+    record.write_bytes(odd + line(decided(B), 2.0))
+    async with running():
+        await told({B: Usage(1, 2.0)})
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"", b"{", b"[]", b"7", b'{"file": [1, 2]}', b'{"file": [1, 2], "offset": "x"}', b"\xff"],
+)
+def test_where_nobody_knows_how_far_it_was_nothing_before_is_counted(record, place, garbage):
+    record.write_bytes(line(decided(A), 1.0))
+    place.write_bytes(garbage)
+    recorded = Recorded(record, place=place)
+    assert recorded.take() == {}
+    append(record, line(decided(B), 2.0))
+    assert recorded.take() == {B: (1, 2.0)}
+    assert Recorded(record, place=place).take() == {}
+
+
+def test_more_than_it_reads_at_a_time_is_read_whole(record, place):
+    lines = [line(decided(), float(n)) for n in range(100)]
+    giant = b'{"x": "' + b"y" * 5000 + b'"}\n'
+    none = line(Decision.refused(Reason.MISSING_TOKEN), 1.0)
+    record.write_bytes(b"".join([*lines[:50], giant, none * 20, *lines[50:]]))
+    recorded, count, last = Recorded(record, place=place, piece=1000), 0, 0.0
+    while uses := recorded.take():
+        count, last = count + uses[A][0], max(last, uses[A][1])
+    assert (count, last) == (100, 99.0)
+
+
+def test_what_cannot_be_noted_is_not_taken(record, tmp_path):
+    record.write_bytes(line(decided(), 1.0))
+    recorded = Recorded(record, place=tmp_path / "folder" / "place.json")
+    with pytest.raises(FileNotFoundError):
+        recorded.take()
+    (tmp_path / "folder").mkdir()
+    assert recorded.take() == {A: (1, 1.0)}
+
+
+async def test_a_file_that_cannot_be_read_is_told_once_and_read_later(
+    running, record, told, caplog
+):
+    record.mkdir()
+    async with running() as usages:
+        await until(lambda: usages._failing, "it is told")
+        await until(lambda: caplog.records, "it is told")
+        record.rmdir()
+        record.write_bytes(line(decided(), 1.0))
+        await told({A: Usage(1, 1.0)})
+    assert [r.getMessage() for r in caplog.records if "record_unreadable" in r.getMessage()] == [
+        caplog.records[0].getMessage()
+    ]
+
+
+# From Redis
+
+
+@pytest.fixture
+async def redis(redis_process):
+    client = connect(redis_process.url, timeout=5)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def server(redis_process):
+    return redis_process
+
+
+@pytest.fixture
+async def new_counter(redis):
+    """An instance that counts, and hands on when it is closed."""
+    await redis.delete(key("lictor", "usage:count"), key("lictor", "usage:last"))
+    return lambda: SharedUsage(redis, every=3600)
+
+
+async def counted(new_counter, *uses):
+    counter = new_counter()
+    for used, at in uses:
+        counter.count(decided(used), at)
+    await counter.aclose()
+
+
+async def test_what_instances_count_comes_into_the_registry(running, server, new_counter, told):
+    async with running(redis_url=server.url):
+        await counted(new_counter, (A, 1.0), (A, 3.0), (B, 2.0))
+        await counted(new_counter, (A, 2.0))
+        await told({A: Usage(3, 3.0), B: Usage(1, 2.0)})
+
+
+async def test_where_there_is_a_redis_the_file_is_left_alone(
+    running, server, new_counter, record, told
+):
+    record.write_bytes(line(decided(), 1.0))
+    async with running(redis_url=server.url):
+        await counted(new_counter, (A, 1.0))
+        await told({A: Usage(1, 1.0)})
+    assert not record.with_name("recorded.json").exists()
+
+
+async def test_a_clock_that_is_ahead_does_not_say_when_it_was_used_last(
+    running, server, new_counter, told
+):
+    async with running(redis_url=server.url):
+        await counted(new_counter, (A, NOW + 1e9))
+        await told({A: Usage(1, NOW)})
+
+
+async def test_several_servers_take_each_use_once(running, url, server, new_counter, told):
+    uses = [(one, float(n)) for n in range(100) for one in (A, B)]
+    async with (
+        aclosing(await open_registry(url)) as other,
+        running(redis_url=server.url),
+        running(redis_url=server.url, registry=other),
+    ):
+        for start in range(0, 200, 20):
+            await counted(new_counter, *uses[start : start + 20])
+        await told({A: Usage(100, 99.0), B: Usage(100, 99.0)})
+
+
+async def test_while_the_registry_is_away_nothing_is_taken(running, server, new_counter, redis):
+    async with aclosing(await open_registry("bolt://127.0.0.1:1")) as away:
+        async with running(redis_url=server.url, registry=away) as usages:
+            await counted(new_counter, (A, 1.0))
+            await until(lambda: usages._failing == "unavailable", "it has tried")
+        assert usages.lost == 0
+    assert await redis.hgetall(key("lictor", "usage:count")) == {A.encode(): b"1"}
+
+
+async def test_redis_killed_loses_counts_and_no_more(running, server, redis, told, caplog):
+    server.must_be_ours()
+    async with running(redis_url=server.url, every=0.05) as usages:
+        counter = SharedUsage(redis, every=0.05)
+        counter.count(decided(A), 1.0)
+        await told({A: Usage(1, 1.0)})
+        server.kill()
+        counter.count(decided(A), 2.0)
+        await until(lambda: usages._failing and counter.unavailable, "it is away")
+        server.start()
+        await told({A: Usage(2, 2.0)})
+        await counter.aclose()
+    assert usages.lost == 0
+    assert caplog.text.count("usage.unavailable code=redis_unavailable") == 2, "one each"
+
+
+BRINGS = """
+import asyncio, sys
+from pathlib import Path
+from lictor.usage import Usages
+from registry import open_registry
+
+async def main(url, redis_url, record, place):
+    registry = await open_registry(url)
+    await Usages(
+        registry, redis_url=redis_url, record=Path(record), place=Path(place), every=0.01
+    ).run()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+class InRedis:
+    def __init__(self, request):
+        self.redis_url = request.getfixturevalue("server").url
+        self._redis = request.getfixturevalue("redis")
+        self._new_counter = request.getfixturevalue("new_counter")
+
+    async def put(self, used, at):
+        await counted(self._new_counter, (used, at))
+
+    async def taken(self):
+        return not await self._redis.exists(key("lictor", "usage:count"))
+
+
+class InFile:
+    redis_url = ""
+
+    def __init__(self, request):
+        self._record = request.getfixturevalue("record")
+        self._place = request.getfixturevalue("place")
+
+    async def put(self, used, at):
+        append(self._record, line(decided(used), at))
+
+    async def taken(self):
+        return self._place.exists()
+
+
+@pytest.fixture(params=[InRedis, InFile])
+def source(request):
+    return request.param(request)
+
+
+async def test_a_server_killed_between_taking_and_writing_counts_nothing_twice(
+    running, tmp_path, source, url, told
+):
+    await source.put(A, 1.0)
+    arguments = [url, source.redis_url, tmp_path / "decisions.jsonl", tmp_path / "recorded.json"]
+    with closing(sqlite3.connect(tmp_path / "registry.db", isolation_level=None)) as db:
+        db.execute("BEGIN IMMEDIATE")
+        killed = await asyncio.create_subprocess_exec(sys.executable, "-c", BRINGS, *arguments)
+        await until(source.taken, "it has taken them")
+        killed.kill()
+        await killed.wait()
+        db.execute("ROLLBACK")
+    async with running(redis_url=source.redis_url):
+        await source.put(B, 2.0)
+        await told({B: Usage(1, 2.0)})
+
+
+# All of it
+
+
+async def test_calls_are_counted_and_redis_killed_costs_counts_and_no_decision(stack, server):
+    server.must_be_ours()
+    await stack.user("ada")
+    bearer = await stack.token(tools=["search"])
+    await stack.settle()
+    used = digest(bearer)
+    key_file = require_newest_key(stack.settings)
+    shared = Shared(server.url, key_file=key_file, timeout=0.2)
+    pdp = stack.pdp(shared=shared)
+    usages = Usages(
+        stack.registry,
+        redis_url=server.url,
+        record=stack.settings.record,
+        place=stack.settings.bundles / "recorded.json",
+        every=0.1,
+    )
+    bringing = asyncio.ensure_future(usages.run())
+
+    async def uses():
+        found = await stack.registry.usage([used])
+        return found[used].uses if found else 0
+
+    before = await stack.registry.stamp()
+    try:
+        assert (await pdp.authorize(bearer, tool="search")).reason is Reason.OK
+        assert (await pdp.authorize(bearer, tool="other")).reason is Reason.TOOL_NOT_ALLOWED
+        assert (await pdp.authorize("nobody's", tool="search")).reason is Reason.INVALID_TOKEN
+
+        async def both():
+            return await uses() == 2
+
+        await until(both, "both are counted")
+        server.kill()
+        for _ in range(5):
+            assert (await pdp.authorize(bearer, tool="search")).reason is Reason.OK
+        await until(lambda: shared.usage.unavailable, "it is away")
+        server.start()
+        assert (await pdp.authorize(bearer, tool="search")).reason is Reason.OK
+
+        async def more():
+            return await uses() > 2
+
+        await until(more, "it counts again")
+        assert await uses() <= 8
+    finally:
+        bringing.cancel()
+        await asyncio.gather(bringing, return_exceptions=True)
+    assert await stack.registry.stamp() == before
