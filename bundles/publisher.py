@@ -140,7 +140,7 @@ class Publisher:
 
         async with asyncio.TaskGroup() as group:
             group.create_task(forever(look_and_beat, every=LOOK_EVERY))
-            group.create_task(forever(self.compact, every=LOOK_EVERY))
+            group.create_task(forever(self.compact, every=self._until_next_fold))
 
     async def look(self) -> None:
         """Publish what has changed by now; a new policy bundle too, with a heartbeat that names it.
@@ -198,6 +198,10 @@ class Publisher:
             shard = fullest[0]
             await self.bases.fold(shard, self._lineage.header, self.live.of_shard(shard))
             return shard
+
+    def _until_next_fold(self) -> float:
+        """Seconds. The fuller `live`, the longer OPA takes over each one: the sooner."""
+        return LOOK_EVERY * min(1.0, self._live_limit / max(1, len(self.live)))
 
     async def accept(self, *, actor: str) -> Stamp:
         """Take a registry that was put back to an earlier state for what it is now.
@@ -350,12 +354,19 @@ class Publisher:
         )
 
 
-async def forever(job: Callable[[], Awaitable[object]], *, every: float) -> None:
-    """Run a job again and again until cancelled; what fails is logged, and tried again."""
+async def forever(
+    job: Callable[[], Awaitable[object]], *, every: float | Callable[[], float]
+) -> None:
+    """Run a job again and again until cancelled; what fails is logged, and tried again.
+
+    Args:
+        job: what is run.
+        every: seconds before each run.
+    """
     task = asyncio.current_task()
     # A job may lose a cancellation, as `asyncio.wait_for` does before Python 3.12.
     while not (task and task.cancelling()):
-        await asyncio.sleep(every)
+        await asyncio.sleep(every() if callable(every) else every)
         try:
             await job()
         except (RegistryError, BundleError) as error:
