@@ -89,8 +89,8 @@ def _check_times(claims: Mapping[str, Any], *, latest: float) -> None:
 
 
 def _is_integer(value: Any) -> TypeGuard[int]:
-    # The exact type: `true` is an int to isinstance, and a NumericDate to PyJWT. RFC 7519 §2 lets a
-    # NumericDate have a fraction; one that has none has one spelling, which all readers round alike.
+    # The exact type: `true` is an int to isinstance, and a NumericDate to PyJWT. RFC 7519 §2 allows
+    # fractions; an integer is what every reader takes for the same moment.
     return type(value) is int
 
 
