@@ -36,6 +36,7 @@ from registry.operations import Operator
 from tests.support.redis import redis_server
 
 _CLIENTS, _OPAS, _CONTROLS = 3, 2, 1000
+_TELL_EVERY = 1000
 _CHECK_BEFORE = 20
 """One pair in so many first shows that the token was good."""
 
@@ -71,6 +72,8 @@ class Client:
             self.took.append(time.perf_counter() - began)
             self.stale += decision.allow
             self.reasons[decision.reason.value] += 1
+            if len(self.took) % _TELL_EVERY == 0:
+                say(f"{len(self.took)} pairs of one process, {self.stale} stale allows")
             control = self.rng.randrange(_CONTROLS)
             self.controls[(await self.call(control)).reason.value] += 1
 
@@ -111,7 +114,7 @@ async def client(told):
                 shared=Shared(settings.redis_url, key_file=settings.newest_key, timeout=1),
                 consistency="strict",
                 catch_up=told["catch_up"],
-                deadline=5,
+                deadline=told["catch_up"] + 2,
             )
             for opa in told["opas"]
         ]
