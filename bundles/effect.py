@@ -93,7 +93,7 @@ class Effects:
         Args:
             source: says when a change was published. Where it knows of instances that nobody hears
                 of, a change is not effective before the limit.
-            fleet: says who has it.
+            fleet: says who has it; likewise where it has forgotten whom it had heard of.
             clock: seconds since 1970.
         """
         self._source = source
@@ -143,7 +143,8 @@ class Effects:
             else:
                 missing.append(one.id)
                 acknowledged.pop(one.id, None)
-        if missing or not acknowledged or self._source.unheard(stamp):
+        unheard = self._source.unheard(stamp) or self._fleet.forgot_within(self._limit)
+        if missing or not acknowledged or unheard:
             passed = self._clock() >= published_at + self._limit
             # Where nobody was heard of, nothing is known about anybody: 0 of 0 is no success.
             heard = missing or acknowledged

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from bundles.roster import Roster
 from registry import Stamp
 
 _MOST_INSTANCES = 10_000
@@ -56,9 +57,19 @@ class Fleet:
         told: called with each instance that was heard of here, and not by another server.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, roster: Roster | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        """Start with those that were heard of before the last restart, or may have been.
+
+        Args:
+            roster: keeps who was heard of; without one, nobody was before.
+            clock: seconds since 1970.
+        """
         self._clock = clock
-        self._instances: dict[str, Instance] = {}
+        self._roster = roster
+        before = roster.seen if roster else {}
+        self._instances = {id_: Instance(id=id_, seen_at=at) for id_, at in before.items()}
         self._news = asyncio.Event()
         self.told: Callable[[Instance], object] = lambda _: None
 
@@ -127,6 +138,11 @@ class Fleet:
         self._keep(replace(before, revisions=revisions, learned=learned))
         return new
 
+    def hear(self, id_: str) -> None:
+        """Note that an instance is there, whatever it runs."""
+        if id_ in self._instances or len(self._instances) < _MOST_INSTANCES:
+            self._keep(self._heard_of(id_))
+
     def merge(self, heard: Instance) -> None:
         """Take what another server has heard of an instance: of each bundle what was learned last.
 
@@ -162,6 +178,11 @@ class Fleet:
     def seen_within(self, seconds: float) -> list[Instance]:
         """The instances heard of within the last seconds, by id."""
         return [one for one in self.instances() if one.seen_at >= self._clock() - seconds]
+
+    def forgot_within(self, seconds: float) -> bool:
+        """Whether it was forgotten in the last seconds who had been heard of."""
+        forgot_at = self._roster.forgot_at if self._roster else None
+        return forgot_at is not None and forgot_at >= self._clock() - seconds
 
     def all_run(self, name: str, *, stamp: Stamp, within: float) -> bool:
         """Whether each instance seen within the last seconds runs at least this revision.
@@ -204,6 +225,8 @@ class Fleet:
             live_at = instance.learned.get("live", instance.seen_at)
             instance = replace(instance, live_at=live_at)
         self._instances[instance.id] = instance
+        if self._roster:
+            self._roster.note(instance.id, instance.seen_at)
         self.nudge()
         return instance
 

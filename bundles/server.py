@@ -110,6 +110,9 @@ async def _bundle(request: Request) -> Response:
     found, kept = await _newer(request.app.state, name, tags, seconds=seconds)
     if found is None:
         return JSONResponse({"error": "no such bundle"}, status_code=404)
+    if request.state.instance is not None and name == "heartbeat" and not kept:
+        # Whoever has it may answer for a while, also when nothing more is heard of it.
+        request.app.state.fleet.hear(request.state.instance)
     # OPA goes on with long polling only while every answer, a 304 too, says that it is a bundle.
     headers = {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-cache"}
     if kept:

@@ -16,6 +16,7 @@ from bundles.instances import Instances
 from bundles.publisher import Publisher, forever
 from bundles.reconciler import Reconciler
 from bundles.rollout import NAMES
+from bundles.roster import Roster
 from bundles.scan import Opener, Progress, Reader
 from bundles.server import bundle_app
 from bundles.signing import SigningKey
@@ -136,7 +137,7 @@ class _Served:
         self._key = key
         self._progress = progress
         self._store = Store(settings.bundles)
-        self.fleet, self.catalogue = Fleet(), Catalogue()
+        self.fleet, self.catalogue = Fleet(Roster(settings.bundles / "fleet.json")), Catalogue()
         self.current = Current(self.catalogue, registry)
 
     async def alone(self) -> list[Part]:

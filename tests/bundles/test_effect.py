@@ -12,8 +12,10 @@ from support.stack import until
 
 from bundles.effect import CLOCKS_APART, Effects
 from bundles.exceptions import KeyUnusable, ReceiptInvalid
+from bundles.fleet import Fleet
 from bundles.instances import Instances
 from bundles.receipt import TYPE, document, issue, verify
+from bundles.roster import LAG, Roster
 from registry import Stamp
 
 pytestmark = pytest.mark.anyio
@@ -118,6 +120,63 @@ async def test_where_some_are_never_heard_of_the_limit_must_pass_always(written)
     written.now += LIMIT
     acknowledge(written, "opa-1", "opa-2")
     assert (await effects.wait(written.done.stamp, seconds=0)).how == "limit"
+
+
+@pytest.fixture
+def restarted(written, tmp_path):
+    """Its effects, as after a restart with what the roster knows."""
+
+    def restarted():
+        roster = Roster(tmp_path / "fleet.json", boot="b", clock=written.clock)
+        written.fleet = Fleet(roster, clock=written.clock)
+        return Effects(written.current, written.fleet, clock=written.clock)
+
+    return restarted
+
+
+async def test_after_a_restart_one_that_has_not_come_back_is_waited_for(written, restarted):
+    restarted()
+    acknowledge(written, "opa-1", "opa-2", stamp=Stamp(1, 0))
+    effects = restarted()
+    await written.publisher.look()
+    acknowledge(written, "opa-1")
+    effect = await effects.wait(written.done.stamp, seconds=0)
+    assert (effect.effective, effect.missing) == (False, ("opa-2",))
+    acknowledge(written, "opa-2")
+    assert (await effects.wait(written.done.stamp, seconds=0)).how == "acknowledged"
+
+
+async def test_after_a_restart_one_that_could_no_longer_answer_is_not(written, restarted):
+    restarted()
+    acknowledge(written, "opa-1", "opa-2", stamp=Stamp(1, 0))
+    written.now += LIMIT + LAG + 1
+    effects = restarted()
+    await written.publisher.look()
+    acknowledge(written, "opa-1")
+    effect = await effects.wait(written.done.stamp, seconds=0)
+    assert (effect.how, list(effect.acknowledged), effect.missing) == (
+        "acknowledged",
+        ["opa-1"],
+        (),
+    )
+
+
+async def test_where_it_is_forgotten_who_there_was_the_limit_must_pass_once(
+    written, restarted, tmp_path
+):
+    (tmp_path / "fleet.json").write_bytes(b"garbage")
+    effects = restarted()
+    await written.publisher.look()
+    acknowledge(written, "opa-1")
+    assert not (await effects.wait(written.done.stamp, seconds=0)).effective
+    written.now += LIMIT
+    acknowledge(written, "opa-1")
+    assert (await effects.wait(written.done.stamp, seconds=0)).how == "limit"
+    written.now += 1
+    later = (await written.operator.add_user("bob")).stamp
+    await written.publisher.look()
+    acknowledge(written, "opa-1", stamp=later)
+    assert (await effects.wait(later, seconds=0)).how == "acknowledged"
 
 
 async def test_the_wait_ends_with_its_time(written):

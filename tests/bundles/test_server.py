@@ -342,6 +342,17 @@ async def test_who_asks_with_the_etag_of_a_bundle_runs_it(served):
     assert 'lictor_publish_to_active_seconds_count{bundle="live"} 1.0' in text
 
 
+async def test_whoever_is_given_a_heartbeat_may_answer_and_is_known(served):
+    served.catalogue.put(bundle(b"one", name="heartbeat"))
+    headers = {"Authorization": f"Bearer {READER}"}
+    async with served.session.get("/bundles/heartbeat.tar.gz", headers=headers):
+        assert served.fleet.instances() == []
+    async with served.get("/bundles/heartbeat.tar.gz") as answer:
+        assert answer.status == 200
+        (one,) = served.fleet.instances()
+    assert (one.id, one.revisions, one.live) == ("opa-1", {}, Stamp(-1, -1))
+
+
 @pytest.mark.parametrize("etag", ['"never-served"', "", '"', "*"])
 async def test_an_etag_that_was_never_given_out_acknowledges_nothing(served, etag):
     served.catalogue.put(bundle(b"one"))

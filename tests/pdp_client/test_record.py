@@ -2,10 +2,10 @@
 
 import json
 import multiprocessing
-import resource
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 
 import pytest
+from support.faults import largest_file
 from support.plain import world
 
 from pdp_client import PDP, BearerVerifier, FileRecord
@@ -184,17 +184,6 @@ def test_the_file_is_its_owners_alone_and_is_appended_to(path):
 def test_a_file_that_cannot_be_opened_is_told_by_its_name(tmp_path):
     with pytest.raises(RecordFailed, match="no/such/folder"):
         FileRecord(tmp_path / "no/such/folder/decisions.jsonl")
-
-
-@contextmanager
-def largest_file(size):
-    """The disk is full, as far as this process can tell."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_line_that_did_not_fit_is_an_error_and_spoils_no_other(path):

@@ -1,8 +1,9 @@
-"""Servers that misbehave, on a unix socket or a TCP port. They stand for transport faults only."""
+"""Servers that misbehave, on a unix socket or a TCP port; a disk that is full. Faults of transport and storage only."""
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
+import resource
+from contextlib import asynccontextmanager, contextmanager
 
 ALLOW = {
     "allow": True, "reason": "ok", "reasons": ["ok"], "message": "",
@@ -86,3 +87,14 @@ def always(raw):
         await writer.drain()
 
     return handler
+
+
+@contextmanager
+def largest_file(size):
+    """The disk is full, as far as this process can tell."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
