@@ -11,21 +11,19 @@ Then bearers of 8 KiB that take as long as any, against an ordinary one that ver
 
 import argparse
 import json
-import math
 import platform
-import statistics
 import time
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from bench.paired import paired, summary
 from pdp_client import BearerRejected, BearerVerifier, Issuer, Keyring
 from pdp_client.parsing import MAX_BEARER_LENGTH
 
 LIMIT = 1.3
 """Times bare PyJWT that HS256 and EdDSA may take."""
-_WARM_UP = 200
 
 
 class Compared:
@@ -60,41 +58,6 @@ class Compared:
             leeway=30,
             options={"require": ["exp", "iat", "iss", "sub", "jti"], "verify_aud": False},
         )
-
-
-def paired(first, second, rounds):
-    """Microseconds of both in each round."""
-    taken = []
-    for number in range(_WARM_UP + rounds):
-        one = {}
-        for call in (first, second) if number % 2 else (second, first):
-            began = time.perf_counter_ns()
-            call()
-            one[call] = (time.perf_counter_ns() - began) / 1000
-        taken.append((one[first], one[second]))
-    return taken[_WARM_UP:]
-
-
-def summary(taken):
-    ratios = sorted(first / second for first, second in taken)
-    low, high = interval(ratios)
-    return {
-        "n": len(taken),
-        "ours_us": round(statistics.median(first for first, _ in taken), 1),
-        "other_us": round(statistics.median(second for _, second in taken), 1),
-        "ratio": round(statistics.median(ratios), 3),
-        "low": round(low, 3),
-        "high": round(high, 3),
-    }
-
-
-def interval(ordered):
-    """The order statistics between which the median lies with 95 % confidence."""
-    reach = 1.96 * math.sqrt(len(ordered)) / 2
-    middle = len(ordered) / 2
-    return ordered[max(0, math.floor(middle - reach))], ordered[
-        min(len(ordered) - 1, math.ceil(middle + reach))
-    ]
 
 
 def longest():

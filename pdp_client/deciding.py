@@ -145,19 +145,23 @@ class Deciding:
         newest = await self._required()
 
         async def ask() -> Decision:
+            return await self._inquiry.decision(
+                verified.shown if verified else _ANONYMOUS,
+                action,
+                transport=transport,
+                at_least=newest.stamp if newest else None,
+            )
+
+        async def ask_for_all() -> Decision:
+            # Whoever waits for the answer has a deadline too, but it outlives each of them.
             async with asyncio.timeout(self._deadline):
-                return await self._inquiry.decision(
-                    verified.shown if verified else _ANONYMOUS,
-                    action,
-                    transport=transport,
-                    at_least=newest.stamp if newest else None,
-                )
+                return await ask()
 
         asked = self._question(verified, action, transport)
         state = newest.state if newest else self._known()
         if self._cache is None or asked is None or state is None:
             return await ask()
-        return self._cache.get(state, asked) or await self._cache.ask(state, asked, ask)
+        return self._cache.get(state, asked) or await self._cache.ask(state, asked, ask_for_all)
 
     async def _required(self) -> Newest | None:
         """What the answer must be made from, at least; None in `bounded`."""
