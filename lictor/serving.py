@@ -26,6 +26,7 @@ from lictor.exceptions import NotInitialised
 from lictor.listening import server, tcp, unix
 from lictor.settings import Settings, read_secret
 from lictor.state import registry_opener
+from lictor.usage import Usages
 from registry import Registry
 
 Part = Callable[[], Awaitable[None]]
@@ -80,8 +81,7 @@ async def serving(
         served = _Served(settings, registry, opener=opener, key=key, progress=progress)
         several = settings.redis_url and settings.artefacts_url
         parts = await (served.several(exit_) if several else served.alone())
-        if settings.redis_url:
-            parts += await served.shared(exit_, alone=not several)
+        parts += await served.shared(exit_, alone=not several)
         bundles = bundle_app(
             served.current, served.catalogue, served.fleet,
             instances=Instances.load(settings.instances_key),
@@ -176,17 +176,27 @@ class _Served:
         return [together.run]
 
     async def shared(self, exit_: AsyncExitStack, *, alone: bool) -> list[Part]:
-        """Get ready to tell MCP servers what they share; returns what is to be run."""
+        """Get ready to tell MCP servers, and to hear of them; returns what is to be run."""
+        settings = self._settings
+        usages = Usages(
+            self._registry,
+            redis_url=settings.redis_url,
+            record=settings.record,
+            place=settings.usage_place,
+        )
+        if not settings.redis_url:
+            return [usages.run]
         announcer = await exit_.enter_async_context(aclosing(sharing.announcer(self._settings)))
         self.current.notices = lambda: [announcer.error] if announcer.error else []
         return [
+            usages.run,
             partial(
                 announcer.confirm,
                 self._registry,
                 self.catalogue,
                 publishing=lambda: self.current.publishing is not None,
                 alone=alone,
-            )
+            ),
         ]
 
     async def _start(self, into: Catalogue) -> Publishing:

@@ -128,6 +128,11 @@ class Settings(BaseSettings):
         return self.state / "admin.sock"
 
     @property
+    def usage_place(self) -> Path:
+        """Notes how far `record` was read for the use of tokens."""
+        return self.state / "usage.json"
+
+    @property
     def record(self) -> Path:
         """The decisions that `lictor decide` makes."""
         return self.state / "decisions.jsonl"
