@@ -174,6 +174,30 @@ async def test_an_opa_that_is_cut_off_allows_nothing_once_the_command_has_return
     await everything.nobody_allows_it()
 
 
+@pytest.mark.parametrize("roster", ["kept", "gone"])
+async def test_lictor_serve_is_killed_while_an_opa_is_cut_off(everything, roster):
+    # The one that comes back must not pass for all that there are.
+    process = everything.run.processes["opa-2"]
+    process.send_signal(signal.SIGSTOP)
+    everything.run.stop("serve", signal.SIGKILL)
+    if roster == "gone":
+        (everything.state / "bundles" / "fleet.json").unlink()
+    everything.run.start("serve")
+    everything.run.until(
+        lambda: everything.run.run("status").returncode == 0, "lictor serve answers again"
+    )
+    code, out, err = await everything.finished(everything.revoke())
+    process.send_signal(signal.SIGCONT)
+    assert code == 0, err
+    if roster == "kept":
+        assert "effective on 1/2 in " in out
+        assert "by the staleness limit" in out
+    # From its first answer on.
+    assert await everything.reason("opa-2") in {Reason.STALE_DATA, Reason.TOKEN_DEACTIVATED}
+    await everything.until_allowed("opa-2")
+    await everything.nobody_allows_it()
+
+
 async def test_everything_is_killed(everything):
     command = everything.revoke()
     await everything.written()
