@@ -189,7 +189,8 @@ class Artefacts:
             async with asyncio.timeout(self._timeout):
                 yield
         except (BaseError, OSError, TimeoutError, NotImplementedError) as error:
-            # Its kind only: the text holds the request, and what the server said to it.
+            # Its kind only: the text holds the request, and what the server said to it. What a
+            # store is set not to do, such as conditional writes, obstore has no error of its own for.
             raise ArtefactsUnavailable(f"{name}: {type(error).__name__}") from None
 
 

@@ -113,6 +113,18 @@ async def test_what_cannot_be_written_is_an_outage_that_names_the_key_alone(
     assert "127.0.0.1" not in str(outage.value)
 
 
+async def test_a_bucket_that_is_set_to_write_unconditionally_is_an_outage(monkeypatch):
+    for name, value in {
+        "AWS_CONDITIONAL_PUT": "disabled", "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "eu-1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    artefacts = Artefacts("s3://bucket/prefix")
+    for replaces in ("", '"an-etag"'):
+        with pytest.raises(ArtefactsUnavailable, match="live: NotImplementedError"):
+            await artefacts.put("live", b"x", replaces=replaces)
+
+
 @pytest.mark.parametrize(
     "url",
     [
