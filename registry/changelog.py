@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from registry.exceptions import LogBroken
+from registry.model import Kind, Ref
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from registry.model import Ref
+    from collections.abc import Iterable, Sequence
 
 GENESIS = "0" * 64
 """The `previous` of the first entry."""
@@ -53,6 +52,43 @@ class LogEntry:
         }
         text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return replace(self, hash=sha256(text.encode()).hexdigest())
+
+
+def read_entry(row: Sequence[Any]) -> LogEntry:
+    """An entry as it is in a store; its hash is not checked.
+
+    Args:
+        row: revision, at, actor, action, touched (a JSON list of pairs of a kind and an id),
+            previous, hash.
+
+    Raises:
+        LogBroken: one of them is not of its type.
+    """
+    match row:
+        case [
+            int() as revision,
+            float() as at,
+            str() as actor,
+            str() as action,
+            str() as touched,
+            str() as previous,
+            str() as hash_,
+        ]:
+            try:
+                refs = tuple(Ref(Kind(kind), id_) for kind, id_ in json.loads(touched))
+            except (TypeError, ValueError, RecursionError) as error:
+                raise LogBroken(revision) from error
+            return LogEntry(
+                revision=revision,
+                at=at,
+                actor=actor,
+                action=action,
+                touched=refs,
+                previous=previous,
+                hash=hash_,
+            )
+        case _:
+            raise LogBroken(row[0])
 
 
 class Chain:

@@ -189,8 +189,8 @@ class Artefacts:
             async with asyncio.timeout(self._timeout):
                 yield
         except (BaseError, OSError, TimeoutError, NotImplementedError) as error:
-            # Its kind only: the text holds the request, and what the server said to it. What a
-            # store is set not to do, such as conditional writes, obstore has no error of its own for.
+            # Its kind only: the text holds the request, and what the server said to it. obstore has
+            # no error of its own for what a store is set not to do, such as conditional writes.
             raise ArtefactsUnavailable(f"{name}: {type(error).__name__}") from None
 
 

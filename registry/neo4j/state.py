@@ -13,9 +13,9 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from registry.changelog import GENESIS, LogEntry
+from registry.changelog import GENESIS, LogEntry, read_entry
 from registry.checks import checked
-from registry.exceptions import InvalidRecord, LogBroken, SchemaVersion, Unavailable, Unreadable
+from registry.exceptions import InvalidRecord, SchemaVersion, Unavailable, Unreadable
 from registry.model import Kind, Ref, Setting, Stamp
 from registry.neo4j.graph import LONG_SECONDS
 
@@ -176,7 +176,7 @@ async def read_log(
         LogBroken: an entry's `touched` is not what it must be.
     """
     rows = await opened.run(_LOG, after=after, until=until, limit=limit, seconds=LONG_SECONDS)
-    return [_entry(row) for row in rows]
+    return [read_entry(row) for row in rows]
 
 
 async def count_log(opened: Open) -> int:
@@ -213,31 +213,3 @@ async def has_entry(opened: Open, entry: LogEntry) -> bool:
     """Whether an entry is in the log."""
     found: bool = await opened.run(_FIND_ENTRY, revision=entry.revision, hash=entry.hash)
     return found
-
-
-def _entry(row: list[Any]) -> LogEntry:
-    match row:
-        case [
-            int() as revision,
-            float() as at,
-            str() as actor,
-            str() as action,
-            str() as touched,
-            str() as previous,
-            str() as hash_,
-        ]:
-            try:
-                refs = tuple(Ref(Kind(kind), id_) for kind, id_ in json.loads(touched))
-            except (TypeError, ValueError) as error:
-                raise LogBroken(revision) from error
-            return LogEntry(
-                revision=revision,
-                at=at,
-                actor=actor,
-                action=action,
-                touched=refs,
-                previous=previous,
-                hash=hash_,
-            )
-        case _:
-            raise LogBroken(row[0])

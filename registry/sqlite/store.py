@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeVar
 from registry import changelog
 from registry.changelog import GENESIS, LogEntry
 from registry.checks import check_origin
-from registry.exceptions import LogBroken
 from registry.interface import Change, Delta, Export, Finding, Published
 from registry.model import Kind, Record, Ref, Stamp, Token, Usage
 from registry.sqlite import tables, usage
@@ -301,17 +300,4 @@ def _read_log(db: sqlite3.Connection, *, after: int, limit: int | None) -> Itera
         " WHERE revision > ? ORDER BY revision LIMIT ?",
         (after, -1 if limit is None else limit),
     )
-    for revision, at, actor, action, touched, previous, hash_ in rows:
-        try:
-            refs = tuple(Ref(Kind(kind), id_) for kind, id_ in json.loads(touched))
-        except (TypeError, ValueError) as error:
-            raise LogBroken(revision) from error
-        yield LogEntry(
-            revision=revision,
-            at=at,
-            actor=actor,
-            action=action,
-            touched=refs,
-            previous=previous,
-            hash=hash_,
-        )
+    return map(changelog.read_entry, rows)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from registry import Kind, Ref
-from registry.changelog import GENESIS, LogEntry, verify
+from registry.changelog import GENESIS, LogEntry, read_entry, verify
 from registry.exceptions import LogBroken
 
 
@@ -40,3 +40,23 @@ def test_an_entry_that_was_altered_and_sealed_again_breaks_the_chain_at_the_next
 def test_the_hash_is_over_canonical_json(log):
     # A fixed value: receipts that were given out must stay checkable.
     assert log[0].hash == "e4ddf8ffadc9f17ac69a18f915f459fe8a53fa4059111409c8ade50c03cd4bb0"
+
+
+ROW = [2, 1.5, "ada", "user add", '[["users", "u1"]]', GENESIS, "h"]
+
+
+def test_an_entry_is_read_as_a_store_has_it():
+    entry = read_entry(tuple(ROW))
+    assert (entry.revision, entry.at, entry.hash) == (2, 1.5, "h")
+    assert entry.touched == (Ref(Kind.USERS, "u1"),)
+
+
+@pytest.mark.parametrize(
+    ("column", "odd"),
+    [(1, "noon"), (1, None), (2, 7), (3, b""), (5, None), (6, 0)]
+    + [(4, odd) for odd in (None, "", "{", "7", "[7]", '[["ghosts", "x"]]', '[["users"]]', "[" * 9999)],
+)  # fmt: skip
+def test_a_column_that_is_not_of_its_type_breaks_the_log_there(column, odd):
+    with pytest.raises(LogBroken) as caught:
+        read_entry([*ROW[:column], odd, *ROW[column + 1 :]])
+    assert caught.value.revision == 2
