@@ -62,7 +62,7 @@ async def decide(
 def as_json(decision: Decision) -> dict[str, Any]:
     """A decision in the contract's form."""
     shown = asdict(replace(decision, credential=None))
-    del shown["credential"]
+    del shown["credential"], shown["cached"]
     return shown
 
 
