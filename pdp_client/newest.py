@@ -113,13 +113,19 @@ class Seal:
         return self._mac(body) + b" " + body
 
     def open(self, value: object) -> Newest | None:
-        """What was sealed; None where nothing was, or by somebody without the key."""
+        """What was sealed; None where nothing was, or by somebody without the key.
+
+        Also where another version of this program has sealed what this one does not know.
+        """
         if not isinstance(value, bytes) or len(value) > _LONGEST:
             return None
         mac, _, body = value.partition(b" ")
         if not hmac.compare_digest(mac, self._mac(body)):
             return None
-        return Newest(**json.loads(body))
+        try:
+            return Newest(**json.loads(body))
+        except (TypeError, ValueError):
+            return None
 
     def _mac(self, body: bytes) -> bytes:
         return hmac.digest(self._key, self._context + body, sha256).hex().encode()

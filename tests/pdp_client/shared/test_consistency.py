@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import time
 
 import jwt
@@ -429,3 +431,62 @@ async def test_a_pdp_that_is_closed_answers_who_still_waits(world):
     road.open.set()
     await closing
     assert (await waiting).reason in {Reason.OK, Reason.UNAVAILABLE}
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_a_half_open_socket_to_opa_is_no_answer_and_no_later_one_either(world, consistency):
+    """OPA's host takes what is sent, and nobody answers; when it does, nobody waits any more."""
+    bearer, other = await a_token(world), await a_token(world, tools=["nothing"])
+    pdp = world.pdp(consistency=consistency, deadline=0.2)
+
+    async def answers():
+        return (await pdp.authorize(bearer, tool="search")).allow
+
+    await until(answers, "OPA answers")
+    opa = world.stack.opa.process
+    opa.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, opa.pid, os.WSTOPPED | os.WNOWAIT)
+    for _ in range(3):
+        decision = await pdp.authorize(bearer, tool="search")
+        assert (decision.allow, decision.reason) == (False, Reason.UNAVAILABLE)
+    opa.send_signal(signal.SIGCONT)
+    for _ in range(20):
+        # The allow that was asked for above must not come back for this one.
+        assert not (await pdp.authorize(other, tool="search")).allow
+    await until(answers, "OPA answers again")
+
+
+@pytest.mark.parametrize("questions", range(8))
+async def test_redis_may_die_in_any_question(world, questions):
+    """Over a way that breaks after so many questions, again and again."""
+    bearer = await a_token(world)
+    port = int(world.redis.url.rpartition(":")[2].partition("/")[0])
+
+    async def forward(reader, writer):
+        from_redis, to_redis = await asyncio.open_connection("127.0.0.1", port)
+
+        async def back():
+            while data := await from_redis.read(65536):
+                writer.write(data)
+
+        answering = asyncio.ensure_future(back())
+        for _ in range(questions):
+            if not (data := await reader.read(65536)):
+                break
+            to_redis.write(data)
+        await reader.read(65536)
+        answering.cancel()
+        for one in (to_redis, writer):
+            one.close()
+
+    listener = await asyncio.start_server(forward, "127.0.0.1", 0)
+    way = f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}/0"
+    async with listener:
+        key = world.stack.settings.newest_key
+        for changes in ({"consistency": "strict"}, {"cache": True}, {}):
+            pdp = world.pdp(shared=Shared(way, key_file=key), **changes)
+            reasons = {(await pdp.authorize(bearer, tool="search")).reason for _ in range(8)}
+            assert reasons <= {Reason.OK, Reason.UNAVAILABLE}
+            if "consistency" not in changes:
+                assert reasons == {Reason.OK}, "without Redis, bounded goes on"
+            await pdp.aclose()

@@ -193,6 +193,23 @@ async def test_a_redis_that_answers_late_is_no_answer(make_newest, announcer, se
     assert (await newest.read()).stamp == (1, 7)
 
 
+async def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_the_next(
+    make_newest, announcer, server
+):
+    server.must_be_ours()
+    newest = make_newest()
+    await announcer.announce(Somewhere(1, 7), rules=RULES)
+    await newest.read()
+    for revision in range(8, 12):
+        server.freeze()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await newest.read()
+        server.thaw()
+        await announcer.announce(Somewhere(1, revision))
+        assert (await newest.read()).stamp == (1, revision)
+
+
 async def test_questions_that_wait_share_one_read_and_none_takes_an_older_one(
     make_newest, announcer, server
 ):
@@ -279,6 +296,13 @@ def test_a_key_that_is_none_is_refused(tmp_path, content):
         file.write_text(content)
     with pytest.raises(ConfigurationError):
         Seal.from_file(file, namespace="x")
+
+
+def test_what_a_later_version_has_sealed_is_not_known(seal):
+    newest = Newest(1, 7, "p", "s", 1_790_000_000.5, "run")
+    for body in (b'{"epoch":1}', b'{"more":1}', b"[]", b"garbage"):
+        assert seal.open(seal._mac(body) + b" " + body) is None
+    assert seal.open(seal.seal(newest)) == newest
 
 
 def test_a_sealed_value_comes_back(seal):
