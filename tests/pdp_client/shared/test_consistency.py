@@ -445,7 +445,7 @@ async def test_a_half_open_socket_to_opa_is_no_answer_and_no_later_one_either(wo
     await until(answers, "OPA answers")
     opa = world.stack.opa.process
     opa.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, opa.pid, os.WSTOPPED | os.WNOWAIT)
+    await asyncio.to_thread(os.waitid, os.P_PID, opa.pid, os.WSTOPPED | os.WNOWAIT)
     for _ in range(3):
         decision = await pdp.authorize(bearer, tool="search")
         assert (decision.allow, decision.reason) == (False, Reason.UNAVAILABLE)
