@@ -49,6 +49,18 @@ def plain_opa(opa_binary):
         opa.kill()
 
 
+@pytest.fixture(scope="session")
+def neo4j_server():
+    """A real Neo4j, emptied by whoever wants it; without one the reason is told."""
+    from support.neo4j import NoNeo4j, running_neo4j
+
+    try:
+        with running_neo4j() as server:
+            yield server
+    except NoNeo4j as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture
 def redis_process():
     """A Redis of the test's own; the one that `LICTOR_TEST_REDIS_URL` names, if it names one."""

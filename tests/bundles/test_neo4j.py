@@ -4,7 +4,6 @@ from contextlib import aclosing
 
 import pytest
 from neo4j import GraphDatabase
-from support.neo4j import NoNeo4j, running_neo4j
 
 from bundles.reconciler import Reconciler
 from registry import Kind, RegistryError, open_registry
@@ -15,26 +14,17 @@ pytestmark = pytest.mark.anyio
 TEAM = "7f000000-0000-4000-8000-000000000001"
 
 
-@pytest.fixture(scope="module")
-def server():
-    try:
-        with running_neo4j() as server:
-            yield server
-    except NoNeo4j as error:
-        pytest.skip(str(error))
-
-
 @pytest.fixture
-async def graph(server, publishing):
+async def graph(neo4j_server, publishing):
     """A registry in an empty graph, and its publisher; `write` writes past both."""
 
     def write(query, **parameters):
-        with GraphDatabase.driver(server.url, notifications_min_severity="OFF") as driver:
+        with GraphDatabase.driver(neo4j_server.url, notifications_min_severity="OFF") as driver:
             driver.execute_query(query, parameters)
 
     write("MATCH (n) DETACH DELETE n")
-    publishing.write, publishing.server = write, server
-    async with aclosing(await open_registry(server.url)) as publishing.registry:
+    publishing.write, publishing.server = write, neo4j_server
+    async with aclosing(await open_registry(neo4j_server.url)) as publishing.registry:
         await publishing.registry.check(fix=True)
         publishing.operator = Operator(publishing.registry, actor="tests")
         for n in range(10):
@@ -110,6 +100,7 @@ async def test_all_users_gone_is_held_and_named(graph):
 
 async def test_neo4j_that_is_gone_for_a_while_is_said_and_outlived(graph):
     await graph.operator.disable_user("u-1")
+    graph.server.must_be_ours()
     graph.server.kill()
     graph.now += 60
     with pytest.raises(RegistryError):

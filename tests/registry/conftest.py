@@ -5,15 +5,21 @@ from contextlib import aclosing
 
 import pytest
 from neo4j import GraphDatabase
-from support.neo4j import NoNeo4j, running_neo4j
 
-from registry import Library, Token, User, Workspace, open_registry, token_label
+from registry import Library, Team, Token, User, Workspace, open_registry, token_label
 
 # Every store that the contract holds for: the fixture with the URL of an empty one.
 BACKENDS = {"sqlite": "sqlite_url", "neo4j": "neo4j_url"}
 
 NOW = 1_795_000_000.0
 DIGEST = "9f86d081" + 56 * "a"
+TEAM = Team(
+    id="7f0c1a52-6f0e-4d2c-9a53-0d8a4a1f5f10",
+    name="Readers",
+    owner="ada",
+    active_jti="j",
+    workspaces=("docs",),
+)
 
 
 @pytest.fixture
@@ -24,16 +30,6 @@ def anyio_backend():
 @pytest.fixture
 def sqlite_url(tmp_path):
     return f"sqlite:///{tmp_path / 'registry.db'}"
-
-
-@pytest.fixture(scope="session")
-def neo4j_server():
-    """A real Neo4j; the tests that want one are skipped where there is none, with the reason."""
-    try:
-        with running_neo4j() as server:
-            yield server
-    except NoNeo4j as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -62,9 +58,15 @@ def neo4j_url(empty_graph):
     return empty_graph
 
 
-@pytest.fixture(params=BACKENDS)
-def url(request):
-    return request.getfixturevalue(BACKENDS[request.param])
+def pytest_generate_tests(metafunc):
+    """Each store, unless a module has `STORES`: those that it is about."""
+    if "store" in metafunc.fixturenames:
+        metafunc.parametrize("store", getattr(metafunc.module, "STORES", BACKENDS))
+
+
+@pytest.fixture
+def url(request, store):
+    return request.getfixturevalue(BACKENDS[store])
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 from registry import (
     Setting,
     Stamp,
-    Team,
     User,
     open_registry,
 )
@@ -24,14 +23,7 @@ from registry.operations import Operator
 
 pytestmark = pytest.mark.anyio
 
-TEAM_ID = "7f0c1a52-6f0e-4d2c-9a53-0d8a4a1f5f10"
-TEAM = Team(id=TEAM_ID, name="Readers", owner="ada", active_jti="j", workspaces=("docs",))
-PATIENCE = 60
-
-
-@pytest.fixture(params=["neo4j"])
-def url(neo4j_url):
-    return neo4j_url
+STORES = ["neo4j"]
 
 
 # Opening

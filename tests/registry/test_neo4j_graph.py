@@ -25,16 +25,11 @@ from registry.exceptions import (
 from registry.neo4j import reader, store
 from registry.operations import Operator
 
+from .conftest import TEAM
+
 pytestmark = pytest.mark.anyio
 
-TEAM_ID = "7f0c1a52-6f0e-4d2c-9a53-0d8a4a1f5f10"
-TEAM = Team(id=TEAM_ID, name="Readers", owner="ada", active_jti="j", workspaces=("docs",))
-PATIENCE = 60
-
-
-@pytest.fixture(params=["neo4j"])
-def url(neo4j_url):
-    return neo4j_url
+STORES = ["neo4j"]
 
 
 MALFORMED = [
@@ -184,11 +179,11 @@ async def test_a_team_without_owner_is_read_and_cannot_be_written_as_it_is(
 ):
     await write(TEAM)
     cypher("MATCH (:Team)-[r:OWNED_BY]->() DELETE r")
-    assert (await registry.get(Team, TEAM_ID)).owner is None
+    assert (await registry.get(Team, TEAM.id)).owner is None
     with pytest.raises(InvalidRecord, match="owner"):
-        await Operator(registry, actor="tests").rotate_team(TEAM_ID)
+        await Operator(registry, actor="tests").rotate_team(TEAM.id)
     await write(TEAM)
-    assert (await registry.get(Team, TEAM_ID)) == TEAM
+    assert (await registry.get(Team, TEAM.id)) == TEAM
 
 
 @pytest.fixture

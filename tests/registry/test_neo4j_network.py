@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from contextlib import aclosing
 
@@ -26,16 +25,12 @@ from registry.exceptions import (
 from registry.neo4j import graph, state, store
 from registry.operations import Operator
 
+from .conftest import TEAM
+
 pytestmark = pytest.mark.anyio
 
-TEAM_ID = "7f0c1a52-6f0e-4d2c-9a53-0d8a4a1f5f10"
-TEAM = Team(id=TEAM_ID, name="Readers", owner="ada", active_jti="j", workspaces=("docs",))
+STORES = ["neo4j"]
 PATIENCE = 60
-
-
-@pytest.fixture(params=["neo4j"])
-def url(neo4j_url):
-    return neo4j_url
 
 
 # Several at once
@@ -101,7 +96,7 @@ async def test_a_workspace_that_another_program_uses_is_not_deleted(registry, ho
 
 async def test_a_team_that_moves_leaves_nothing_behind(registry, house, write, cypher):
     await write(User(id="bob", name="Bob"), TEAM)
-    await write(Team(id=TEAM_ID, name="T", owner="bob", active_jti="j", workspaces=("lab",)))
+    await write(Team(id=TEAM.id, name="T", owner="bob", active_jti="j", workspaces=("lab",)))
     assert sorted(
         cypher("MATCH (:Team)-[r]->(n) RETURN type(r), n.id")
     ) == [["ASSIGNED_TO", "lab"], ["OWNED_BY", "bob"]]  # fmt: skip
@@ -231,13 +226,10 @@ async def test_a_place_where_nothing_listens_is_unavailable(monkeypatch):
                 await registry.stamp()
 
 
-@pytest.mark.skipif(
-    bool(os.environ.get("LICTOR_TEST_NEO4J_URL")),
-    reason="the Neo4j of LICTOR_TEST_NEO4J_URL is not ours to kill",
-)
 async def test_a_neo4j_that_is_killed_comes_back_with_all_that_was_committed(
     neo4j_server, registry, monkeypatch
 ):
+    neo4j_server.must_be_ours()
     monkeypatch.setattr(graph, "RETRY_SECONDS", 0.2)
     operator = Operator(registry, actor="tests")
     await operator.add_user("ada")

@@ -21,9 +21,7 @@ from registry.sqlite.file import LAYOUT, _create
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["sqlite"])
-def url(tmp_path):
-    return f"sqlite:///{tmp_path / 'registry.db'}"
+STORES = ["sqlite"]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def running_neo4j(heap="512m", folder=None):
         folder: where its data is kept; by default a new one, which is removed afterwards.
 
     Yields:
-        A server with `url`, `kill()` and `start()`. The one of `LICTOR_TEST_NEO4J_URL` is not ours to kill.
+        A server with `url`, `start()`, and `kill()` where it is ours: see its `must_be_ours()`.
 
     Raises:
         NoNeo4j: there is none here.

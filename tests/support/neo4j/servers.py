@@ -7,6 +7,7 @@ import subprocess
 import time
 import uuid
 
+import pytest
 from neo4j import GraphDatabase
 from neo4j.exceptions import DriverError, Neo4jError
 
@@ -30,8 +31,9 @@ class GivenServer:
     def start(self):
         _wait(self.url, lambda: None)
 
-    def kill(self):
-        raise NotImplementedError("a server that was given by its URL is not ours to kill")
+    def must_be_ours(self):
+        """For a test that kills it."""
+        pytest.skip("the Neo4j of LICTOR_TEST_NEO4J_URL is not ours to kill")
 
     def stop(self):
         """Nothing: it is not ours."""
@@ -39,7 +41,14 @@ class GivenServer:
     end = stop
 
 
-class JavaServer:
+class OurServer:
+    """One that a test may kill."""
+
+    def must_be_ours(self):
+        """It is."""
+
+
+class JavaServer(OurServer):
     """A process of our own; when this one ends, however it ends, so does that."""
 
     def __init__(self, jars, heap, folder):
@@ -94,7 +103,7 @@ class JavaServer:
         return f"java ended: {self._log.read_text(errors='replace')[-2000:]}"
 
 
-class DockerServer:
+class DockerServer(OurServer):
     """A container on the host's network, so that it also works where Docker has no bridge."""
 
     def __init__(self, image, heap, folder):
