@@ -7,22 +7,49 @@ callers of one session by default, and between a call and the calls nested in it
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
 
 from fastmcp.dependencies import Depends
 
 from mcp_plugin.exceptions import LibrariesUnavailable
 from pdp_client import Credential, Decision
 
-_current: ContextVar[Decision | None] = ContextVar("mcp_plugin_decision", default=None)
+
+@dataclass(slots=True)
+class Running:
+    """A request that runs on its decision.
+
+    Attributes:
+        decision: what it runs on.
+        subject: what was decided, for comparison with what runs.
+        ended: whether the request is over; what it left running has no decision any more.
+        reached: whether it came as far as the server's own code.
+    """
+
+    decision: Decision
+    subject: Any = None
+    ended: bool = False
+    reached: bool = False
+
+
+_current: ContextVar[Running | None] = ContextVar("mcp_plugin_decision", default=None)
+
+
+def running() -> Running | None:
+    """The innermost request that runs on a decision here; None outside of one."""
+    found = _current.get()
+    return None if found is None or found.ended else found
 
 
 def current_decision() -> Decision | None:
-    """The decision that the running tool call rests on; None outside of one.
+    """The decision that the running request rests on; None outside of one, and after its end.
 
     Under `require_auth=False` a call may run although nobody was authenticated: then this is the
     refusal that was let through, `missing_token`, with `allow` False.
     """
-    return _current.get()
+    found = running()
+    return found.decision if found else None
 
 
 def AllowedLibraries() -> list[str]:  # noqa: N802 - a default that reads as one, like FastMCP's
@@ -35,19 +62,23 @@ def AllowedLibraries() -> list[str]:  # noqa: N802 - a default that reads as one
 
     The parameter is absent from the tool's schema, and a client that supplies it is refused. The
     list is sorted and the tool's own; empty means none. Where no authenticated decision stands
-    behind the call (no middleware, a public tool, a caller let through by `require_auth=False`) the
-    tool does not run: `LibrariesUnavailable`.
+    behind the call (no middleware, a public tool, a caller let through by `require_auth=False`, a
+    worker that runs the tool later) the tool does not run: `LibrariesUnavailable`. Functions behind
+    resources and prompts take it too.
     """
-    return Depends(_libraries_or_refuse)
+    return Depends(libraries_or_refuse)
 
 
 @contextmanager
-def deciding(decision: Decision) -> Iterator[None]:
-    """Make a decision the current one."""
-    token = _current.set(decision)
+def deciding(decision: Decision, subject: Any = None) -> Iterator[Running]:
+    """Make a decision the current one, until the request is over."""
+    found = Running(decision, subject)
+    token = _current.set(found)
     try:
-        yield
+        yield found
     finally:
+        # A task or a thread that outlives the request has a copy of the context.
+        found.ended = True
         _current.reset(token)
 
 
@@ -61,8 +92,13 @@ def libraries_of(decision: Decision | None) -> list[str] | None:
     return None if decision is None or proven(decision) is None else [*decision.libraries]
 
 
-def _libraries_or_refuse() -> list[str]:
-    libraries = libraries_of(_current.get())
+def libraries_or_refuse() -> list[str]:
+    """The libraries that the running request may touch, sorted.
+
+    Raises:
+        LibrariesUnavailable: no authenticated decision stands behind it.
+    """
+    libraries = libraries_of(current_decision())
     if libraries is None:
         raise LibrariesUnavailable
     return libraries

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
-import mcp_types
 from fastmcp import Context
+from fastmcp.server.dependencies import extract_version_spec
 from fastmcp.utilities.versions import VersionSpec
 
 from pdp_client.reasons import quote
@@ -69,13 +69,23 @@ def transport(context: Context) -> str:
     return "http" if _http_request(context) else context.transport or ""
 
 
-def version(call: mcp_types.CallToolRequestParams) -> VersionSpec | None:
-    """The version of the tool that FastMCP will run; it writes it into the call's `_meta`."""
-    meta: dict[str, Any] = {**(call.meta or {})}
-    asked = meta.get("fastmcp", {}).get("version")
-    if asked is None:
+def version(message: Any, context: Context, *, nested: bool) -> VersionSpec | None:
+    """The version of the component that FastMCP will run, whatever middleware did to the message.
+
+    Args:
+        message: the request's parameters; FastMCP writes the version into `_meta`.
+        context: of the same request.
+        nested: whether server code makes the request, and not the client.
+    """
+    carried = context.request_context.meta if context.request_context else None
+    asked = None if nested else extract_version_spec({**(carried or {})})
+    if asked is not None:
+        return VersionSpec(eq=asked)
+    meta: dict[str, Any] = {**(getattr(message, "meta", None) or {})}
+    written = (meta.get("fastmcp") or {}).get("version")
+    if written is None:
         return None
-    return VersionSpec(**asked) if isinstance(asked, dict) else VersionSpec(eq=asked)
+    return VersionSpec(**written) if isinstance(written, dict) else VersionSpec(eq=written)
 
 
 def _holds_bearer(query: bytes) -> bool:

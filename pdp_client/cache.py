@@ -15,6 +15,7 @@ from typing import TypeAlias
 from pdp_client.decision import Action, Decision
 
 _MOST = 10_000
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 State: TypeAlias = tuple[int, int, str, str]
 """Epoch, revision, and the revisions of the product's and of the site's rules."""
@@ -36,15 +37,13 @@ def question(
         arguments: whether rules read the call's arguments.
 
     Returns:
-        None where the arguments count and are no JSON: there is nothing to remember it by.
+        None where what counts of the action is no JSON: there is nothing to remember it by.
     """
-    said = ""
-    if arguments and action.arguments is not None:
-        try:
-            said = json.dumps(action.arguments, sort_keys=True, separators=(",", ":"))
-        except (TypeError, ValueError, RecursionError):
-            return None
-    return (canonical, action.method, action.name, server, transport, said, *action.tags)
+    try:
+        said = _ENCODER.encode(action.as_input(arguments=arguments))
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return (canonical, server, transport, said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,20 +17,32 @@ class Action:
     """What a caller wants to do.
 
     Attributes:
-        name: the tool's name.
-        method: the MCP method.
-        tags: the tool's tags.
+        name: the tool's or the prompt's name, or the URI of a resource or of a template.
+        method: the MCP method; entries of a list have the method that would use them.
+        tags: the component's tags.
         arguments: the call's arguments, for rules that read them; never recorded, only hashed.
+        version: the component's version; None where it has none.
+        uri: where a resource or a template is concerned, its URI.
+        annotations: the component's hints, as MCP writes them (`readOnlyHint` and others).
     """
 
     name: str
     method: str = "tools/call"
     tags: Sequence[str] = ()
     arguments: Mapping[str, Any] | None = field(default=None, repr=False)
+    version: str | None = None
+    uri: str | None = None
+    annotations: Mapping[str, Any] | None = None
 
     def as_input(self, *, arguments: bool = True) -> dict[str, Any]:
         """The action of the query to OPA, with its arguments or without."""
         action: dict[str, Any] = {"method": self.method, "name": self.name, "tags": [*self.tags]}
+        if self.version is not None:
+            action["version"] = self.version
+        if self.uri is not None:
+            action["uri"] = self.uri
+        if self.annotations:
+            action["annotations"] = dict(self.annotations)
         if arguments and self.arguments is not None:
             action["arguments"] = dict(self.arguments)
         return action
@@ -149,6 +161,7 @@ def read_decision(result: Any) -> Decision:
         raise AnswerUnusable("`reasons` are the contract's, `reason` one of them")
     if (libraries and not allow) or (principal is None and allow):
         raise AnswerUnusable("libraries without an allow, or an allow to nobody")
+    _no_obligations(result)
     epoch, revision = _stamp(result, required=allow)
     text = result.get("message")
     if not isinstance(text, str):
@@ -183,6 +196,7 @@ def read_visible(result: Any, *, count: int) -> Visible:
     known = sorted({index for index in indices if index is not None and 0 <= index < count})
     if len(known) != len(indices):
         raise AnswerUnusable("`indices` are distinct positions of the list")
+    _no_obligations(result)
     epoch, revision = _stamp(result, required=bool(known))
     return Visible(
         indices=tuple(known),
@@ -207,6 +221,13 @@ def _stamp(result: Mapping[str, Any], *, required: bool) -> tuple[int | None, in
     if required and (epoch is None or revision is None):
         raise AnswerUnusable("an answer that allows has an epoch and a revision")
     return epoch, revision
+
+
+def _no_obligations(result: Mapping[str, Any]) -> None:
+    # An enforcement point that does not know an obligation must refuse (XACML 3.0, 7.18); this one
+    # knows none, so that rules of a later version cannot ask for something that is not done.
+    if result.get("obligations"):
+        raise AnswerUnusable("the answer has obligations")
 
 
 def _texts(value: Any) -> list[str]:

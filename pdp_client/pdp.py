@@ -125,6 +125,16 @@ class PDP:
             transport: `http` or `stdio`, for rules and records.
         """
         action = Action(name=tool, tags=tags, arguments=arguments)
+        return await self.decide(bearer, action, transport=transport)
+
+    async def decide(self, bearer: str | None, action: Action, *, transport: str = "") -> Decision:
+        """Decide any action, as `authorize` does a tool call.
+
+        Args:
+            bearer: what stood after `Bearer ` in the header; None when there was none.
+            action: what the caller wants to do.
+            transport: `http` or `stdio`, for rules and records.
+        """
         began, at = time.perf_counter(), self._clock()
         credential, decision = await self._deciding.call(bearer, action, transport)
         decision = replace(decision, credential=credential, decision_id=uuid.uuid4().hex)

@@ -99,7 +99,7 @@ def entry(
         "took_ms": round(took_ms, 3),
         "credential": credential.as_input() if credential else _nobody(decision),
         "principal": str(principal) if principal else "anonymous",
-        "action": {"method": action.method, "name": action.name, "tags": [*action.tags]},
+        "action": action.as_input(arguments=False),
         "arguments_hash": arguments_hash(action.arguments),
         "context": dict(context),
         "allow": decision.allow,

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 from support.plain import ROOT, TABLE, world
 
-from pdp_client import PDP, BearerVerifier, Issuer, Keyring, Reason
+from pdp_client import PDP, Action, BearerVerifier, Issuer, Keyring, Reason
 from pdp_client.opaque import digest
 from pdp_client.reasons import message
 from pdp_client.roads import open_road
@@ -50,10 +50,8 @@ async def answer_to(plain_opa, case_verifier, signing_keys):
             async with aclosing(open_road(plain_opa.unix_url)) as road:
                 return await road.ask("decision", question(case))
         async with PDP(opa_url=plain_opa.unix_url, verifier=case_verifier, deadline=5) as pdp:
-            decision = await pdp.authorize(
-                bearer(case["credential"], signing_keys),
-                tool=case["action"]["name"],
-                tags=case["action"].get("tags", ()),
+            decision = await pdp.decide(
+                bearer(case["credential"], signing_keys), Action(**case["action"])
             )
         return as_contract(decision)
 
@@ -108,13 +106,18 @@ async def test_case(case, answer_to):
     assert answer["allow"] or answer["libraries"] == []
 
 
+def told(action):
+    method = action.get("method", "tools/call")
+    return action["name"] if method == "tools/call" else f"{method}:{action['name']}"
+
+
 async def test_python_and_rego_say_the_same_in_the_same_words(answer_to):
     said = {}
     for case in CASES:
         answer = await answer_to(case)
         details = {
             "kid": case["credential"].get("kid", ""),
-            "tool": case["action"]["name"],
+            "tool": told(case["action"]),
             "owner": "".join(re.findall("'(.*)'", answer["message"])),
         }
         if answer["reason"] != "site_rule":

@@ -212,38 +212,109 @@ _action_refusals contains sprintf("site:%v", [rule.code]) if some rule in _site_
 
 _permitted contains i if {
 	some i, action in actions
-	action.method == "tools/call"
-	_matches(caller.tools, action)
+	_matches(_patterns, action)
 }
+
+# To `*` everything is granted, whatever kind of thing it is.
+_permitted contains i if {
+	"*" in caller.tools
+	some i, action in actions
+	action.method in _qualified_methods
+}
+
+# What concerns the caller's own session alone needs no grant; all else must hold for it too.
+_permitted contains i if {
+	some i, action in actions
+	action.method == "logging/setLevel"
+}
+
+# Methods whose grants begin with the method's name, as in `prompts/get:*`. No other is ever granted.
+_qualified_methods := {
+	"completion/complete", "prompts/get", "resources/read", "resources/subscribe",
+	"subscriptions/listen",
+}
+
+_patterns := _sorted_out(caller.tools)
+
+# By method, what its patterns say of a name. A pattern for one method is none for tools, and the reverse.
+_sorted_out(patterns) := object.union(
+	{method: {substring(pattern, count(method) + 1, -1) | some pattern in patterns; _qualifies(method, pattern)} |
+		some method in _qualified_methods
+	},
+	{"tools/call": {pattern | some pattern in patterns} - _qualified(patterns)},
+)
+
+_qualified(patterns) := {pattern |
+	some pattern in patterns
+	some method in _qualified_methods
+	_qualifies(method, pattern)
+}
+
+_qualifies(method, pattern) if startswith(pattern, concat("", [method, ":"]))
 
 # Patterns without separators, so that `*` is everything.
 _matches(patterns, action) if {
-	some pattern in patterns
+	some pattern in patterns[action.method]
 	glob.match(pattern, null, action.name)
 }
 
 _site_denied contains i if {
 	some i, action in actions
-	some rule in data.site.deny
-	_concerns(rule, action)
+	action.name in _denied
 }
 
-# A rule without a text for action, code and message was meant to refuse something: it refuses everything.
-_concerns(rule, action) if rule.action == action.name
+_site_denied contains i if {
+	some i, action in actions
+	action in _denied
+}
 
-_concerns(rule, _) if not _well_formed(rule)
+_site_denied contains i if {
+	some part in _denied_parts
+	some i, action in actions
+	object.subset(action, part)
+}
+
+# A rule without an action, code and message was meant to refuse something: it refuses everything.
+_site_denied contains i if {
+	_malformed
+	some i, _ in actions
+}
+
+_denied contains rule.action if {
+	some rule in data.site.deny
+	_well_formed(rule)
+}
+
+# Whole actions, as rules take them from `actions`, are looked up. The others are few.
+_denied_parts := {part | some part in _denied; is_object(part)} - {action | some action in actions}
+
+_malformed if {
+	some rule in data.site.deny
+	not _well_formed(rule)
+}
 
 _well_formed(rule) if {
-	is_string(rule.action)
+	_names_actions(rule.action)
 	is_string(rule.code)
 	is_string(rule.message)
+}
+
+_names_actions(action) if is_string(action)
+
+_names_actions(action) if is_object(action)
+
+_concerns(rule, action) if rule.action == action.name
+
+_concerns(rule, action) if {
+	is_object(rule.action)
+	object.subset(action, rule.action)
 }
 
 # The rules that refuse the first action; for a call it is the only one.
 _site_rules contains rule if {
 	some rule in data.site.deny
-	_concerns(rule, actions[0])
 	_well_formed(rule)
+	_concerns(rule, actions[0])
 }
 
 default _visible := set()
@@ -254,7 +325,7 @@ _visible := _permitted - _site_denied if {
 	count(caller.reasons) == 0
 }
 
-_visible := {i | some i, action in actions; _matches(_listable, action)} - _site_denied if {
+_visible := {i | some i, action in actions; _matches(_sorted_out(_listable), action)} - _site_denied if {
 	_open
 	count(caller.reasons) > 0
 }
@@ -310,7 +381,12 @@ _message["key_retired"] := sprintf("Signing key %s has been retired.", [_quoted(
 
 _message["owner_disabled"] := sprintf("Team owner %s is disabled.", [_quoted(caller.user_name)])
 
-_message["tool_not_allowed"] := sprintf("Token does not have permission to call %s.", [_quoted(input.action.name)])
+_message["tool_not_allowed"] := sprintf("Token does not have permission to call %s.", [_quoted(_told)])
+
+_told := input.action.name if input.action.method == "tools/call"
+
+# As the pattern would be written that grants it.
+_told := concat(":", [input.action.method, input.action.name]) if not input.action.method == "tools/call"
 
 _message["site_rule"] := concat(" ", sort({rule.message | some rule in _site_rules}))
 

@@ -162,6 +162,104 @@ test_a_site_rule_that_reads_records_needs_every_shard if {
 	count(digest) == 64
 }
 
+test_a_pattern_for_tools_grants_nothing_but_tools if {
+	wide := ["search", "*search", "**", "s*", "?*", "{search,*}", "resources/*", "[a-z]*", "*:*"]
+	_permitted(wide, _named("search")) == {"tools/call"}
+	_permitted(["tools/call:search"], _named("search")) == set()
+}
+
+test_a_qualified_pattern_grants_its_method_alone if {
+	every method in _methods {
+		_permitted([concat(":", [method, "sea*"])], _named("search")) == {method}
+		_permitted([concat(":", [method, "other"])], _named("search")) == set()
+	}
+}
+
+test_a_tool_that_is_named_like_a_grant_is_not_granted_by_it if {
+	_permitted(["prompts/get:*"], _named("prompts/get:ask")) == {"prompts/get"}
+	_permitted(["prompts/get:ask"], _named("prompts/get:ask")) == set()
+}
+
+test_everything_is_every_method_that_is_known if {
+	unknown := {{"method": "tasks/get", "name": "x"}, {"method": "x/y", "name": "x"}}
+	_permitted(["*"], _named("search") | unknown) == _methods | {"tools/call"}
+}
+
+test_nothing_is_granted_by_no_pattern if {
+	_permitted([], _named("search")) == set()
+	_permitted([], {{"method": "logging/setLevel", "name": "debug"}}) == {"logging/setLevel"}
+}
+
+test_what_is_listable_to_strangers_is_tools_unless_it_says_otherwise if {
+	_listed(["*"]) == {"tools/call"}
+	_listed(["*", "prompts/get:sea*"]) == {"tools/call", "prompts/get"}
+	_listed(["resources/read:other"]) == set()
+}
+
+test_a_rule_may_name_a_whole_action if {
+	old := {"method": "tools/call", "name": "edit", "tags": [], "version": "1"}
+	new := {"method": "tools/call", "name": "edit", "tags": [], "version": "2"}
+	_left([old, new], old) == [1]
+	_left([old, new], "edit") == []
+}
+
+test_a_rule_may_name_a_part_of_actions if {
+	tool := {"method": "tools/call", "name": "edit", "tags": ["write"]}
+	prompt := {"method": "prompts/get", "name": "edit", "tags": []}
+	_left([tool, prompt], {"method": "tools/call", "name": "edit"}) == [1]
+	_left([tool, prompt], {"method": "prompts/get"}) == [0]
+	_left([tool, prompt], {"tags": ["write"]}) == [1]
+	_left([tool, prompt], {}) == []
+}
+
+test_a_refusal_by_a_part_of_an_action_has_its_code_and_message if {
+	deny := {{"action": {"method": "tools/call"}, "code": "closed", "message": "Closed."}}
+	decision := lictor.decision with input as {
+		"credential": {"kind": "token", "digest": crypto.sha256("everything")},
+		"action": {"method": "tools/call", "name": "search"},
+	}
+		with data.registry as _registry({})
+		with data.site as object.union(world.site, {"deny": deny})
+		with lictor.manifest as world.lictor.manifest
+	decision.reasons == ["site:closed", "site_rule"]
+	decision.message == "Closed."
+}
+
+test_a_rule_without_an_action_refuses_everything if {
+	_left([{"method": "tools/call", "name": "edit"}], null) == []
+}
+
+_methods := {
+	"completion/complete", "prompts/get", "resources/read", "resources/subscribe",
+	"subscriptions/listen",
+}
+
+_named(name) := {{"method": method, "name": name} | some method in (_methods | {"tools/call"})}
+
+_permitted(tools, asked) := {list[i].method | some i in permitted} if {
+	list := [action | some action in asked]
+	permitted := lictor._permitted with input as {"credential": {"kind": "token"}, "actions": list}
+		with lictor.caller.tools as tools
+}
+
+_listed(patterns) := {list[i].method | some i in visible.indices} if {
+	list := [action | some action in _named("search")]
+	visible := lictor.visible with input as {"credential": {"kind": "anonymous"}, "actions": list}
+		with data.registry as _registry({"live": {"settings": {"listable": {"anonymous": patterns}}}})
+		with data.site as world.site
+		with lictor.manifest as world.lictor.manifest
+}
+
+_left(list, refused) := visible.indices if {
+	visible := lictor.visible with input as {
+		"credential": {"kind": "token", "digest": crypto.sha256("everything")},
+		"actions": list,
+	}
+		with data.registry as _registry({})
+		with data.site as object.union(world.site, {"deny": {{"action": refused, "code": "c", "message": "m"}}})
+		with lictor.manifest as world.lictor.manifest
+}
+
 _answer(case) := answer if {
 	laid := object.union(world, object.get(case, "world", {}))
 	left := json.remove(laid, object.get(case, "without", []))

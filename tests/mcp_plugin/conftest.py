@@ -5,14 +5,18 @@ import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
+import httpx2
 import pytest
 import uvicorn
 from fastmcp import Client, Context, FastMCP
 from fastmcp.client.transports import StreamableHttpTransport
 from prometheus_client import CollectorRegistry
+from support.plain import world
 from support.stack import until
 
 from mcp_plugin import AllowedLibraries, PolicyMiddleware, current_decision
+from pdp_client import PDP, BearerVerifier, Issuer, Keyring
+from pdp_client.opaque import digest
 
 
 def demo_server():
@@ -72,6 +76,19 @@ class Served:
     async def call(self, tool, arguments=None, *, bearer=None, **kwargs):
         async with self.client(bearer, **kwargs) as client:
             return (await client.call_tool(tool, arguments or {})).data
+
+    async def raw(self, method, params=None, *, bearer=None, session=None):
+        """The JSON of the answer to a message of one's own making, in the older protocol."""
+        headers = {
+            "Accept": "application/json, text/event-stream",
+            "MCP-Protocol-Version": "2025-06-18",
+            **({"Authorization": f"Bearer {bearer}"} if bearer else {}),
+            **({"Mcp-Session-Id": session} if session else {}),
+        }
+        message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}}
+        async with httpx2.AsyncClient(timeout=30) as http:
+            response = await http.post(self.url, json=message, headers=headers)
+        return response.json()
 
     async def refusal(self, tool, arguments=None, *, bearer=None, **kwargs):
         """The text of the in-band error that the call ends in."""
@@ -156,3 +173,66 @@ def lock_down(stack):
         await until(locked, "OPA knows of the lockdown")
 
     return lock_down
+
+
+class Grants:
+    """Tokens in a plain OPA, without a registry; each test lays its own world."""
+
+    def __init__(self, opa):
+        self._opa = opa
+        self._tokens = {}
+        self.site = {}
+        self.lay()
+
+    def token(self, *tools, libraries=()):
+        """A new bearer with these patterns; in force after `lay`."""
+        bearer = f"bearer-{len(self._tokens)}-{'x' * 16}"
+        self._tokens[digest(bearer)] = {
+            "label": f"lct_…{len(self._tokens)}", "user": "ada", "active": True,
+            "expires_at": None, "libraries": list(libraries), "tools": list(tools),
+        }  # fmt: skip
+        return bearer
+
+    def lay(self, **settings):
+        """Put all of it into OPA."""
+        settings = {"staleness_limit": 3600, "listable": {"anonymous": ["*"]}, **settings}
+        registry = {
+            "base": {"00": {"tokens": self._tokens}},
+            "live": {"settings": settings},
+        }
+        laid = world({"registry": registry, "site": self.site})
+        if self._opa.has_site_rules:
+            del laid["site"]["deny"], laid["site"]["hidden"]
+        self._opa.set_world(laid)
+
+    def revoke(self, bearer):
+        del self._tokens[digest(bearer)]
+        self.lay()
+
+    def rules(self, rego, **manifest):
+        """Rules of the site's, until the test is over."""
+        self._opa.has_site_rules = True
+        self.site = {"manifest": manifest}
+        self.lay()
+        self._opa.put_policy("site.rego", rego)
+
+
+@pytest.fixture
+def grants(plain_opa):
+    plain_opa.has_site_rules = False
+    yield Grants(plain_opa)
+    if plain_opa.has_site_rules:
+        plain_opa.request("DELETE", "/v1/policies/site.rego")
+
+
+@pytest.fixture
+async def plain_pdp(plain_opa):
+    verifier = BearerVerifier([Issuer("mnemosyne", Keyring.from_jwks({"keys": []}))])
+    async with PDP(opa_url=plain_opa.unix_url, verifier=verifier, deadline=10) as pdp:
+        yield pdp
+
+
+@pytest.fixture
+async def serve_plain(grants, plain_pdp, guard):
+    """Guard and serve a server over a plain OPA; tokens come from `grants`."""
+    return partial(guard, None, pdp=plain_pdp)

@@ -1,0 +1,123 @@
+"""What of a request or a component the rules see: MCP's words as the PDP's actions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import mcp_types
+from fastmcp.prompts import Prompt
+from fastmcp.resources import Resource, ResourceTemplate
+from fastmcp.tools import Tool
+from fastmcp.utilities.components import FastMCPComponent
+from pydantic import ValidationError
+
+from pdp_client import Action
+
+_LISTENABLE = 64
+"""Resources of one subscription; each is a decision."""
+
+
+def call(name: str, tool: Tool | None, arguments: Mapping[str, Any] | None = None) -> Action:
+    """The call of a tool; without one, of whatever has that name."""
+    return Action(
+        method="tools/call", name=name, arguments=arguments, **_described(tool, with_hints=True)
+    )
+
+
+def read(uri: str, component: Resource | ResourceTemplate | None) -> Action:
+    """The reading of a resource, by its URI or through a template."""
+    return Action(
+        method="resources/read", name=uri, uri=uri, **_described(component, with_hints=True)
+    )
+
+
+def prompt(
+    name: str, component: Prompt | None, arguments: Mapping[str, Any] | None = None
+) -> Action:
+    """The rendering of a prompt."""
+    return Action(method="prompts/get", name=name, arguments=arguments, **_described(component))
+
+
+def of_message(method: str, params: Any) -> list[Action] | None:
+    """The actions that a request asks for which FastMCP has no hook for.
+
+    Returns:
+        None for a method that is not known.
+
+    Raises:
+        ValidationError: the parameters are not that method's; pydantic's.
+    """
+    reader = _READERS.get(method)
+    return None if reader is None else reader(params)
+
+
+def _completion(params: Any) -> list[Action]:
+    asked = mcp_types.CompleteRequestParams.model_validate(params, by_name=False)
+    arguments = {**((asked.context and asked.context.arguments) or {})}
+    arguments[asked.argument.name] = asked.argument.value
+    of_prompt = isinstance(asked.ref, mcp_types.PromptReference)
+    name = asked.ref.name if isinstance(asked.ref, mcp_types.PromptReference) else asked.ref.uri
+    return [
+        Action(
+            method="completion/complete",
+            name=name,
+            uri=None if of_prompt else name,
+            arguments=arguments,
+        )
+    ]
+
+
+def _level(params: Any) -> list[Action]:
+    asked = mcp_types.SetLevelRequestParams.model_validate(params, by_name=False)
+    return [Action(method="logging/setLevel", name=asked.level)]
+
+
+def _subscription(params: Any) -> list[Action]:
+    asked = mcp_types.SubscribeRequestParams.model_validate(params, by_name=False)
+    return [_subscribe(asked.uri)]
+
+
+def _listening(params: Any) -> list[Action]:
+    asked = mcp_types.SubscriptionsListenRequestParams.model_validate(params, by_name=False)
+    wanted = asked.notifications.model_dump(by_alias=True, exclude_none=True)
+    uris = wanted.pop("resourceSubscriptions", [])
+    if len(uris) > _LISTENABLE:
+        wanted["resourceSubscriptions"] = True
+        uris = []
+    # What an extension adds is a name that nobody is granted by accident.
+    named = [Action(method="subscriptions/listen", name=name) for name in sorted(wanted)]
+    return [*named, *map(_subscribe, uris)] or [Action(method="subscriptions/listen", name="")]
+
+
+def _subscribe(uri: str) -> Action:
+    return Action(method="resources/subscribe", name=uri, uri=uri)
+
+
+_READERS = {
+    "completion/complete": _completion,
+    "logging/setLevel": _level,
+    "resources/subscribe": _subscription,
+    "resources/unsubscribe": _subscription,
+    "subscriptions/listen": _listening,
+}
+
+
+def _described(component: FastMCPComponent | None, *, with_hints: bool = False) -> dict[str, Any]:
+    if component is None:
+        return {}
+    annotations = getattr(component, "annotations", None) if with_hints else None
+    return {
+        "tags": sorted(component.tags),
+        "version": component.version,
+        "annotations": _hints(annotations),
+    }
+
+
+def _hints(annotations: Any) -> Mapping[str, Any] | None:
+    if annotations is None:
+        return None
+    said: dict[str, Any] = annotations.model_dump(mode="json", by_alias=True, exclude_none=True)
+    said.pop("title", None)  # for people, and long
+    return said
+
+
+__all__ = ["ValidationError", "call", "of_message", "prompt", "read"]

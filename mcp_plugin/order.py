@@ -1,0 +1,156 @@
+"""What stands beside the policy in a server's chain of middleware, and may undo what it decided.
+
+Middleware that was added before the policy is outside of it, and is seen through: the policy
+decides on what it made of a request. What was added after it is inside, and could put another name
+into a request that was decided, or answer from elsewhere. So the policy seals the chain: what
+reaches the server's own code must be what was decided, and a result must have come from there.
+"""
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import mcp_types
+from fastmcp import FastMCP
+from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
+from fastmcp.server.middleware.caching import ResponseCachingMiddleware
+
+from mcp_plugin.current import Running, running
+from mcp_plugin.exceptions import CallDenied
+from pdp_client import Decision, Reason
+
+HOOKED: Final = frozenset({"tools/call", "resources/read", "prompts/get"})
+"""Requests that FastMCP decodes before middleware sees them."""
+
+_log = logging.getLogger(__name__)
+
+
+def subject(context: MiddlewareContext[Any], *, arguments: bool) -> tuple[Any, ...]:
+    """What a request is about, for comparison: a copy, as middleware may change messages in place.
+
+    Args:
+        context: of the request.
+        arguments: whether the call's arguments count.
+    """
+    message = context.message
+    if context.method not in HOOKED:
+        said = {key: value for key, value in dict(message).items() if key != "_meta"}
+        return context.method, copy.deepcopy(said)
+    name = str(message.uri) if context.method == "resources/read" else message.name
+    if not arguments or context.method == "resources/read":
+        return context.method, name
+    return context.method, name, copy.deepcopy(message.arguments or {})
+
+
+def is_observed(context: MiddlewareContext[Any]) -> bool:
+    """Whether FastMCP shows a request that failed already, and will not run it."""
+    return context.method in HOOKED and isinstance(context.message, Mapping)
+
+
+class Misordered(Exception):  # noqa: N818 - the state, as in pdp_client
+    """The chain cannot be trusted to run what was decided.
+
+    Attributes:
+        lasting: whether it will be so for the next request too.
+    """
+
+    def __init__(self, *, lasting: bool) -> None:
+        super().__init__()
+        self.lasting = lasting
+
+
+class Order:
+    """Looks after the chain that a policy is part of."""
+
+    def __init__(self, policy: Middleware) -> None:
+        """Look at nothing yet.
+
+        Args:
+            policy: the middleware that decides.
+        """
+        self._policy = policy
+        self._told: set[str] = set()
+
+    def look(self, server: FastMCP) -> bool:
+        """Find out whether a request that is inside the chain now will meet the seal.
+
+        Returns:
+            False where there is nothing between the policy and the server's own code.
+
+        Raises:
+            Misordered: it should meet the seal and may not, or a cache answers for it.
+        """
+        if any(isinstance(one, ResponseCachingMiddleware) for one in _chains(server)):
+            self._tell("a response cache would answer one caller with another's results; remove it")
+            raise Misordered(lasting=True)
+        chain = server.middleware
+        # What is no part of the chain was wrapped in something that is.
+        position = next((i for i, one in enumerate(chain) if one is self._policy), -1)
+        inside = [one for one in chain[position + 1 :] if one is not _SEAL]
+        if not inside:
+            return False
+        if chain[-1] is _SEAL:
+            return True
+        names = ", ".join(type(one).__name__ for one in inside)
+        self._tell(f"sealed, as these are inside the policy: {names}")
+        server.middleware[:] = [*(one for one in chain if one is not _SEAL), _SEAL]
+        # FastMCP put this request's own chain together before.
+        raise Misordered(lasting=False)
+
+    def _tell(self, what: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            _log.warning("mcp_auth.order %s", what)
+
+
+class _Seal(Middleware):
+    """The innermost middleware: lets pass what was decided."""
+
+    async def on_request(
+        self,
+        context: MiddlewareContext[mcp_types.Request[Any, Any]],
+        call_next: CallNext[mcp_types.Request[Any, Any], Any],
+    ) -> Any:
+        if is_observed(context):
+            return await call_next(context)
+        found = running()
+        if context.method in HOOKED and found is None:
+            raise _refusal(context, "was not decided")
+        if found is not None and found.subject is not None and not found.reached:
+            if subject(context, arguments=len(found.subject) > 2) != found.subject:  # noqa: PLR2004
+                raise _refusal(context, "is not what was decided")
+            found.reached = True
+        return await call_next(context)
+
+
+_SEAL: Final = _Seal()
+
+
+def answered(found: Running, context: MiddlewareContext[Any]) -> None:
+    """Refuse a result that does not come from the server's own code.
+
+    Raises:
+        CallDenied: middleware inside the policy answered by itself.
+    """
+    if not found.reached:
+        raise _refusal(context, "was answered by middleware inside the policy")
+
+
+def _refusal(context: MiddlewareContext[Any], why: str) -> CallDenied:
+    _log.error("mcp_auth.order method=%s %s", context.method, why)
+    return CallDenied(Decision.refused(Reason.UNAVAILABLE))
+
+
+def _chains(server: FastMCP, seen: frozenset[int] = frozenset()) -> Iterator[Middleware]:
+    """The middleware of a server and of those that are mounted on it."""
+    if id(server) in seen:
+        return
+    yield from server.middleware
+    for provider in server.providers:
+        inner: Any = provider
+        while hasattr(inner, "_inner"):
+            inner = inner._inner  # noqa: SLF001 - there is no other way
+        mounted = getattr(inner, "server", None)
+        if isinstance(mounted, FastMCP):
+            yield from _chains(mounted, seen | {id(server)})
