@@ -11,6 +11,8 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 REGAL := v0.42.0
 REGO := policies/lictor policies/site policies/system
+# Tests that run at once. Each has OPAs, servers and maybe a JVM of its own.
+WORKERS ?= 2
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lictor
 export PATH := $(CURDIR)/$(BIN):$(CACHE)/bin:$(PATH)
 
@@ -55,14 +57,14 @@ demo: $(VENV)/run ## Watch real MCP clients being allowed and refused by a real 
 .PHONY: test
 test: $(VENV)/dev ## Run all tests, against the real parts
 	coverage erase
-	coverage run -m pytest
+	coverage run -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: opa-test
 opa-test: $(VENV)/dev ## Check, test and lint the Rego
 	opa=$$(python -m bundles.opa_binary); \
 	"$$opa" fmt --list --fail $(REGO); \
 	"$$opa" check --strict --schema policies/schemas $(REGO); \
-	"$$opa" test --coverage --threshold 100 --format pretty $(REGO) tests/cases > /dev/null; \
+	"$$opa" test --timeout 60s --coverage --threshold 100 --format pretty $(REGO) tests/cases > /dev/null; \
 	"$$opa" test $(REGO) tests/cases; \
 	if command -v regal > /dev/null; then regal lint policies; \
 	else echo "regal is not installed, so the Rego was not linted (make setup builds it where Go is)"; fi

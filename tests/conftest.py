@@ -6,6 +6,7 @@ import tempfile
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
+import hypothesis
 import pytest
 from support.fetched import Unavailable
 from support.plain import PlainOPA
@@ -18,6 +19,10 @@ from bundles.policies import build_policy
 from bundles.signing import SigningKey
 from lictor.settings import Settings
 from lictor.state import initialise, publish_policies
+
+# How long an example may take depends on what else the machine does.
+hypothesis.settings.register_profile("lictor", deadline=None)
+hypothesis.settings.load_profile("lictor")
 
 
 @pytest.fixture
