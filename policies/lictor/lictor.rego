@@ -212,21 +212,29 @@ _action_refusals contains sprintf("site:%v", [rule.code]) if some rule in _site_
 
 _permitted contains i if {
 	some i, action in actions
-	_matches(_patterns, action)
+	_may(action)
 }
 
 # To `*` everything is granted, whatever kind of thing it is.
-_permitted contains i if {
-	"*" in caller.tools
-	some i, action in actions
+_may(action) if {
+	_everything
+	action.method in _methods
+}
+
+_may(action) if {
+	action.method == "tools/call"
+	_calls(_tool_patterns, action)
+}
+
+_may(action) if {
 	action.method in _qualified_methods
+	_qualifies(caller.tools, action)
 }
 
 # What concerns the caller's own session alone needs no grant; all else must hold for it too.
-_permitted contains i if {
-	some i, action in actions
-	action.method == "logging/setLevel"
-}
+_may(action) if action.method == "logging/setLevel"
+
+_methods := _qualified_methods | {"tools/call"}
 
 # Methods whose grants begin with the method's name, as in `prompts/get:*`. No other is ever granted.
 _qualified_methods := {
@@ -234,38 +242,38 @@ _qualified_methods := {
 	"subscriptions/listen",
 }
 
-_patterns := _sorted_out(caller.tools)
+_everything if "*" in caller.tools
 
-# By method, what its patterns say of a name. A pattern for one method is none for tools, and the reverse.
-_sorted_out(patterns) := object.union(
-	{method: {substring(pattern, count(method) + 1, -1) | some pattern in patterns; _qualifies(method, pattern)} |
-		some method in _qualified_methods
-	},
-	{"tools/call": {pattern | some pattern in patterns} - _qualified(patterns)},
-)
-
-_qualified(patterns) := {pattern |
-	some pattern in patterns
-	some method in _qualified_methods
-	_qualifies(method, pattern)
+_tool_patterns contains pattern if {
+	some pattern in caller.tools
+	not _qualified(pattern)
 }
 
-_qualifies(method, pattern) if startswith(pattern, concat("", [method, ":"]))
+# A pattern for one method is none for tools.
+_qualified(pattern) if {
+	parts := split(pattern, ":")
+	count(parts) > 1
+	parts[0] in _qualified_methods
+}
 
 # Patterns without separators, so that `*` is everything.
-_matches(patterns, action) if {
-	some pattern in patterns[action.method]
+_calls(patterns, action) if {
+	some pattern in patterns
 	glob.match(pattern, null, action.name)
 }
 
-_site_denied contains i if {
-	some i, action in actions
-	action.name in _denied
+# The method is text and no pattern; what comes after it is one.
+_qualifies(patterns, action) if {
+	prefix := concat("", [action.method, ":"])
+	some pattern in patterns
+	startswith(pattern, prefix)
+	glob.match(substring(pattern, count(prefix), -1), null, action.name)
 }
 
 _site_denied contains i if {
+	count(_denied) > 0
 	some i, action in actions
-	action in _denied
+	_is_denied(action)
 }
 
 _site_denied contains i if {
@@ -279,6 +287,10 @@ _site_denied contains i if {
 	_malformed
 	some i, _ in actions
 }
+
+_is_denied(action) if action.name in _denied
+
+_is_denied(action) if action in _denied
 
 _denied contains rule.action if {
 	some rule in data.site.deny
@@ -325,9 +337,22 @@ _visible := _permitted - _site_denied if {
 	count(caller.reasons) == 0
 }
 
-_visible := {i | some i, action in actions; _matches(_sorted_out(_listable), action)} - _site_denied if {
+_visible := _listed - _site_denied if {
 	_open
 	count(caller.reasons) > 0
+}
+
+_listed contains i if {
+	patterns := {pattern | some pattern in _listable; not _qualified(pattern)}
+	some i, action in actions
+	action.method == "tools/call"
+	_calls(patterns, action)
+}
+
+_listed contains i if {
+	some i, action in actions
+	action.method in _qualified_methods
+	_qualifies(_listable, action)
 }
 
 # What shows to no bearer, and what to a bad one.
