@@ -1,10 +1,12 @@
 """What `mcp_plugin` raises: how a refusal crosses FastMCP, which turns it into an error result.
 
     PluginError                     the base; never raised itself
-    ├── CallDenied                  the decision on a tool call was no
-    └── LibrariesUnavailable        a tool asked for libraries that no decision gives it
+    ├── CallDenied                  the decision on a request was no
+    ├── LibrariesUnavailable        a tool asked for libraries that no decision gives it
+    ├── LibraryNotAllowed           a tool was asked for a library that is not among them
+    └── TaskRefused                 a call would have run later, without a decision
 
-Both are FastMCP's `AuthorizationError`, whose text reaches the client even where a server masks its
+All are FastMCP's `AuthorizationError`, whose text reaches the client even where a server masks its
 errors. That text is all that a client sees.
 """
 
@@ -22,7 +24,7 @@ class PluginError(AuthorizationError):
 
 
 class CallDenied(PluginError):  # noqa: N818 - the state, as in pdp_client
-    """A tool call was refused.
+    """A request was refused.
 
     Attributes:
         decision: Why; its message is this error's text.
@@ -42,3 +44,24 @@ class LibrariesUnavailable(PluginError):  # noqa: N818 - the same
 
     def __init__(self) -> None:
         super().__init__("This tool needs the libraries of an authenticated caller.")
+
+
+class LibraryNotAllowed(PluginError):  # noqa: N818 - the same
+    """A library was asked for that the decision does not name, or that does not exist.
+
+    The text does not say which of both, nor does it name the library.
+    """
+
+    code = "library_not_allowed"
+
+    def __init__(self) -> None:
+        super().__init__("No such library.")
+
+
+class TaskRefused(PluginError):  # noqa: N818 - the same
+    """A tool would have been run by a worker: later, elsewhere, and without a decision."""
+
+    code = "task_refused"
+
+    def __init__(self, tool: str) -> None:
+        super().__init__(f"This server runs no tool as a task: {tool} would be one.")

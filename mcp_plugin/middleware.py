@@ -18,9 +18,9 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from mcp_plugin import actions
 from mcp_plugin.current import running
-from mcp_plugin.exceptions import CallDenied
+from mcp_plugin.exceptions import CallDenied, TaskRefused
 from mcp_plugin.gate import Gate, fastmcp_context, named
-from mcp_plugin.order import HOOKED, Misordered, Order
+from mcp_plugin.order import HOOKED, Misordered, Order, would_run_later
 from mcp_plugin.request import version
 from mcp_plugin.uris import is_canonical
 from pdp_client import PDP, Action, Decision, Reason
@@ -153,6 +153,7 @@ class PolicyMiddleware(Middleware):
         Raises:
             CallDenied: The decision is no.
             NotFoundError: The caller may call such a tool, but there is none.
+            TaskRefused: A worker would run it.
         """
         call, server_context = context.message, fastmcp_context(context)
         _log.debug(
@@ -170,6 +171,8 @@ class PolicyMiddleware(Middleware):
             if tool is None:
                 # Also for what FastMCP would find by other means than the name that is listed.
                 raise NotFoundError(f"Unknown tool: {call.name!r}")
+            if would_run_later(tool, server_context.fastmcp):
+                raise TaskRefused(quote(call.name))
         return await self._gate.run(
             context,
             decision,

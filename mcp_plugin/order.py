@@ -15,6 +15,7 @@ import mcp_types
 from fastmcp import FastMCP
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.server.middleware.caching import ResponseCachingMiddleware
+from fastmcp.tools import Tool
 
 from mcp_plugin.current import Running, running
 from mcp_plugin.exceptions import CallDenied
@@ -22,6 +23,8 @@ from pdp_client import Decision, Reason
 
 HOOKED: Final = frozenset({"tools/call", "resources/read", "prompts/get"})
 """Requests that FastMCP decodes before middleware sees them."""
+
+_TASKS: Final = "io.modelcontextprotocol/tasks"
 
 _log = logging.getLogger(__name__)
 
@@ -135,6 +138,14 @@ def answered(found: Running, context: MiddlewareContext[Any]) -> None:
     """
     if not found.reached:
         raise _refusal(context, "was answered by middleware inside the policy")
+
+
+def would_run_later(tool: Tool, server: FastMCP) -> bool:
+    """Whether FastMCP's tasks extension may give a call to a worker.
+
+    A worker runs it when it can, and a revocation in between would not count.
+    """
+    return tool.task_config.supports_tasks() and _TASKS in server._extensions  # noqa: SLF001
 
 
 def _refusal(context: MiddlewareContext[Any], why: str) -> CallDenied:

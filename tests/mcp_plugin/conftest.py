@@ -236,3 +236,14 @@ async def plain_pdp(plain_opa):
 async def serve_plain(grants, plain_pdp, guard):
     """Guard and serve a server over a plain OPA; tokens come from `grants`."""
     return partial(guard, None, pdp=plain_pdp)
+
+
+@pytest.fixture
+async def serve_open():
+    """Serve a server that nobody guards, to show what a way round would be good for."""
+    async with AsyncExitStack() as exit_:
+
+        async def start(mcp, **http):
+            return await exit_.enter_async_context(serving(mcp, **http))
+
+        yield start
