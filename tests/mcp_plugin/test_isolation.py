@@ -8,6 +8,7 @@ import pytest
 from fastmcp import Context, FastMCP
 
 from mcp_plugin import AllowedLibraries, current_decision
+from pdp_client import PDP, BearerVerifier, Issuer, Keyring
 
 pytestmark = pytest.mark.anyio
 
@@ -56,11 +57,11 @@ def meeting_server():
     return mcp
 
 
-async def post(http, url, method, params, *, bearer, session=None):
+async def post(http, url, method, params, *, bearer, session=None, id_=None):
     headers = {"Authorization": f"Bearer {bearer}", "Accept": "application/json, text/event-stream"}
     if session:
         headers |= {"Mcp-Session-Id": session, "MCP-Protocol-Version": "2025-06-18"}
-    message = {"jsonrpc": "2.0", "id": bearer[-8:], "method": method, "params": params}
+    message = {"jsonrpc": "2.0", "id": id_ or bearer[-8:], "method": method, "params": params}
     response = await http.post(url, json=message, headers=headers)
     assert response.status_code == 200, response.text
     return response
@@ -174,3 +175,91 @@ async def test_a_tool_of_a_mounted_server_has_the_parent_s_decision(serve, calle
     served = await serve(parent)
 
     assert await served.call("ns_search", bearer=callers["lib-03"]) == ["lib-03"]
+
+
+MANY = 1000
+SESSIONS = 8
+
+
+def crowded_server():
+    """Tools of four kinds; those that can wait do, until all such calls are inside."""
+    mcp = FastMCP("crowded")
+    inside = asyncio.Barrier(MANY * 3 // 4)
+
+    def seen(libraries):
+        return {"own": libraries, "decision": list(current_decision().libraries)}
+
+    @mcp.tool
+    async def alone(libraries: list[str] = AllowedLibraries()) -> dict:
+        await inside.wait()
+        return seen(libraries)
+
+    @mcp.tool
+    async def nested(ctx: Context, libraries: list[str] = AllowedLibraries()) -> dict:
+        await inside.wait()
+        within = (await ctx.fastmcp.call_tool("inner")).structured_content
+        state = await ctx.get_state("mcp_resolved_libraries")
+        return {**seen(libraries), "within": within["own"], "state": state}
+
+    @mcp.tool
+    async def gathered(ctx: Context, libraries: list[str] = AllowedLibraries()) -> dict:
+        await inside.wait()
+        call, read = ctx.fastmcp.call_tool("inner"), ctx.fastmcp.read_resource("data://inner")
+        called, was_read = await asyncio.gather(call, read)
+        within = called.structured_content["own"] + was_read.contents[0].content.split()
+        return {**seen(libraries), "within": within}
+
+    @mcp.tool
+    def threaded(libraries: list[str] = AllowedLibraries()) -> dict:
+        return seen(libraries)
+
+    @mcp.tool
+    async def inner(libraries: list[str] = AllowedLibraries()) -> dict:
+        return seen(libraries)
+
+    @mcp.resource("data://inner")
+    def of_inner(libraries: list[str] = AllowedLibraries()) -> str:
+        return " ".join(libraries)
+
+    return mcp
+
+
+async def test_a_thousand_callers_on_shared_sessions_are_kept_apart(grants, guard, plain_opa):
+    bearers = [grants.token("*", libraries=[f"lib-{n}"]) for n in range(MANY)]
+    grants.lay()
+    verifier = BearerVerifier([Issuer("mnemosyne", Keyring.from_jwks({"keys": []}))])
+    kinds = ["alone", "nested", "gathered", "threaded"]
+    limits = httpx2.Limits(max_connections=None)
+    async with (
+        PDP(opa_url=plain_opa.unix_url, verifier=verifier, deadline=120) as pdp,
+        httpx2.AsyncClient(timeout=120, limits=limits) as http,
+    ):
+        served = await guard(None, crowded_server(), pdp=pdp, http={"json_response": True})
+        hello = {
+            "protocolVersion": "2025-06-18",
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "1"},
+        }
+        opened = [
+            await post(http, served.url, "initialize", hello, bearer="anyone-at-all")
+            for _ in range(SESSIONS)
+        ]
+        sessions = [answer.headers["mcp-session-id"] for answer in opened]
+
+        async def call(n):
+            answer = await post(
+                http, served.url, "tools/call", {"name": kinds[n % 4], "arguments": {}},
+                bearer=bearers[n], session=sessions[n // 4 % SESSIONS], id_=n,
+            )  # fmt: skip
+            return answer.json()["result"]["structuredContent"]
+
+        answers = await asyncio.gather(*map(call, range(MANY)))
+
+    for n, answer in enumerate(answers):
+        own = [f"lib-{n}"]
+        expected = {"own": own, "decision": own}
+        if kinds[n % 4] == "nested":
+            expected |= {"within": own, "state": own}
+        if kinds[n % 4] == "gathered":
+            expected |= {"within": own + own}
+        assert answer == expected
