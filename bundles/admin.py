@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from bundles import receipt
 from bundles.current import Current
-from bundles.effect import Effects
+from bundles.effect import CLOCKS_APART, Effects, staleness_limit
 from bundles.exceptions import BundleError
 from bundles.fleet import Fleet, Instance
 from bundles.signing import SigningKey
@@ -106,11 +106,21 @@ def _status(current: Current, fleet: Fleet) -> dict[str, Any]:
             *state.failing,
             *(others.problems() if others else ()),
             *current.notices(),
+            *_forgotten(current, fleet),
             *state.malformed,
             *(line for one in fleet.instances() for line in _wrong_with(one, state.stamp)),
         ],
         "instances": [_shown(one, state.stamp) for one in fleet.instances()],
     }
+
+
+def _forgotten(current: Current, fleet: Fleet) -> list[str]:
+    if not fleet.forgot_within(staleness_limit(current.settings) + CLOCKS_APART):
+        return []
+    return [
+        "instances: it is not known who had been heard of before; until the staleness limit has "
+        "passed, no change counts as acknowledged"
+    ]
 
 
 def _wrong_with(one: Instance, published: Stamp) -> list[str]:
