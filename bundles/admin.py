@@ -117,10 +117,8 @@ def _status(current: Current, fleet: Fleet) -> dict[str, Any]:
 def _forgotten(current: Current, fleet: Fleet) -> list[str]:
     if not fleet.forgot_within(staleness_limit(current.settings) + CLOCKS_APART):
         return []
-    return [
-        "instances: it is not known who had been heard of before; until the staleness limit has "
-        "passed, no change counts as acknowledged"
-    ]
+    unknown = "instances: it is not known who had been heard of before; no change counts as "
+    return [unknown + "acknowledged until the staleness limit has passed"]
 
 
 def _wrong_with(one: Instance, published: Stamp) -> list[str]:
