@@ -1,14 +1,27 @@
 """From a decision to FastMCP: one line that guards a server, one default that limits a tool."""
 
 from mcp_plugin.current import AllowedLibraries, current_decision
-from mcp_plugin.exceptions import CallDenied, LibrariesUnavailable, PluginError
+from mcp_plugin.exceptions import (
+    CallDenied,
+    LibrariesUnavailable,
+    LibraryNotAllowed,
+    PluginError,
+    TaskRefused,
+)
+from mcp_plugin.libraries import allowed, checks_libraries, cypher, sql
 from mcp_plugin.middleware import PolicyMiddleware
 
 __all__ = [
     "AllowedLibraries",
     "CallDenied",
     "LibrariesUnavailable",
+    "LibraryNotAllowed",
     "PluginError",
     "PolicyMiddleware",
+    "TaskRefused",
+    "allowed",
+    "checks_libraries",
     "current_decision",
+    "cypher",
+    "sql",
 ]

@@ -223,3 +223,14 @@ def test_a_refusal_of_pythons_own_has_one_reason_and_its_message():
     assert decision.reasons == ("unavailable",)
     assert decision.message == "The policy decision point is unavailable."
     assert (decision.epoch, decision.revision, decision.data_age_ms) == (None, None, None)
+
+
+@pytest.mark.parametrize("obligations", [["mask"], {"mask": ["lib-a"]}, "mask", True])
+def test_an_answer_with_an_obligation_is_no_answer(obligations):
+    with pytest.raises(AnswerUnusable, match="obligations"):
+        read_decision({**ALLOW, "obligations": obligations})
+    visible = {"indices": [0], "reason": "ok", "epoch": 1, "revision": 1}
+    with pytest.raises(AnswerUnusable, match="obligations"):
+        read_visible({**visible, "obligations": obligations}, count=1)
+    assert read_decision({**ALLOW, "obligations": []}).allow
+    assert read_visible({**visible, "obligations": None}, count=1).indices == (0,)

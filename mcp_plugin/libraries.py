@@ -1,0 +1,155 @@
+"""Libraries that are enforced, not advised: checked as arguments, and bound into queries."""
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeVar
+
+from mcp_plugin.current import libraries_or_refuse
+from mcp_plugin.exceptions import LibraryNotAllowed
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_NAME: Final = "libraries"
+_CYPHER_QUOTES: Final = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`(?:[^`]|``)*`|//[^\n]*|/\*.*?\*/"""
+_SQL_QUOTES: Final = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|--[^\n]*|/\*.*?\*/"""
+_CYPHER_PLACE: Final = re.compile(r"\bIN\s+\$libraries\b", re.IGNORECASE)
+_SQL_PLACE: Final = re.compile(r"\bIN\s*\(\s*(:libraries)\s*\)", re.IGNORECASE)
+_NEGATED: Final = re.compile(r"\bNOT\s+(?:[\w.\[\]]+\s+)?IN\s*[($:\s]*libraries\b", re.IGNORECASE)
+
+
+def allowed(library: str) -> bool:
+    """Whether the running request may touch a library.
+
+    Raises:
+        LibrariesUnavailable: no authenticated decision stands behind it.
+    """
+    return library in libraries_or_refuse()
+
+
+def checks_libraries(*parameters: str) -> Callable[[Function], Function]:
+    """Have a function run only for libraries that its caller may touch.
+
+    ```python
+    @mcp.tool
+    @checks_libraries("library")
+    async def add(library: str, title: str) -> None: ...
+    ```
+
+    An argument is one library, or a list, tuple or set of them; anything else, None included, is
+    refused: what it stands for could be more than the caller has. What the caller may not touch and
+    what does not exist are refused in the same words (`LibraryNotAllowed`).
+
+    Args:
+        parameters: the names of the parameters that hold libraries.
+
+    Raises:
+        TypeError: when decorating: the function has no such parameter.
+    """
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+        unknown = [name for name in parameters if name not in signature.parameters]
+        if unknown or not parameters:
+            raise TypeError(f"{function.__name__} has no parameter {', '.join(unknown) or 'named'}")
+
+        def check(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            may = frozenset(libraries_or_refuse())
+            given = signature.bind(*args, **kwargs)
+            given.apply_defaults()
+            for name in parameters:
+                if not may.issuperset(_named(given.arguments[name])):
+                    raise LibraryNotAllowed
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def checked(*args: Any, **kwargs: Any) -> Any:
+                check(args, kwargs)
+                return await function(*args, **kwargs)
+
+        else:
+
+            @functools.wraps(function)
+            def checked(*args: Any, **kwargs: Any) -> Any:
+                check(args, kwargs)
+                return function(*args, **kwargs)
+
+        return checked  # type: ignore[return-value]  # it has the signature of what it wraps
+
+    return decorate
+
+
+def cypher(query: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
+    """A Cypher query with the caller's libraries bound as `$libraries`.
+
+    ```python
+    driver.execute_query(*cypher("MATCH (d:Document) WHERE d.library IN $libraries RETURN d"))
+    ```
+
+    Args:
+        query: holds `IN $libraries` outside of strings and comments.
+        parameters: the query's others.
+
+    Returns:
+        The query and its parameters.
+
+    Raises:
+        LibrariesUnavailable: no authenticated decision stands behind the running request.
+        ValueError: the query does not use them, negates them, or they are given besides.
+    """
+    _check(query, _blanked(query, _CYPHER_QUOTES), _CYPHER_PLACE, parameters)
+    return query, {**parameters, _NAME: libraries_or_refuse()}
+
+
+def sql(query: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
+    """A SQL query with the caller's libraries bound as named parameters, one for each.
+
+    ```python
+    connection.execute(*sql("SELECT title FROM document WHERE library IN (:libraries)"))
+    ```
+
+    For drivers with the paramstyle `named` (PEP 249), such as sqlite3, and SQLAlchemy's `text`.
+    Without any library nothing matches. Whether another clause widens the query is for its author
+    to see; this tells only that the libraries are in it.
+
+    Args:
+        query: holds `IN (:libraries)` outside of strings and comments.
+        parameters: the query's others.
+
+    Returns:
+        The query and its parameters.
+
+    Raises:
+        LibrariesUnavailable: as `cypher`.
+        ValueError: as `cypher`.
+    """
+    blanked = _blanked(query, _SQL_QUOTES)
+    _check(query, blanked, _SQL_PLACE, parameters)
+    bound = {f"{_NAME}_{n}": uid for n, uid in enumerate(libraries_or_refuse())}
+    listed = ", ".join(f":{name}" for name in bound) or "NULL"
+    for place in reversed([*_SQL_PLACE.finditer(blanked)]):
+        query = f"{query[: place.start(1)]}{listed}{query[place.end(1) :]}"
+    return query, {**parameters, **bound}
+
+
+def _check(query: str, blanked: str, place: re.Pattern[str], parameters: dict[str, Any]) -> None:
+    if not place.search(blanked):
+        raise ValueError(f"the query does not limit itself to its libraries: {query}")
+    if _NEGATED.search(blanked):
+        raise ValueError(f"the query asks for all but its libraries: {query}")
+    if any(name.startswith(_NAME) for name in parameters):
+        raise ValueError("the libraries of a query are its caller's, and no parameter")
+
+
+def _blanked(query: str, quotes: str) -> str:
+    """The query without its strings and comments, every character in its place."""
+    return re.sub(quotes, lambda found: " " * len(found[0]), query, flags=re.DOTALL)
+
+
+def _named(given: Any) -> Iterable[str]:
+    libraries = [given] if isinstance(given, str) else given
+    if not isinstance(libraries, list | tuple | set | frozenset):
+        raise LibraryNotAllowed
+    return libraries

@@ -1,0 +1,208 @@
+"""Libraries as bounds that hold: of arguments, and of queries to a real database."""
+
+import sqlite3
+
+import pytest
+from fastmcp import FastMCP
+
+from mcp_plugin import AllowedLibraries, allowed, checks_libraries, cypher, sql
+from mcp_plugin.current import deciding
+from pdp_client import Decision, Principal, Reason
+from pdp_client.verifier import Credential
+
+pytestmark = pytest.mark.anyio
+
+NONE_SUCH = "No such library."
+NEEDS = "This tool needs the libraries of an authenticated caller."
+
+
+def shelves():
+    mcp = FastMCP("shelves")
+    database = sqlite3.connect(":memory:", check_same_thread=False)
+    database.execute("CREATE TABLE document (title, library)")
+    rows = [(f"of {uid}", uid) for uid in ("lib-a", "lib-b", "lib-c", "it's", "")]
+    database.executemany("INSERT INTO document VALUES (?, ?)", rows)
+
+    @mcp.tool
+    @checks_libraries("library")
+    async def add(library: str, title: str = "") -> str:
+        return f"{title} to {library}"
+
+    @mcp.tool
+    @checks_libraries("source", "targets")
+    def copy(
+        targets: list[str], source: str = "lib-a", libraries: list[str] = AllowedLibraries()
+    ) -> list[str]:
+        return [source, *targets, *libraries]
+
+    @mcp.tool
+    @checks_libraries("library")
+    def either(library: str | None = None) -> str:
+        return "all of them"
+
+    @mcp.tool
+    def may(library: str) -> bool:
+        return allowed(library)
+
+    @mcp.tool
+    def titles(like: str = "%") -> list[str]:
+        query = "SELECT title FROM document WHERE library IN (:libraries) AND title LIKE :like"
+        return sorted(title for (title,) in database.execute(*sql(query, like=like)))
+
+    return mcp
+
+
+@pytest.fixture
+async def served(serve_plain, grants):
+    grants.a = grants.token("*", libraries=["lib-a"])
+    grants.ab = grants.token("*", libraries=["lib-a", "lib-b", "it's"])
+    grants.none = grants.token("*")
+    grants.lay()
+    return await serve_plain(shelves(), public_tools={"may", "add", "titles"})
+
+
+@pytest.fixture
+async def guarded(serve_plain, served):
+    return await serve_plain(shelves())
+
+
+async def test_an_argument_has_to_be_a_library_of_the_caller_s(guarded, grants):
+    arguments = {"library": "lib-b", "title": "x"}
+    assert await guarded.call("add", arguments, bearer=grants.ab) == "x to lib-b"
+    for bearer, library in ((grants.a, "lib-b"), (grants.ab, "no-such"), (grants.none, "")):
+        said = await guarded.refusal("add", {"library": library}, bearer=bearer)
+        assert said == NONE_SUCH
+
+
+async def test_every_argument_named_is_checked_and_its_default_too(guarded, grants):
+    call = guarded.call
+    assert await call("copy", {"targets": ["lib-b"]}, bearer=grants.ab) == [
+        "lib-a", "lib-b", "it's", "lib-a", "lib-b"
+    ]  # fmt: skip
+    assert await call("copy", {"targets": []}, bearer=grants.a) == ["lib-a", "lib-a"]
+    for bearer, given in (
+        (grants.ab, {"targets": ["lib-b", "lib-c"]}),
+        (grants.ab, {"targets": [], "source": "lib-c"}),
+        (grants.none, {"targets": []}),
+    ):
+        assert await guarded.refusal("copy", given, bearer=bearer) == NONE_SUCH
+
+
+async def test_no_library_is_not_any_library(guarded, grants):
+    assert await guarded.refusal("either", bearer=grants.ab) == NONE_SUCH
+
+
+async def test_a_checked_tool_looks_to_clients_like_the_function(guarded, grants):
+    async with guarded.client(grants.a) as client:
+        tools = {tool.name: tool.input_schema for tool in await client.list_tools()}
+    assert set(tools["copy"]["properties"]) == {"targets", "source"}
+    assert tools["add"]["required"] == ["library"]
+
+
+async def test_one_library_can_be_asked_about(guarded, grants):
+    assert await guarded.call("may", {"library": "lib-a"}, bearer=grants.a) is True
+    assert await guarded.call("may", {"library": "lib-b"}, bearer=grants.a) is False
+
+
+async def test_a_query_finds_what_is_in_the_caller_s_libraries(guarded, grants):
+    assert await guarded.call("titles", bearer=grants.a) == ["of lib-a"]
+    assert await guarded.call("titles", bearer=grants.ab) == ["of it's", "of lib-a", "of lib-b"]
+    assert await guarded.call("titles", {"like": "%-b"}, bearer=grants.ab) == ["of lib-b"]
+    assert await guarded.call("titles", bearer=grants.none) == []
+
+
+async def test_without_a_decision_nothing_is_allowed_and_nothing_bound(served, grants):
+    """Public tools run without a look at the bearer, so also without its libraries."""
+    for tool, given in (
+        ("may", {"library": "lib-a"}),
+        ("add", {"library": "lib-a"}),
+        ("titles", {}),
+    ):
+        assert NEEDS in await served.refusal(tool, given, bearer=grants.ab)
+
+
+@pytest.fixture
+def decided():
+    """A decision for two libraries, current for the test."""
+    decision = Decision(
+        allow=True, reason=Reason.OK, reasons=("ok",), message="",
+        principal=Principal(type="token", id="t"), libraries=("lib-a", "lib-b"),
+        credential=Credential(kind="token", digest="d"),
+    )  # fmt: skip
+    with deciding(decision):
+        yield
+
+
+@pytest.mark.usefixtures("decided")
+@pytest.mark.parametrize(
+    "where",
+    [
+        "d.library IN $libraries",
+        "d.library in\n$libraries",
+        "NOT d.old AND d.library IN $libraries",
+    ],
+)
+def test_cypher_binds_a_list(where):
+    query = f"MATCH (d) WHERE {where} RETURN d"
+    assert cypher(query, title="x") == (query, {"title": "x", "libraries": ["lib-a", "lib-b"]})
+
+
+@pytest.mark.usefixtures("decided")
+@pytest.mark.parametrize(
+    "query",
+    [
+        "MATCH (d) RETURN d",
+        "MATCH (d) WHERE d.library IN $librarie RETURN d",
+        "MATCH (d) WHERE d.library IN $libraries2 RETURN d",
+        "MATCH (d) RETURN 'IN $libraries'",
+        'MATCH (d) RETURN "a\\" IN $libraries"',
+        "MATCH (d) // IN $libraries\nRETURN d",
+        "MATCH (d) /* IN\n$libraries */ RETURN d",
+        "MATCH (d) WHERE NOT d.library IN $libraries RETURN d",
+        "MATCH (d) WHERE $libraries = [] RETURN d",
+    ],
+)
+def test_cypher_that_does_not_keep_to_its_libraries_is_refused(query):
+    with pytest.raises(ValueError, match="libraries"):
+        cypher(query)
+
+
+@pytest.mark.usefixtures("decided")
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM d",
+        "SELECT * FROM d WHERE l IN (:librariesx)",
+        "SELECT * FROM d WHERE l = ':libraries'",
+        "SELECT ' IN (:libraries)' FROM d",
+        "SELECT * FROM d -- l IN (:libraries)",
+        "SELECT * FROM d WHERE l NOT IN (:libraries)",
+        "SELECT * FROM d WHERE NOT l IN (:libraries)",
+    ],
+)
+def test_sql_that_does_not_keep_to_its_libraries_is_refused(query):
+    with pytest.raises(ValueError, match="libraries"):
+        sql(query)
+
+
+@pytest.mark.usefixtures("decided")
+def test_nobody_gives_the_libraries_of_a_query_but_the_decision():
+    for bind, query in ((cypher, "WHERE l IN $libraries"), (sql, "WHERE l IN (:libraries)")):
+        for name in ("libraries", "libraries_0"):
+            with pytest.raises(ValueError, match="no parameter"):
+                bind(query, **{name: ["lib-z"]})
+
+
+@pytest.mark.usefixtures("decided")
+def test_what_stands_in_a_string_is_left_alone():
+    query, bound = sql("SELECT 'IN (:libraries)' FROM d WHERE l IN ( :libraries )")
+
+    assert query == "SELECT 'IN (:libraries)' FROM d WHERE l IN ( :libraries_0, :libraries_1 )"
+    assert bound == {"libraries_0": "lib-a", "libraries_1": "lib-b"}
+
+
+def test_a_parameter_that_is_not_there_is_found_out_at_once():
+    with pytest.raises(TypeError, match="libary"):
+        checks_libraries("libary")(lambda library: library)
+    with pytest.raises(TypeError, match="no parameter"):
+        checks_libraries()(lambda library: library)
