@@ -1,4 +1,7 @@
-"""The connection to Redis or Valkey: short limits, nothing tried twice, errors without the URL."""
+"""The connection to Redis or Valkey: short limits, nothing tried twice, errors without the URL.
+
+`bundles.shared.connection` is much like it: neither room may import the other.
+"""
 
 import asyncio
 import re

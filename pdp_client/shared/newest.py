@@ -20,6 +20,7 @@ from pdp_client.shared.connection import (
     reaching,
     run_of,
 )
+from pdp_client.shared.outages import Outages
 
 LEASE = 0.25
 """Seconds after a read for which it may be taken for the newest without another; `--wait` waits for
@@ -33,7 +34,6 @@ CACHING = 10_000
 
 _CLOCKS_APART = 5.0
 _LOOK_EVERY = LEASE / 3
-_QUIET = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ class SharedNewest:
         self._newest: Newest | None = None
         self._began = self._until = -math.inf
         self._watching: asyncio.Future[None] | None = None
-        self._complained = -math.inf
+        self._outages = Outages(_log, "newest.unavailable")
 
     async def read(self) -> Newest:
         """As `NewestRevision.read`.
@@ -186,8 +186,5 @@ class SharedNewest:
             try:
                 await job()
             except SharedUnavailable as error:
-                now = time.monotonic()
-                if now - self._complained > _QUIET:
-                    self._complained = now
-                    _log.warning("newest.unavailable detail=%s", error)
+                self._outages.add(error)
                 await asyncio.sleep(_LOOK_EVERY)
