@@ -24,13 +24,19 @@ class CountingRoad:
     def __init__(self, road):
         self._road = road
         self.asked = []
+        self.under_way = self.most = 0
         self.open = asyncio.Event()
         self.open.set()
 
     async def ask(self, rule, question):
         self.asked.append(question)
-        await self.open.wait()
-        return await self._road.ask(rule, question)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await self.open.wait()
+            return await self._road.ask(rule, question)
+        finally:
+            self.under_way -= 1
 
     async def aclose(self):
         await self._road.aclose()
@@ -158,6 +164,29 @@ async def test_strict_waits_for_an_opa_that_is_behind_and_no_longer_than_it_may(
     await until(lambda: world.asked(patient) > 1, "it is asked again")
     world.publish.set()
     assert (await waiting).reason is Reason.TOKEN_DEACTIVATED
+
+
+async def test_of_all_that_wait_for_an_opa_one_asks_and_another_goes_on_for_it(world, held):
+    bearer = await world.stack.token()
+    await world.look()
+    await world.stack.settle()
+    await world.told()
+    await revoke(world, bearer)
+    pdp = world.pdp(consistency="strict", catch_up=20, deadline=30)
+    road = world.roads[pdp]
+    calls = [asyncio.ensure_future(pdp.authorize(bearer, tool=f"t{n}")) for n in range(20)]
+    await until(lambda: len(road.asked) > 20, "each has asked once")
+    road.most = 0
+    await until(lambda: len(road.asked) > 30, "it is asked again")
+    assert road.most == 1
+    # Whoever asks for all hangs up.
+    asking = int(road.asked[-1]["action"]["name"].removeprefix("t"))
+    calls.pop(asking).cancel()
+    asked = len(road.asked)
+    await until(lambda: len(road.asked) > asked + 5, "another one asks")
+    world.publish.set()
+    for decision in await asyncio.gather(*calls):
+        assert decision.reason is Reason.TOKEN_DEACTIVATED
 
 
 async def test_strict_has_no_answer_without_redis(world):
