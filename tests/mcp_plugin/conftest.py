@@ -112,11 +112,12 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(mcp, metrics=None, **http):
+async def serving(mcp, metrics=None, *, grace=None, **http):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         app = mcp.http_app(**http)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+        settings = {"log_level": "warning", "ws": "none", "timeout_graceful_shutdown": grace}
+        server = uvicorn.Server(uvicorn.Config(app, **settings))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         await until(lambda: server.started or task.done(), "uvicorn listens")
         try:
@@ -247,3 +248,9 @@ async def serve_open():
             return await exit_.enter_async_context(serving(mcp, **http))
 
         yield start
+
+
+@pytest.fixture
+def serve_to_the_end():
+    """Serve for as long as a block of the test's runs."""
+    return serving

@@ -104,16 +104,17 @@ async def test_a_caller_sees_and_reads_what_it_was_granted(serve_plain, grants, 
 
 
 @MODES
-@pytest.mark.parametrize("pattern", ["search", "*s*", "**", "[a-z]*", "tools/call:search"])
-async def test_a_pattern_for_tools_opens_nothing_else(serve_plain, grants, mode, pattern):
-    bearer = grants.token(pattern)
+async def test_a_pattern_for_tools_opens_nothing_else(serve_plain, grants, mode):
+    patterns = ("search", "*s*", "**", "[a-z]*", "tools/call:search")
+    bearers = [grants.token(pattern) for pattern in patterns]
     grants.lay()
     served = await serve_plain(library())
-    async with served.client(bearer, mode=mode) as client:
-        assert await listed(client) == (set(), set(), set())
-        for refused in (client.get_prompt("search"), client.read_resource("data://open")):
-            with pytest.raises(MCPError, match="permission"):
-                await refused
+    for bearer in bearers:
+        async with served.client(bearer, mode=mode) as client:
+            assert await listed(client) == (set(), set(), set())
+            for refused in (client.get_prompt("search"), client.read_resource("data://open")):
+                with pytest.raises(MCPError, match="permission"):
+                    await refused
 
 
 @MODES
