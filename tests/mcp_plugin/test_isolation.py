@@ -184,26 +184,31 @@ SESSIONS = 8
 def crowded_server():
     """Tools of four kinds; those that can wait do, until all such calls are inside."""
     mcp = FastMCP("crowded")
-    inside = asyncio.Barrier(MANY * 3 // 4)
+    barrier = asyncio.Barrier(MANY * 3 // 4)
+
+    async def all_inside():
+        # Who is refused never comes.
+        async with asyncio.timeout(90):
+            await barrier.wait()
 
     def seen(libraries):
         return {"own": libraries, "decision": list(current_decision().libraries)}
 
     @mcp.tool
     async def alone(libraries: list[str] = AllowedLibraries()) -> dict:
-        await inside.wait()
+        await all_inside()
         return seen(libraries)
 
     @mcp.tool
     async def nested(ctx: Context, libraries: list[str] = AllowedLibraries()) -> dict:
-        await inside.wait()
+        await all_inside()
         within = (await ctx.fastmcp.call_tool("inner")).structured_content
         state = await ctx.get_state("mcp_resolved_libraries")
         return {**seen(libraries), "within": within["own"], "state": state}
 
     @mcp.tool
     async def gathered(ctx: Context, libraries: list[str] = AllowedLibraries()) -> dict:
-        await inside.wait()
+        await all_inside()
         call, read = ctx.fastmcp.call_tool("inner"), ctx.fastmcp.read_resource("data://inner")
         called, was_read = await asyncio.gather(call, read)
         within = called.structured_content["own"] + was_read.contents[0].content.split()
