@@ -4,10 +4,12 @@ import asyncio
 import time
 from contextlib import aclosing
 
+from bundles.exceptions import BundleError
 from lictor import sharing
+from lictor.exceptions import LictorError
 from lictor.settings import Settings
 from pdp_client import PDPError
-from registry import Registry
+from registry import Registry, RegistryError
 
 
 class Telling:
@@ -23,22 +25,16 @@ class Telling:
         self.error = ""
 
     async def tell(self, registry: Registry) -> None:
-        """Tell how far the registry has got.
-
-        Raises:
-            InvalidArgument: a setting cannot be used.
-            BundleError: the key that authenticates it is missing.
-            RegistryError: the registry cannot be read.
-        """
+        """Tell how far the registry has got. What goes wrong is in `error`."""
         if not self._settings.redis_url:
             return
-        async with aclosing(sharing.announcer(self._settings)) as announcer:
-            try:
+        try:
+            async with aclosing(sharing.announcer(self._settings)) as announcer:
                 caching = await announcer.announce(registry)
-            except PDPError as error:
-                self.error = f"{error.code}: {error}"
-                return
-        self._settled_at = time.monotonic() + caching
+        except (BundleError, LictorError, PDPError, RegistryError) as error:
+            self.error = f"{error.code}: {error}"
+        else:
+            self._settled_at = time.monotonic() + caching
 
     async def settle(self) -> None:
         """Wait until no cache holds any more what was before the write."""

@@ -1,6 +1,7 @@
 """A command tells Redis what it has written before it returns, and says so when it could not."""
 
 import asyncio
+import json
 from contextlib import aclosing
 
 import pytest
@@ -8,6 +9,7 @@ from support.installation import Installation
 from support.stack import fresh_settings, until
 
 from lictor import sharing
+from lictor.cli import run as run_command
 from lictor.exceptions import InvalidArgument
 from lictor.serving import serving
 from lictor.settings import Settings
@@ -58,6 +60,17 @@ async def test_a_command_that_cannot_tell_it_says_so_and_the_write_stands(run, r
     run.until(
         lambda: run.run("user", "disable", "ada").returncode == 0, "the new Redis is told of it"
     )
+
+
+def test_what_is_shown_once_is_shown_though_redis_cannot_be_told(settings, capsys):
+    shell_settings = [f"--state={settings.state}", "--format=json"]
+    assert run_command(["user", "add", "ada", *shell_settings]) == 0
+    settings.newest_key.write_text("garbage")
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LICTOR_REDIS_URL", "redis://127.0.0.1:1")
+        run_command(["team", "create", "Docs", "--owner=ada", *shell_settings])
+    assert json.loads(capsys.readouterr().out)["jwt"].count(".") == 2
 
 
 async def test_wait_waits_for_who_remembers_and_hears_nothing(run, shared, monkeypatch):
