@@ -1,5 +1,6 @@
 """From a decision to FastMCP: one line that guards a server, one default that limits a tool."""
 
+from mcp_plugin.auth import BearerAuth
 from mcp_plugin.current import AllowedLibraries, current_decision
 from mcp_plugin.exceptions import (
     CallDenied,
@@ -13,6 +14,7 @@ from mcp_plugin.middleware import PolicyMiddleware
 
 __all__ = [
     "AllowedLibraries",
+    "BearerAuth",
     "CallDenied",
     "LibrariesUnavailable",
     "LibraryNotAllowed",

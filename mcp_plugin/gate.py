@@ -24,7 +24,11 @@ _log = logging.getLogger(__name__)
 
 
 class Gate:
-    """Asks the PDP, and holds requests to the answer."""
+    """Asks the PDP, and holds requests to the answer.
+
+    Attributes:
+        pdp: the one asked.
+    """
 
     def __init__(
         self, pdp: PDP, order: Order, *, require_auth: bool, registry: CollectorRegistry
@@ -37,7 +41,7 @@ class Gate:
             require_auth: as of `PolicyMiddleware`.
             registry: where refusals are counted.
         """
-        self._pdp = pdp
+        self.pdp = pdp
         self._order = order
         self._require_auth = require_auth
         self._failures = _failures(registry)
@@ -48,7 +52,7 @@ class Gate:
         Raises:
             CallDenied: it could not be put on record.
         """
-        decision = self._pdp.allow_public(tool=name, transport=transport(context))
+        decision = self.pdp.allow_public(tool=name, transport=transport(context))
         if not decision.allow:
             raise self._refused(decision, Action(name=name))
         return decision
@@ -121,7 +125,7 @@ class Gate:
             actions: what using each entry of the list would be.
             without_token: whether a caller that is not authenticated sees anything.
         """
-        shown = await self._pdp.visible(
+        shown = await self.pdp.visible(
             bearer(context), actions=actions, transport=transport(context)
         )
         unauthenticated = shown.reason.reason_class is ReasonClass.AUTHENTICATION
@@ -129,11 +133,16 @@ class Gate:
             return frozenset()
         return frozenset(shown.indices)
 
+    def turned_away(self, reason: Reason) -> None:
+        """Count and log a request that did not get as far as a decision."""
+        self._count(reason)
+        _log.info("mcp_auth.turned_away reason=%s", reason)
+
     async def _decide(self, context: Context, action: Action) -> tuple[Decision, bool]:
         """The decision, and whether the request may run on it."""
 
         async def ask(token: str | None) -> Decision:
-            return await self._pdp.decide(token, action, transport=transport(context))
+            return await self.pdp.decide(token, action, transport=transport(context))
 
         token = bearer(context)
         decision = await ask(token)

@@ -20,6 +20,7 @@ from mcp_plugin import actions
 from mcp_plugin.current import running
 from mcp_plugin.exceptions import CallDenied, TaskRefused
 from mcp_plugin.gate import Gate, fastmcp_context, named
+from mcp_plugin.http import keep_private
 from mcp_plugin.order import HOOKED, Misordered, Order, would_run_later
 from mcp_plugin.request import version
 from mcp_plugin.uris import is_canonical
@@ -86,6 +87,36 @@ class PolicyMiddleware(Middleware):
         self._public_tools = frozenset(public_tools)
         self._list_without_token = list_without_token
 
+    @property
+    def pdp(self) -> PDP:
+        """Decides."""
+        return self._gate.pdp
+
+    @property
+    def requires_auth(self) -> bool:
+        """Whether a bearer that fails authentication is refused."""
+        return self._require_auth
+
+    def is_open(self, method: str, name: str) -> bool:
+        """Whether there may be something in it for a caller without a bearer.
+
+        Args:
+            method: the MCP method.
+            name: what it is about, where it is about one thing.
+        """
+        if not self._require_auth:
+            return True
+        if method == "tools/call":
+            return name in self._public_tools
+        if method in _LISTS - {"tools/list"}:
+            return self._list_without_token
+        known = _PASSED | _NOTIFICATIONS | {"tools/list"}
+        return method in known and (self._list_without_token or bool(self._public_tools))
+
+    def turned_away(self, reason: Reason) -> None:
+        """Count and log a request that did not get as far as a decision."""
+        self._gate.turned_away(reason)
+
     async def on_notification(
         self,
         context: MiddlewareContext[mcp_types.Notification[Any, Any]],
@@ -108,6 +139,7 @@ class PolicyMiddleware(Middleware):
             MCPError: `METHOD_NOT_FOUND`, `INVALID_PARAMS`, or `INVALID_REQUEST` for a refusal.
         """
         method = context.method or ""
+        keep_private(fastmcp_context(context).fastmcp)
         if method in HOOKED:
             return await call_next(context)
         if method in _PASSED | _LISTS:

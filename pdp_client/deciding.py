@@ -108,36 +108,77 @@ class Deciding:
             decision = Decision.refused(Reason.UNAVAILABLE)
         return verified.credential if verified else None, decision
 
-    async def list(self, bearer: str | None, actions: Sequence[Action], transport: str) -> Visible:
+    async def list(
+        self, bearer: str | None, actions: Sequence[Action], transport: str
+    ) -> tuple[Credential | None, Visible]:
         """Decide which actions of a list show. Never raises for a denial or an outage.
 
         A bearer that is refused shows what the registry's settings list for one.
+
+        Returns:
+            What the bearer proved, if anything, and what shows.
         """
-        rejected, shown = None, _ANONYMOUS
+        verified = rejected = None
         try:
             async with asyncio.timeout(self._deadline):
-                if bearer is not None:
-                    try:
-                        verified = self._bearers.verify(bearer)
-                        await self._replay.check(verified.credential)
-                        shown = verified.shown
-                    except BearerRejected as error:
-                        rejected, shown = error.reason, _REJECTED
-                newest = await self._required()
-                visible = await self._inquiry.visible(
-                    shown, actions, transport=transport, at_least=newest.stamp if newest else None
+                try:
+                    verified = await self._verified(bearer)
+                except BearerRejected as error:
+                    rejected = error.reason
+                visible = await self._visible(
+                    _REJECTED if rejected else verified.shown if verified else _ANONYMOUS,
+                    actions,
+                    transport,
                 )
         except (PDPError, TimeoutError) as error:
             log_outage(error)
-            return Visible(indices=(), reason=Reason.UNAVAILABLE)
+            visible = Visible(indices=(), reason=Reason.UNAVAILABLE)
         if rejected and visible.reason is Reason.MISSING_TOKEN:
-            return replace(visible, reason=rejected)
-        return visible
+            visible = replace(visible, reason=rejected)
+        return verified.credential if verified else None, visible
+
+    async def authenticate(
+        self, bearer: str | None, transport: str
+    ) -> tuple[Credential | None, Visible]:
+        """As `list` of nothing, but a bearer that Python refuses is refused in an outage too."""
+        verified = None
+        try:
+            async with asyncio.timeout(self._deadline):
+                verified = await self._verified(bearer)
+                visible = await self._visible(
+                    verified.shown if verified else _ANONYMOUS, (), transport
+                )
+        except BearerRejected as error:
+            return None, Visible(indices=(), reason=error.reason)
+        except (PDPError, TimeoutError) as error:
+            log_outage(error)
+            visible = Visible(indices=(), reason=Reason.UNAVAILABLE)
+        return verified.credential if verified else None, visible
 
     async def aclose(self) -> None:
         """Wait for the questions that are being asked."""
         if self._cache is not None:
             await self._cache.aclose()
+
+    async def _verified(self, bearer: str | None) -> Verified | None:
+        """What a bearer proves; None without one.
+
+        Raises:
+            PDPError: it is refused, or nobody could say whether it is a replay.
+        """
+        if bearer is None:
+            return None
+        verified = self._bearers.verify(bearer)
+        await self._replay.check(verified.credential)
+        return verified
+
+    async def _visible(
+        self, shown: Mapping[str, Any], actions: Sequence[Action], transport: str
+    ) -> Visible:
+        newest = await self._required()
+        return await self._inquiry.visible(
+            shown, actions, transport=transport, at_least=newest.stamp if newest else None
+        )
 
     async def _asked(self, verified: Verified | None, action: Action, transport: str) -> Decision:
         if verified is not None:

@@ -13,11 +13,12 @@ from pdp_client.decision import Action, Decision, Visible
 from pdp_client.exceptions import ConfigurationError, PDPError
 from pdp_client.inquiry import CATCH_UP, Inquiry
 from pdp_client.memo import VerifiedBearers
-from pdp_client.reasons import Reason
-from pdp_client.record import DecisionRecord, entry
+from pdp_client.observing import Observer, Observers
+from pdp_client.reasons import Reason, ReasonClass
+from pdp_client.record import DecisionRecord, entry, list_entry
 from pdp_client.replay import ReplayGuard, ReplayMemory
 from pdp_client.roads import Road, open_road
-from pdp_client.verifier import BearerVerifier
+from pdp_client.verifier import BearerVerifier, Credential
 
 DEADLINE = 0.5
 """Seconds for a whole decision, connecting included."""
@@ -90,6 +91,7 @@ class PDP:
         self._server = server
         self._record = record
         self._clock = clock
+        self._observers = Observers()
 
     async def __aenter__(self) -> Self:
         return self
@@ -105,6 +107,10 @@ class PDP:
             await self._shared.aclose()
         if self._record:
             self._record.close()
+
+    def observe(self, observer: Observer) -> None:
+        """Tell an observer of each answer from now on, and once of each however often added."""
+        self._observers.add(observer)
 
     async def authorize(
         self,
@@ -147,6 +153,8 @@ class PDP:
         )
         if self._shared:
             self._shared.usage.count(decision, at)
+        seconds = time.perf_counter() - began
+        self._observers.tell(lambda one: one.decided(action, decision, seconds=seconds))
         return decision
 
     async def visible(
@@ -155,8 +163,58 @@ class PDP:
         """Which of these actions the caller may see, with one query. Never raises for an outage.
 
         A caller without a bearer, or with a bad one, sees what the registry's settings list for it.
+        What it does not see is recorded.
         """
-        return await self._deciding.list(bearer, actions, transport)
+        began, at = time.perf_counter(), self._clock()
+        credential, visible = await self._deciding.list(bearer, actions, transport)
+        if self._record is not None:
+            listed = list_entry(
+                visible,
+                actions,
+                credential=credential,
+                id_=uuid.uuid4().hex,
+                at=at,
+                took_ms=(time.perf_counter() - began) * 1000,
+                context=self._context(transport),
+            )
+            if not self._written(listed):
+                visible = Visible(indices=(), reason=Reason.UNAVAILABLE)
+        seconds = time.perf_counter() - began
+        self._observers.tell(lambda one: one.listed(actions, visible, seconds=seconds))
+        return visible
+
+    async def authenticate(
+        self, bearer: str | None, *, transport: str = ""
+    ) -> tuple[Credential | None, Reason]:
+        """Whether a bearer is good now, before it is known for what. Never raises for an outage.
+
+        A refusal is recorded, as one of the method `authenticate`.
+
+        Returns:
+            What the bearer proved by itself; None where it proved nothing, or nobody could say. And
+            `ok`, or what would be the reason against any action.
+        """
+        began, at = time.perf_counter(), self._clock()
+        credential, visible = await self._deciding.authenticate(bearer, transport)
+        if visible.reason.reason_class is ReasonClass.AUTHENTICATION:
+            # The reason says it all; some of its messages quote what is not known here.
+            refused = Decision.refused(visible.reason, "")
+            self._recorded(
+                replace(
+                    refused,
+                    credential=credential,
+                    decision_id=uuid.uuid4().hex,
+                    epoch=visible.epoch,
+                    revision=visible.revision,
+                ),
+                at=at,
+                took_ms=(time.perf_counter() - began) * 1000,
+                action=Action(method="authenticate", name=""),
+                transport=transport,
+            )
+        seconds = time.perf_counter() - began
+        self._observers.tell(lambda one: one.authenticated(visible.reason, seconds=seconds))
+        return credential, visible.reason
 
     def allow_public(self, *, tool: str, transport: str = "") -> Decision:
         """The decision for a tool that the server declares public: allowed, unasked, recorded.
@@ -171,9 +229,11 @@ class PDP:
             decision_id=uuid.uuid4().hex,
         )
         action = Action(name=tool)
-        return self._recorded(
+        decision = self._recorded(
             decision, at=self._clock(), took_ms=0.0, action=action, transport=transport
         )
+        self._observers.tell(lambda one: one.decided(action, decision, seconds=0.0))
+        return decision
 
     def _recorded(
         self,
@@ -186,19 +246,31 @@ class PDP:
     ) -> Decision:
         if self._record is None:
             return decision
-        context = {"server": self._server, "transport": transport}
-        try:
-            self._record.write(
-                entry(decision, at=at, took_ms=took_ms, action=action, context=context)
+        written = self._written(
+            entry(
+                decision,
+                at=at,
+                took_ms=took_ms,
+                action=action,
+                context=self._context(transport),
             )
+        )
+        # What is not on record must not happen. A denial that is not on record stays a denial.
+        if written or not decision.allow:
+            return decision
+        return replace(Decision.refused(Reason.UNAVAILABLE), decision_id=decision.decision_id)
+
+    def _written(self, entry: Mapping[str, Any]) -> bool:
+        try:
+            if self._record:
+                self._record.write(entry)
         except PDPError as error:
-            # What is not on record must not happen. A denial that is not on record stays a denial.
             log_outage(error)
-            if decision.allow:
-                return replace(
-                    Decision.refused(Reason.UNAVAILABLE), decision_id=decision.decision_id
-                )
-        return decision
+            return False
+        return True
+
+    def _context(self, transport: str) -> dict[str, str]:
+        return {"server": self._server, "transport": transport}
 
 
 def _read_token(path: str | Path) -> str:

@@ -8,13 +8,14 @@ crash of the machine may lose the last lines.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pdp_client.decision import Action, Decision
+from pdp_client.decision import Action, Decision, Visible
 from pdp_client.exceptions import RecordFailed
 from pdp_client.reasons import Reason, ReasonClass
+from pdp_client.verifier import Credential
 
 
 class DecisionRecord(Protocol):
@@ -97,7 +98,7 @@ def entry(
         "id": decision.decision_id,
         "at": round(at, 6),
         "took_ms": round(took_ms, 3),
-        "credential": credential.as_input() if credential else _nobody(decision),
+        "credential": _credential(credential, decision.reason),
         "principal": str(principal) if principal else "anonymous",
         "action": action.as_input(arguments=False),
         "arguments_hash": arguments_hash(action.arguments),
@@ -114,11 +115,50 @@ def entry(
     }
 
 
-def _nobody(decision: Decision) -> dict[str, Any]:
+def list_entry(
+    visible: Visible,
+    actions: Sequence[Action],
+    *,
+    credential: Credential | None,
+    id_: str,
+    at: float,
+    took_ms: float,
+    context: Mapping[str, str],
+) -> dict[str, Any]:
+    """The entry for one list: no `reason` of its own, as a list is no use of a token.
+
+    Args:
+        visible: what shows.
+        actions: what was asked about.
+        credential: what the bearer proved, if anything.
+        id_: this entry's id.
+        at: when, in seconds since 1970.
+        took_ms: how long it took, in milliseconds.
+        context: the server's and transport's names.
+    """
+    shown = set(visible.indices)
+    hidden: dict[str, list[str]] = {}
+    for index, action in enumerate(actions):
+        if index not in shown:
+            hidden.setdefault(action.method, []).append(action.name)
+    return {
+        "id": id_,
+        "at": round(at, 6),
+        "took_ms": round(took_ms, 3),
+        "credential": _credential(credential, visible.reason),
+        "context": dict(context),
+        "list": {"reason": visible.reason.value, "shown": len(shown), "hidden": hidden},
+        "epoch": visible.epoch,
+        "revision": visible.revision,
+    }
+
+
+def _credential(credential: Credential | None, reason: Reason) -> dict[str, Any]:
+    if credential is not None:
+        return credential.as_input()
     # A bearer that Python refused is told from none, as in the question for a list.
     refused = (
-        decision.reason_class is ReasonClass.AUTHENTICATION
-        and decision.reason is not Reason.MISSING_TOKEN
+        reason.reason_class is ReasonClass.AUTHENTICATION and reason is not Reason.MISSING_TOKEN
     )
     return {"kind": "anonymous", "rejected": True} if refused else {"kind": "anonymous"}
 

@@ -1,0 +1,174 @@
+"""What HTTP itself says of a request, before there is an MCP session: origin, headers, caching.
+
+MCP 2026-07-28, transports (Security Warning; Standard MCP Request Headers), RFC 6454, RFC 9111.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from fastmcp import FastMCP
+from mcp.shared.inbound import (
+    MCP_METHOD_HEADER,
+    MCP_NAME_HEADER,
+    MCP_PROTOCOL_VERSION_HEADER,
+    NAME_BEARING_METHODS,
+    decode_header_value,
+    find_duplicated_routing_header,
+)
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
+from starlette.types import Message, Receive, Send
+
+from pdp_client import ConfigurationError
+
+MAX_BODY: Final = 4 * 1024 * 1024
+"""Bytes; a longer one is refused by the MCP SDK."""
+
+_NOT_STORED: Final = (b"cache-control", b"no-store, no-transform")
+
+_log = logging.getLogger(__name__)
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Body:
+    """The body of a request, read ahead, which whoever comes later can still receive."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._messages: list[Message] = []
+        self._content = b""
+        self._whole = False
+
+    async def read(self, at_most: int) -> bytes | None:
+        """All of the body, or None where it has more bytes, or the client has gone."""
+        while not self._whole and len(self._content) <= at_most:
+            message = await self._receive()
+            self._messages.append(message)
+            if message["type"] != "http.request":
+                return None
+            self._content += message.get("body", b"")
+            self._whole = not message.get("more_body")
+        return self._content if len(self._content) <= at_most else None
+
+    async def receive(self) -> Message:
+        """As ASGI's: first what was read, then what comes."""
+        return self._messages.pop(0) if self._messages else await self._receive()
+
+
+def asked(body: bytes | None) -> tuple[str, str] | None:
+    """The method of a body that is one message of JSON-RPC, and the name that it is about, if any.
+
+    Returns:
+        None for any other body.
+    """
+    try:
+        message: Any = json.loads(body or b"")
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict) or not isinstance(message.get("method"), str):
+        return None
+    method, params = message["method"], message.get("params")
+    name = params.get(NAME_BEARING_METHODS.get(method, "")) if isinstance(params, dict) else None
+    return method, name if isinstance(name, str) else ""
+
+
+def needs_a_look(headers: Headers) -> bool:
+    """Whether headers tell a proxy what the body asks for, in a protocol that has none such.
+
+    In the newer ones the SDK compares them.
+    """
+    names = {name.lower() for name, _ in headers}
+    version = header(headers, MCP_PROTOCOL_VERSION_HEADER.encode())
+    older = version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
+    return older and not names.isdisjoint((MCP_METHOD_HEADER.encode(), MCP_NAME_HEADER.encode()))
+
+
+def is_misrouted(headers: Headers, body: bytes | None) -> bool:
+    """Whether the headers that a proxy goes by say something else than the body.
+
+    A proxy goes by them in any version of the protocol, so each must be right, and there once.
+    """
+    texts = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
+    if find_duplicated_routing_header(texts):
+        return True
+    said = dict(texts)
+    found = asked(body)
+    if found is None:
+        return True
+    method, name = found
+    if said.get(MCP_METHOD_HEADER, method) != method:
+        return True
+    told = said.get(MCP_NAME_HEADER)
+    return told is not None and decode_header_value(told) != name
+
+
+def header(headers: Headers, name: bytes) -> str | None:
+    """The one value of a header; empty where it came twice, None where it did not."""
+    values = [value for one, value in headers if one.lower() == name]
+    return None if not values else values[0].decode("latin-1") if len(values) == 1 else ""
+
+
+def origins(urls: Iterable[str]) -> frozenset[str]:
+    """What browsers send as `Origin` from pages at these URLs (RFC 6454 §6.2).
+
+    Raises:
+        ConfigurationError: one is no URL of a web page.
+    """
+    found = set()
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise ConfigurationError(f"{url}: no URL") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigurationError(f"{url}: no URL of http or https")
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        default = port is None or port == {"http": 80, "https": 443}[parts.scheme]
+        found.add(f"{parts.scheme}://{host}" + ("" if default else f":{port}"))
+    return frozenset(found)
+
+
+def not_stored(send: Send) -> Send:
+    """Send so that nobody keeps the answer: it is one caller's, whatever it looks like."""
+
+    async def send_uncached(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            kept = [one for one in message.get("headers", ()) if one[0].lower() != _NOT_STORED[0]]
+            message = {**message, "headers": [*kept, _NOT_STORED]}
+        await send(message)
+
+    return send_uncached
+
+
+def keep_private(server: FastMCP) -> None:
+    """See to it that no result says that it may be shared between callers (`cacheScope`).
+
+    `FastMCP(cache_scope="public")` would have a gateway show one caller's list to another.
+    """
+    hints = server._mcp_server.cache_hints  # noqa: SLF001 - FastMCP takes them, and gives them to nobody
+    public = [method for method, hint in hints.items() if hint.scope == "public"]
+    for method in public:
+        hints[method] = replace(hints[method], scope="private")
+    if public:
+        _log.warning("mcp_auth.cache_scope public is not possible here; it is private")
+
+
+async def answer(
+    send: Send, status: int, document: Mapping[str, Any], headers: Mapping[str, str] | None = None
+) -> None:
+    """Send an answer of JSON."""
+    body = json.dumps(document).encode()
+    sent = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
