@@ -11,6 +11,7 @@ from mcp_plugin.exceptions import (
 )
 from mcp_plugin.libraries import allowed, checks_libraries, cypher, sql
 from mcp_plugin.middleware import PolicyMiddleware
+from mcp_plugin.stdio import StdioBearer
 
 __all__ = [
     "AllowedLibraries",
@@ -20,6 +21,7 @@ __all__ = [
     "LibraryNotAllowed",
     "PluginError",
     "PolicyMiddleware",
+    "StdioBearer",
     "TaskRefused",
     "allowed",
     "checks_libraries",

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, TypeVar
 
@@ -13,8 +14,9 @@ from prometheus_client import CollectorRegistry, Counter
 from mcp_plugin.current import deciding, libraries_of
 from mcp_plugin.exceptions import CallDenied
 from mcp_plugin.order import Misordered, Order, answered, subject
-from mcp_plugin.request import bearer, transport
+from mcp_plugin.request import bearer, is_stdio, transport
 from mcp_plugin.state import publish
+from mcp_plugin.stdio import NO_IDENTITY, StdioBearer
 from pdp_client import PDP, Action, Decision, Reason, ReasonClass
 from pdp_client.reasons import quote
 
@@ -31,7 +33,13 @@ class Gate:
     """
 
     def __init__(
-        self, pdp: PDP, order: Order, *, require_auth: bool, registry: CollectorRegistry
+        self,
+        pdp: PDP,
+        order: Order,
+        *,
+        require_auth: bool,
+        registry: CollectorRegistry,
+        stdio: StdioBearer | None,
     ) -> None:
         """Ask nothing yet.
 
@@ -40,11 +48,13 @@ class Gate:
             order: looks after the chain of middleware.
             require_auth: as of `PolicyMiddleware`.
             registry: where refusals are counted.
+            stdio: whose bearer counts over stdio.
         """
         self.pdp = pdp
         self._order = order
         self._require_auth = require_auth
         self._failures = _failures(registry)
+        self._stdio = stdio
 
     async def allow_public(self, context: Context, name: str) -> Decision:
         """The decision for a public tool.
@@ -126,7 +136,7 @@ class Gate:
             without_token: whether a caller that is not authenticated sees anything.
         """
         shown = await self.pdp.visible(
-            bearer(context), actions=actions, transport=transport(context)
+            bearer(context, self._stdio), actions=actions, transport=transport(context)
         )
         unauthenticated = shown.reason.reason_class is ReasonClass.AUTHENTICATION
         if unauthenticated and not without_token:
@@ -144,8 +154,10 @@ class Gate:
         async def ask(token: str | None) -> Decision:
             return await self.pdp.decide(token, action, transport=transport(context))
 
-        token = bearer(context)
+        token = bearer(context, self._stdio)
         decision = await ask(token)
+        if decision.reason is Reason.MISSING_TOKEN and is_stdio(context):
+            decision = replace(decision, message=NO_IDENTITY)
         if self._require_auth or decision.reason_class is not ReasonClass.AUTHENTICATION:
             return decision, decision.allow
         # A bearer that Python refuses never got as far as lockdown, outages and site rules: it may

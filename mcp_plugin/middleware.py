@@ -23,6 +23,7 @@ from mcp_plugin.gate import Gate, fastmcp_context, named
 from mcp_plugin.http import keep_private
 from mcp_plugin.order import HOOKED, Misordered, Order, would_run_later
 from mcp_plugin.request import version
+from mcp_plugin.stdio import StdioBearer
 from mcp_plugin.uris import is_canonical
 from pdp_client import PDP, Action, Decision, Reason
 from pdp_client.reasons import message, quote
@@ -66,6 +67,7 @@ class PolicyMiddleware(Middleware):
         require_auth: bool = True,
         public_tools: AbstractSet[str] = frozenset(),
         list_without_token: bool = True,
+        stdio: StdioBearer | None = None,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         """Guard a server with a PDP, which stays the caller's to close.
@@ -78,11 +80,14 @@ class PolicyMiddleware(Middleware):
                 bearer, without libraries, and without OPA.
             list_without_token: When False, a caller that is not authenticated sees only the public
                 tools in the lists; else also what the registry's settings list for it.
+            stdio: Whose bearer counts for callers over stdio; None gives them no identity.
             registry: Where `mcp_auth_failures_total{reason}` counts: each request refused, and each
                 bad bearer that `require_auth=False` let through.
         """
         self._order = Order(self)
-        self._gate = Gate(pdp, self._order, require_auth=require_auth, registry=registry)
+        self._gate = Gate(
+            pdp, self._order, require_auth=require_auth, registry=registry, stdio=stdio
+        )
         self._require_auth = require_auth
         self._public_tools = frozenset(public_tools)
         self._list_without_token = list_without_token

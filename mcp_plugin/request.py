@@ -9,6 +9,7 @@ from fastmcp import Context
 from fastmcp.server.dependencies import extract_version_spec
 from fastmcp.utilities.versions import VersionSpec
 
+from mcp_plugin.stdio import StdioBearer
 from pdp_client.reasons import quote
 
 Outcome = Literal["bearer", "none", "query", "repeated", "malformed"]
@@ -47,11 +48,19 @@ def extract(
     return "bearer", token.lstrip(b" ").decode("ascii", errors="replace")
 
 
-def bearer(context: Context) -> str | None:
-    """The bearer of the current request, as `extract` reads it; None where there is no HTTP."""
+def bearer(context: Context, stdio: StdioBearer | None = None) -> str | None:
+    """The bearer of the current request, as `extract` reads it.
+
+    Args:
+        context: of the request.
+        stdio: whose bearer counts where the request came over stdio.
+
+    Returns:
+        None without one, and where there is neither HTTP nor such a setting.
+    """
     request = _http_request(context)
     if request is None:
-        return None
+        return stdio.read() if stdio is not None and is_stdio(context) else None
     headers = request.scope["headers"]
     outcome, found = extract(headers, request.scope["query_string"])
     _log.debug(
@@ -62,6 +71,11 @@ def bearer(context: Context) -> str | None:
         sorted({name.decode("latin-1") for name, _ in headers}),
     )
     return found
+
+
+def is_stdio(context: Context) -> bool:
+    """Whether the request came from the process that started this one."""
+    return context.transport == "stdio" and _http_request(context) is None
 
 
 def transport(context: Context) -> str:

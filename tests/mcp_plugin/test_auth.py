@@ -7,11 +7,21 @@ import httpx2
 import pytest
 from fastmcp import FastMCP
 from mcp import MCPError
+from mcp.server.auth.provider import principal_components
 from mcp_types import HEADER_MISMATCH
 from prometheus_client import CollectorRegistry
 
 from mcp_plugin import AllowedLibraries, BearerAuth, PolicyMiddleware
-from pdp_client import PDP, BearerVerifier, ConfigurationError, FileRecord, Issuer, Keyring
+from mcp_plugin.auth import access_token
+from pdp_client import (
+    PDP,
+    BearerVerifier,
+    ConfigurationError,
+    Credential,
+    FileRecord,
+    Issuer,
+    Keyring,
+)
 
 from .conftest import serving
 
@@ -263,6 +273,13 @@ async def test_a_session_belongs_to_the_caller_that_opened_it(start, grants, ada
     assert (await wire.post("ping", bearer=ada, headers=session)).status_code == 200
     for bearer in (bob, None):
         assert (await wire.post("ping", bearer=bearer, headers=session)).status_code == 404
+
+
+async def test_tokens_that_look_alike_in_logs_are_different_callers():
+    """A label has 8 digits of a digest; sessions must not go by it alone."""
+    one, other = (Credential(kind="token", digest="0" * 8 + end * 56) for end in "ab")
+    assert one.label == other.label
+    assert principal_components(access_token(one)) != principal_components(access_token(other))
 
 
 async def test_streams_and_ends_of_sessions_need_a_bearer_or_a_session(start):
