@@ -75,8 +75,13 @@ class DecisionCache:
         self._flights: dict[tuple[State, Question], asyncio.Future[Decision]] = {}
         self.hits = self.joined = 0
 
-    def get(self, state: State, asked: Question) -> Decision | None:
-        """What is known of a question in the state that the registry is in now."""
+    def get(self, state: State, asked: Question) -> tuple[Decision, int | None] | None:
+        """What is known of a question in the state that the registry is in now.
+
+        Returns:
+            The decision, which says that it is remembered, and the age of its data by now, in
+            milliseconds; None where nothing is known.
+        """
         if state != self._state:
             self._entries.clear()
             self._state = state
@@ -90,8 +95,7 @@ class DecisionCache:
             return None
         self.hits += 1
         age = entry.decision.data_age_ms
-        aged = None if age is None else age + round((now - entry.at) * 1000)
-        return replace(entry.decision, data_age_ms=aged, cached=True)
+        return entry.decision, None if age is None else age + round((now - entry.at) * 1000)
 
     async def ask(
         self, state: State, asked: Question, ask: Callable[[], Awaitable[Decision]]
@@ -128,4 +132,5 @@ class DecisionCache:
             return
         if len(self._entries) >= self._most:
             del self._entries[next(iter(self._entries))]
-        self._entries[asked] = _Entry(decision, self._clock(), decision.valid_until)
+        remembered = replace(decision, cached=True)
+        self._entries[asked] = _Entry(remembered, self._clock(), decision.valid_until)

@@ -87,26 +87,28 @@ class Deciding:
 
     async def call(
         self, bearer: str | None, action: Action, transport: str
-    ) -> tuple[Credential | None, Decision]:
+    ) -> tuple[Credential | None, Decision, int | None]:
         """Decide a call. Never raises for a denial or an outage.
 
         Returns:
-            What the bearer proved, if anything, and the decision.
+            What the bearer proved, if anything; the decision; and the age of its data by now, in
+            milliseconds, which for a remembered one is more than the decision says.
         """
         verified = None
         try:
             if bearer is not None:
                 verified = self._bearers.verify(bearer)
-            decision = self._remembered(verified, action, transport)
-            if decision is None:
+            found = self._remembered(verified, action, transport)
+            if found is None:
                 async with asyncio.timeout(self._deadline):
-                    decision = await self._asked(verified, action, transport)
+                    found = await self._asked(verified, action, transport)
+            decision, age_ms = found
         except BearerRejected as error:
-            return None, Decision.refused(error.reason, error.message)
+            return None, Decision.refused(error.reason, error.message), None
         except (PDPError, TimeoutError) as error:
             log_outage(error)
-            decision = Decision.refused(Reason.UNAVAILABLE)
-        return verified.credential if verified else None, decision
+            decision, age_ms = Decision.refused(Reason.UNAVAILABLE), None
+        return verified.credential if verified else None, decision, age_ms
 
     async def list(
         self, bearer: str | None, actions: Sequence[Action], transport: str
@@ -180,7 +182,9 @@ class Deciding:
             shown, actions, transport=transport, at_least=newest.stamp if newest else None
         )
 
-    async def _asked(self, verified: Verified | None, action: Action, transport: str) -> Decision:
+    async def _asked(
+        self, verified: Verified | None, action: Action, transport: str
+    ) -> tuple[Decision, int | None]:
         if verified is not None:
             await self._replay.check(verified.credential)
         newest = await self._required()
@@ -201,8 +205,12 @@ class Deciding:
         asked = self._question(verified, action, transport)
         state = newest.state if newest else self._known()
         if self._cache is None or asked is None or state is None:
-            return await ask()
-        return self._cache.get(state, asked) or await self._cache.ask(state, asked, ask_for_all)
+            decision = await ask()
+        elif found := self._cache.get(state, asked):
+            return found
+        else:
+            decision = await self._cache.ask(state, asked, ask_for_all)
+        return decision, decision.data_age_ms
 
     async def _required(self) -> Newest | None:
         """What the answer must be made from, at least; None in `bounded`."""
@@ -210,7 +218,7 @@ class Deciding:
 
     def _remembered(
         self, verified: Verified | None, action: Action, transport: str
-    ) -> Decision | None:
+    ) -> tuple[Decision, int | None] | None:
         """What is remembered of a call, where that can be told without asking anybody."""
         if self._cache is None or self._strict:
             return None

@@ -142,8 +142,13 @@ class PDP:
             transport: `http` or `stdio`, for rules and records.
         """
         began, at = time.perf_counter(), self._clock()
-        credential, decision = await self._deciding.call(bearer, action, transport)
-        decision = replace(decision, credential=credential, decision_id=uuid.uuid4().hex)
+        credential, decision, age_ms = await self._deciding.call(bearer, action, transport)
+        decision = replace(
+            decision,
+            credential=credential,
+            decision_id=uuid.uuid4().hex,
+            data_age_ms=age_ms,
+        )
         decision = self._recorded(
             decision,
             at=at,
