@@ -9,7 +9,7 @@ from fastmcp import FastMCP
 from fastmcp.exceptions import ToolError
 
 from mcp_plugin import AllowedLibraries, PolicyMiddleware
-from pdp_client import PDP, BearerVerifier, FileRecord, Issuer, Keyring
+from pdp_client import PDP, BearerVerifier, FileRecord, Issuer, KeyringFile
 
 CORPUS = {
     library.name: {path.stem: path.read_text("utf-8") for path in sorted(library.iterdir())}
@@ -56,9 +56,9 @@ def build_server(pdp: PDP) -> FastMCP:
 
 def pdp_from_environment() -> PDP:
     """The PDP that the `LICTOR_*` variables describe; the README lists them."""
-    issuers = [Issuer("mnemosyne", Keyring.from_jwks(os.environ["LICTOR_TEAM_JWKS"]))]
+    issuers = [Issuer("mnemosyne", KeyringFile(os.environ["LICTOR_TEAM_JWKS"]))]
     if turn_keys := os.environ.get("LICTOR_TURN_JWKS"):
-        issuers.append(Issuer("daedalus", Keyring.from_jwks(turn_keys)))
+        issuers.append(Issuer("daedalus", KeyringFile(turn_keys)))
     record = os.environ.get("LICTOR_RECORD")
     return PDP(
         opa_url=os.environ["LICTOR_OPA_URL"],
