@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mcp_plugin import http
 from mcp_plugin.middleware import PolicyMiddleware
 from mcp_plugin.request import Outcome, extract
+from mcp_plugin.spans import joined
 from pdp_client import Credential, Reason, ReasonClass
 
 _STRANGERS_BODY: Final = 64 * 1024
@@ -148,7 +149,11 @@ class _Door:
         if endpoint is None:
             await self._app(scope, receive, send)
             return
-        headers, send, body = scope["headers"], http.not_stored(send), http.Body(receive)
+        with joined(scope["headers"]):
+            await self._answer(endpoint, scope, receive, http.not_stored(send))
+
+    async def _answer(self, endpoint: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        headers, body = scope["headers"], http.Body(receive)
         origin = http.header(headers, b"origin")
         if origin is not None and origin not in self._auth.origins:
             await http.answer(send, 403, {"error": "This origin is not allowed."})

@@ -21,8 +21,10 @@ from mcp_plugin.current import running
 from mcp_plugin.exceptions import CallDenied, TaskRefused
 from mcp_plugin.gate import Gate, fastmcp_context, named
 from mcp_plugin.http import keep_private
+from mcp_plugin.metrics import metrics
 from mcp_plugin.order import HOOKED, Misordered, Order, would_run_later
 from mcp_plugin.request import version
+from mcp_plugin.spans import SPANS
 from mcp_plugin.stdio import StdioBearer
 from mcp_plugin.uris import is_canonical
 from pdp_client import PDP, Action, Decision, Reason
@@ -81,9 +83,11 @@ class PolicyMiddleware(Middleware):
             list_without_token: When False, a caller that is not authenticated sees only the public
                 tools in the lists; else also what the registry's settings list for it.
             stdio: Whose bearer counts for callers over stdio; None gives them no identity.
-            registry: Where `mcp_auth_failures_total{reason}` counts: each request refused, and each
-                bad bearer that `require_auth=False` let through.
+            registry: Where the metrics of the PDP's answers go, and `mcp_auth_failures_total`: each
+                request refused, and each bad bearer that `require_auth=False` let through.
         """
+        pdp.observe(metrics(registry))
+        pdp.observe(SPANS)
         self._order = Order(self)
         self._gate = Gate(
             pdp, self._order, require_auth=require_auth, registry=registry, stdio=stdio
@@ -339,12 +343,15 @@ class PolicyMiddleware(Middleware):
         *,
         public: Callable[[Component], bool] = lambda _: False,
     ) -> Sequence[Component]:
+        # What anybody sees is no part of the question, so that the record does not call it hidden.
+        asked = [one for one in components if not public(one)]
         shown = await self._gate.visible(
             fastmcp_context(context),
-            [action(one) for one in components],
+            [action(one) for one in asked],
             without_token=self._list_without_token,
         )
-        return [one for i, one in enumerate(components) if i in shown or public(one)]
+        visible = {id(asked[i]) for i in shown}
+        return [one for one in components if id(one) in visible or public(one)]
 
     def _trust(self, context: MiddlewareContext[Any]) -> None:
         """Say at the first request, and at each, that a server cannot be guarded as it is."""

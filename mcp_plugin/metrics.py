@@ -1,0 +1,107 @@
+"""What Prometheus is told of decisions. No label holds anything that a caller could choose."""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from pdp_client import Action, Decision, Reason, Visible
+
+_METHODS: Final = frozenset(
+    {
+        "completion/complete",
+        "logging/setLevel",
+        "prompts/get",
+        "resources/read",
+        "resources/subscribe",
+        "resources/unsubscribe",
+        "subscriptions/listen",
+        "tools/call",
+    }
+)
+_SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+@cache
+def metrics(registry: CollectorRegistry) -> "Metrics":
+    """The metrics in a registry; servers of one process share them, as it takes a name once."""
+    return Metrics(registry)
+
+
+class Metrics:
+    """Counts and times answers; see `pdp_client.observing.Observer`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._decisions = Counter(
+            "lictor_decisions",
+            "Decisions on calls, reads, prompts and the like.",
+            ["method", "reason", "cached"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "lictor_decision_seconds",
+            "From a question to its decision, the record included.",
+            ["cached"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._authentications = Counter(
+            "lictor_authentications",
+            "Looks at a bearer before a request is let in.",
+            ["reason"],
+            registry=registry,
+        )
+        self._authentication_seconds = Histogram(
+            "lictor_authentication_seconds",
+            "How long such a look took.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._lists = Counter(
+            "lictor_lists", "Lists that were filtered.", ["reason"], registry=registry
+        )
+        self._list_seconds = Histogram(
+            "lictor_list_seconds",
+            "From a question to what shows, the record included.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._hidden = Counter(
+            "lictor_list_hidden", "Entries that did not show in lists.", registry=registry
+        )
+        self._epoch, self._revision, self._age = (
+            Gauge(name, text, registry=registry, multiprocess_mode="mostrecent")
+            for name, text in (
+                ("lictor_decision_epoch", "Epoch of the registry behind the last answer."),
+                ("lictor_decision_revision", "Revision of the registry behind the last answer."),
+                ("lictor_decision_data_age_seconds", "Age of the data behind the last decision."),
+            )
+        )
+
+    def decided(self, action: Action, decision: Decision, *, seconds: float) -> None:
+        """As `Observer.decided`."""
+        method = action.method if action.method in _METHODS else "other"
+        cached = str(decision.cached).lower()
+        self._decisions.labels(method=method, reason=decision.reason.value, cached=cached).inc()
+        self._seconds.labels(cached=cached).observe(seconds)
+        self._stamp(decision)
+        if decision.data_age_ms is not None:
+            self._age.set(decision.data_age_ms / 1000)
+
+    def listed(self, actions: Sequence[Action], visible: Visible, *, seconds: float) -> None:
+        """As `Observer.listed`."""
+        self._lists.labels(reason=visible.reason.value).inc()
+        self._list_seconds.observe(seconds)
+        self._hidden.inc(len(actions) - len(visible.indices))
+        self._stamp(visible)
+
+    def authenticated(self, reason: Reason, *, seconds: float) -> None:
+        """As `Observer.authenticated`."""
+        self._authentications.labels(reason=reason.value).inc()
+        self._authentication_seconds.observe(seconds)
+
+    def _stamp(self, answer: Decision | Visible) -> None:
+        if answer.epoch is not None and answer.revision is not None:
+            self._epoch.set(answer.epoch)
+            self._revision.set(answer.revision)

@@ -1,0 +1,94 @@
+"""Decisions as OpenTelemetry spans, in the caller's trace. Without an SDK there are none.
+
+FastMCP opens a span for each request, and takes its parent from `_meta`; these are its children. No
+attribute holds a bearer, an argument, or a URI, which may have been made of arguments.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from opentelemetry import context, propagate, trace
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from mcp_plugin.http import Headers, header
+from pdp_client import Action, Decision, Reason, ReasonClass, Visible
+from pdp_client.reasons import quote
+
+_CARRIED: Final = ("traceparent", "tracestate")
+_NAMED: Final = {"tools/call": "gen_ai.tool.name", "prompts/get": "gen_ai.prompt.name"}
+
+_tracer = trace.get_tracer("lictor")
+
+Attributes = Mapping[str, str | bool | int]
+
+
+@contextmanager
+def joined(headers: Headers) -> Iterator[None]:
+    """Go on in the trace that a request's headers name, unless something joined it already.
+
+    W3C Trace Context §3; baggage is the caller's word, and is left alone.
+    """
+    if trace.get_current_span().get_span_context().is_valid:
+        yield
+        return
+    carrier = {name: header(headers, name.encode()) or "" for name in _CARRIED}
+    token = context.attach(propagate.extract(carrier, context=context.get_current()))
+    try:
+        yield
+    finally:
+        context.detach(token)
+
+
+class Spans:
+    """Tells of answers as spans that have just ended; see `pdp_client.observing.Observer`."""
+
+    def decided(self, action: Action, decision: Decision, *, seconds: float) -> None:
+        """As `Observer.decided`."""
+        said: dict[str, str | bool | int] = {
+            "mcp.method.name": action.method,
+            "lictor.allow": decision.allow,
+            "lictor.cached": decision.cached,
+            "lictor.decision_id": decision.decision_id,
+            "lictor.library_count": len(decision.libraries),
+        }
+        if action.method in _NAMED:
+            said[_NAMED[action.method]] = quote(action.name)[1:-1]
+        if decision.principal is not None:
+            said["enduser.id"] = quote(str(decision.principal))[1:-1]
+        if decision.data_age_ms is not None:
+            said["lictor.data_age_ms"] = decision.data_age_ms
+        _span("lictor.decide", decision.reason, seconds, {**said, **_stamp(decision)})
+
+    def listed(self, actions: Sequence[Action], visible: Visible, *, seconds: float) -> None:
+        """As `Observer.listed`."""
+        said = {"lictor.list.asked": len(actions), "lictor.list.shown": len(visible.indices)}
+        _span("lictor.list", visible.reason, seconds, {**said, **_stamp(visible)})
+
+    def authenticated(self, reason: Reason, *, seconds: float) -> None:
+        """As `Observer.authenticated`."""
+        _span("lictor.authenticate", reason, seconds, {})
+
+
+SPANS: Final = Spans()
+
+
+def _span(name: str, reason: Reason, seconds: float, said: Attributes) -> None:
+    ended = time.time_ns()
+    span = _tracer.start_span(
+        name,
+        kind=SpanKind.INTERNAL,
+        attributes={"lictor.reason": reason.value, **said},
+        start_time=ended - round(seconds * 1e9),
+    )
+    if reason.reason_class is ReasonClass.OUTAGE:
+        # A refusal is an answer like any other.
+        span.set_status(Status(StatusCode.ERROR, reason.value))
+    span.end(ended)
+
+
+def _stamp(answer: Decision | Visible) -> Attributes:
+    if answer.epoch is None or answer.revision is None:
+        return {}
+    return {"lictor.epoch": answer.epoch, "lictor.revision": answer.revision}
