@@ -6,6 +6,7 @@ the registry, so no scope that a client could ask for would help, and there is n
 `insufficient_scope`.
 """
 
+import logging
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -36,6 +37,8 @@ _STRANGERS_BODY: Final = 64 * 1024
 _PASSAGE: Final = "lictor.passage"
 _SESSION: Final = b"mcp-session-id"
 
+_log = logging.getLogger(__name__)
+
 
 class BearerAuth(AuthProvider):
     """Answers a request without a good bearer with 401, and says where the metadata is.
@@ -59,7 +62,7 @@ class BearerAuth(AuthProvider):
         """Tie the door to the policy behind it.
 
         Args:
-            policy: decides on what gets in; add it to the server too.
+            policy: decides on what gets in; a server without it in its middleware lets nobody in.
             base_url: where clients find the server, without the path of its endpoint.
             authorization_servers: URLs of those that mint its bearers (RFC 8414); none where
                 operators hand bearers out.
@@ -148,6 +151,11 @@ class _Door:
         endpoint = _endpoint(scope)
         if endpoint is None:
             await self._app(scope, receive, send)
+            return
+        if not any(one is self._policy for one in scope["app"].state.fastmcp_server.middleware):
+            # Whoever is authenticated would be allowed everything.
+            _log.error("mcp_auth.unguarded the policy is not in the server's middleware; add it")
+            await http.answer(send, 500, {"error": "This server has no policy."})
             return
         with joined(scope["headers"]):
             await self._answer(endpoint, scope, receive, http.not_stored(send))

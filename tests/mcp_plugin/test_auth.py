@@ -213,6 +213,19 @@ async def test_lists_and_public_tools_need_no_bearer_and_nothing_else_is_open(st
         assert (await wire.post(method, {"name": "x", "uri": "get_health"})).status_code == 401
 
 
+async def test_a_door_with_no_policy_behind_it_stays_shut(grants, plain_pdp, ada, caplog):
+    policy = PolicyMiddleware(plain_pdp, registry=CollectorRegistry())
+    mcp = server(policy)
+    mcp.middleware.remove(policy)
+    async with serving(mcp) as served, httpx2.AsyncClient() as http:
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "delete"}}
+        sent = {"Authorization": f"Bearer {ada}", "Accept": "application/json, text/event-stream"}
+        answer = await http.post(served.url, json=body, headers=sent)
+
+    assert (answer.status_code, answer.json()) == (500, {"error": "This server has no policy."})
+    assert any("mcp_auth.unguarded" in one for one in caplog.messages)
+
+
 async def test_a_list_of_messages_or_one_too_long_to_look_at_is_not_open(start):
     wire = await start()
     for content in (
