@@ -1,6 +1,7 @@
 """What the `lictor` command talks to, over a unix socket that only its owner may open."""
 
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bundles import receipt
-from bundles.current import Current
+from bundles.current import Current, State
 from bundles.effect import CLOCKS_APART, Effects, staleness_limit
 from bundles.exceptions import BundleError
 from bundles.fleet import Fleet, Instance
@@ -107,6 +108,7 @@ def _status(current: Current, fleet: Fleet) -> dict[str, Any]:
             *(others.problems() if others else ()),
             *current.notices(),
             *_forgotten(current, fleet),
+            *_late(current, state),
             *state.malformed,
             *(line for one in fleet.instances() for line in _wrong_with(one, state.stamp)),
         ],
@@ -119,6 +121,16 @@ def _forgotten(current: Current, fleet: Fleet) -> list[str]:
         return []
     unknown = "instances: it is not known who had been heard of before; no change counts as "
     return [unknown + "acknowledged until the staleness limit has passed"]
+
+
+def _late(current: Current, state: State) -> list[str]:
+    """Before it is `stale_data`: half of the time that there is."""
+    limit = current.settings.get("reconcile_limit")
+    age = time.time() - state.reconciled_at
+    if not isinstance(limit, int | float) or not age > limit / 2:
+        return []
+    read = f"reconcile: the newest read of everything began {age:.0f} s ago"
+    return [f"{read}; after {limit:g} s every answer is stale_data"]
 
 
 def _wrong_with(one: Instance, published: Stamp) -> list[str]:

@@ -27,7 +27,10 @@ Records: TypeAlias = Mapping[Ref, dict[str, Any] | None]
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_NICE = 10
+_NICE = 5
+"""Behind whoever serves and decides. At 10, a read of everything on a machine that was busy for ten
+minutes did not come to its end, and its limit is ten minutes."""
+
 _KINDS = {kind.value: kind for kind in Kind}
 
 _APART = 1 << 20
