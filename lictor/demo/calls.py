@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,5 +121,8 @@ def _client(demo: Demo, bearer: str | None) -> Client[StreamableHttpTransport]:
 
 def _last_record(demo: Demo) -> dict[str, Any]:
     """The server's own record of the last call: the reason is not the client's to know."""
-    record: dict[str, Any] = json.loads(demo.record.read_text().splitlines()[-1])
-    return record
+    records: Iterator[dict[str, Any]] = map(
+        json.loads, reversed(demo.record.read_text().splitlines())
+    )
+    # The client asks for a list of its own around a call, which is on record too.
+    return next(record for record in records if "action" in record)
