@@ -1,222 +1,197 @@
-"""The semantics of a decision in plain Python, written from DESIGN.md alone, before the Rego was read.
+"""The semantics of a decision in plain Python, written from DESIGN.md before the Rego was read.
 
 Nothing of the product is imported. A disagreement with OPA is settled by DESIGN.md, never by patching this.
+DESIGN.md leaves open, and so it was settled elsewhere: the names of fields and settings and where
+`issuer_invalid` stands in the order (docs/reference/bundles.md, decision.md); patterns for other methods
+than `tools/call` (rego.md, ADR 0011); actions that a site rule names by their members, and rules that
+read libraries (rego.md); a setting that is not there (`stale_data`, as anything that is missing). A
+team that says nothing has `["*"]` when it is read from the registry; every published record has `tools`.
 """
 
 import hashlib
-import re
+
+from .shapes import OTHERS, entry, fits, granted, is_number, refused_by_site, strings
 
 NANO = 1_000_000_000
-# The order in which DESIGN.md names what Rego decides; the first that applies is the reason.
-ORDER = (
-    "behind", "stale_data", "lockdown", "missing_token",
-    "token:invalid_token", "token_deactivated", "token_expired", "user_disabled",
-    "key_unknown", "key_retired", "per_turn_retired",
-    "sub:invalid_token", "team_unknown", "team_inactive", "owner_disabled", "jti:invalid_token",
-    "tool_not_allowed", "site_rule",
+AUTHENTICATION = (
+    "missing_token", "token_deactivated", "token_expired", "user_disabled", "key_unknown", "key_retired",
+    "issuer_invalid", "per_turn_retired", "team_unknown", "team_inactive", "owner_disabled", "invalid_token",
 )  # fmt: skip
-AUTHENTICATION = ORDER[3:-2]
-
-
-def is_number(value):
-    """A JSON number; `true` is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def strings(value):
-    """The strings of a list; of anything else nothing."""
-    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
-
-
-def entry(value, *path):
-    """What stands at a path of nested objects; None when any step is missing."""
-    for step in path:
-        value = value.get(step) if isinstance(value, dict) and isinstance(step, str) else None
-    return value
-
-
-def glob_matches(pattern, name):
-    """`glob.match(pattern, null, name)`: no separators, so that `*` runs over everything."""
-    regex, depth, at = "", 0, 0
-    while at < len(pattern):
-        sign = pattern[at]
-        if sign == "\\" and at + 1 < len(pattern):
-            at += 1
-            regex += re.escape(pattern[at])
-        elif sign in "*?":
-            regex += ".*" if sign == "*" else "."
-        elif sign == "[" and "]" in pattern[at:]:
-            end = pattern.index("]", at)
-            inside = pattern[at + 1 : end]
-            regex += "[" + ("^" + inside[1:] if inside[:1] == "!" else inside) + "]"
-            at = end
-        elif sign == "{":
-            regex, depth = regex + "(?:", depth + 1
-        elif sign in ",}" and depth:
-            regex, depth = regex + {",": "|", "}": ")"}[sign], depth - (sign == "}")
-        else:
-            regex += re.escape(sign)
-        at += 1
-    return re.fullmatch(regex, name, re.DOTALL) is not None
+ORDER = ("behind", "stale_data", "lockdown", *AUTHENTICATION, "tool_not_allowed", "site_rule")
 
 
 class Reader:
-    """Records, live before base; notes when an answer would rest on a shard that does not fit."""
+    """Records, live before base; `stale` when an answer rests on a shard that does not fit."""
 
     def __init__(self, registry):
-        self.live = entry(registry, "live")
-        self.base = entry(registry, "base")
+        self.live, self.base = entry(registry, "live"), entry(registry, "base")
         self.since = entry(self.live, "since")
         self.stale = False
 
     def record(self, kind, name):
-        """The record as published; None when it is deleted, unknown, or not one."""
-        if not isinstance(name, str):
-            return None
-        shard = self._shard(kind, name)
+        """The record; None when it is deleted, unknown, or does not fit and so is published as null."""
+        found = self.unchecked(kind, name)
+        return found if fits(kind, found) else None
+
+    def unchecked(self, kind, name):
+        """The record before it is published, after a look at its shard."""
+        shard = self._shard(kind, name) if self.since else None
+        self.look(shard)
+        above = entry(self.live, kind) or {}
+        return above[name] if name in above else entry(self.base, shard, kind, name)
+
+    def look(self, shard):
+        """A shard fits when it is of live's epoch and not older than what live goes on from."""
         held, since = entry(self.base, shard), entry(self.since, shard)
-        fits = (
-            is_number(since)
-            and is_number(entry(held, "revision"))
-            and held["revision"] >= since
-            and entry(held, "epoch") is not None
-            and held["epoch"] == entry(self.live, "epoch")
-        )
-        if not fits:
+        numbers = is_number(since) and is_number(entry(held, "revision"))
+        if (
+            not numbers
+            or held["revision"] < since
+            or held.get("epoch") != entry(self.live, "epoch")
+        ):
             self.stale = True
-            return None
-        above = entry(self.live, kind)
-        found = (
-            above[name] if isinstance(above, dict) and name in above else entry(held, kind, name)
-        )
-        return found if isinstance(found, dict) else None
+
+    def look_at_all(self):
+        """For rules that may read any record."""
+        for shard in self.since or [None]:
+            self.look(shard)
 
     def _shard(self, kind, name):
-        if not isinstance(self.since, dict) or not self.since:
-            return None
-        try:
-            first = (
-                int(name[:2], 16) if kind == "tokens" else hashlib.sha256(name.encode()).digest()[0]
-            )
-        except ValueError:
-            return None
-        return f"{first % len(self.since):02x}"
+        # The first byte of a token's digest, or of the SHA-256 of any other id, modulo their number.
+        digest = name if kind == "tokens" else hashlib.sha256(name.encode()).hexdigest()
+        return f"{int(digest[:2], 16) % len(self.since):02x}"
 
 
-def behind(registry, query):
-    """Whether what the caller has already seen is newer: (epoch, revision) never goes down."""
-    epoch, revision = entry(registry, "live", "epoch"), entry(registry, "live", "revision")
+def behind(live, query):
+    """Whether the caller has seen newer: (epoch, revision) never goes down."""
+    epoch, revision = entry(live, "epoch"), entry(live, "revision")
     wanted_epoch, wanted = query.get("min_epoch"), query.get("min_revision")
-    if wanted_epoch is not None:
-        if not (is_number(epoch) and is_number(wanted_epoch)) or epoch < wanted_epoch:
-            return True
-        if epoch > wanted_epoch:
-            return False
-    return wanted is not None and not (
-        is_number(revision) and is_number(wanted) and revision >= wanted
-    )
+    if wanted_epoch is not None and (not is_number(epoch) or epoch != wanted_epoch):
+        return not is_number(epoch) or epoch < wanted_epoch
+    return wanted is not None and not (is_number(revision) and revision >= wanted)
 
 
-def stale(world, now_ns):
-    """Whether heartbeat, live and the policies fit together and are fresh."""
-    registry = world.get("registry")
-    heartbeat, live = entry(registry, "heartbeat"), entry(registry, "live")
-    limits = entry(live, "settings") or {}
-    for moment, limit, default in (
-        ("synced_at_ns", "stale_after_seconds", 30),
-        ("reconciled_at_ns", "reconcile_after_seconds", 600),
+def stale(world, now):
+    """Whether heartbeat, live and the policies do not fit together, or are not fresh, at `now` in ns."""
+    heartbeat, live = entry(world, "registry", "heartbeat"), entry(world, "registry", "live")
+    for moment, limit in (
+        ("synced_at_ns", "staleness_limit"),
+        ("reconciled_at_ns", "reconcile_limit"),
     ):
-        at = entry(heartbeat, moment)
-        if not is_number(at) or now_ns - at > limits.get(limit, default) * NANO:
+        at, most = entry(heartbeat, moment), entry(live, "settings", limit)
+        if not (is_number(at) and is_number(most) and -5 * NANO <= now - at <= most * NANO):
             return True
-        if at - now_ns > 5 * NANO:
-            return True
-    reached, needed = entry(live, "revision"), entry(heartbeat, "revision")
-    if not (is_number(reached) and is_number(needed) and reached >= needed):
+    marks = [entry(place, name) for name in ("revision", "epoch") for place in (live, heartbeat)]
+    if not all(map(is_number, marks)) or marks[0] < marks[1] or marks[2] != marks[3]:
         return True
-    if not is_number(entry(live, "epoch")) or live["epoch"] != entry(heartbeat, "epoch"):
-        return True
-    return any(
-        entry(world, bundle, "manifest", "revision") not in strings(entry(heartbeat, bundle))
-        for bundle in ("lictor", "site")
-    )
+    runs = [entry(world, place, "manifest", "revision") for place in ("lictor", "site")]
+    named = [strings(entry(heartbeat, place)) for place in ("policy", "site")]
+    locked = entry(live, "settings", "lockdown")
+    return not isinstance(locked, bool) or runs[0] not in named[0] or runs[1] not in named[1]
 
 
-def caller(reader, credential, now_ns):
-    """Who asks: (reasons against, tool patterns, libraries)."""
-    kind, record = entry(credential, "kind"), reader.record
-    if kind == "token":
-        token = record("tokens", credential.get("digest"))
-        if token is None:
-            return {"token:invalid_token"}, [], []
-        ends = token.get("expires_at")
-        user = record("users", token.get("user"))
-        against = {
-            "token_deactivated": token.get("active") is not True,
-            "token_expired": ends is not None and not (is_number(ends) and ends * NANO > now_ns),
-            "user_disabled": entry(user, "active") is not True,
-        }
-        return _true(against), strings(token.get("tools")), strings(token.get("libraries"))
-    if kind != "jwt":
-        return {"missing_token"}, [], []
-    claims, key = credential.get("claims"), record("keys", credential.get("kid"))
-    against = {"key_unknown": key is None, "key_retired": key and key.get("active") is not True}
-    if entry(claims, "typ") != "team":
-        return _true(against) | {"per_turn_retired"}, [], []
-    sub = entry(claims, "sub")
-    if not isinstance(sub, str) or not sub.startswith("team:"):
-        return _true(against) | {"sub:invalid_token"}, [], []
-    team = record("teams", sub.removeprefix("team:"))
-    if team is None:
-        return _true(against) | {"team_unknown"}, [], []
-    jti, owner = team.get("active_jti"), record("users", team.get("owner"))
-    against |= {
-        "team_inactive": team.get("active") is not True,
-        "owner_disabled": entry(owner, "active") is not True,
-        "jti:invalid_token": not isinstance(jti, str) or jti != entry(claims, "jti"),
+def caller(reader, credential, now):
+    """Who asks: (what speaks against them, tool patterns, libraries)."""
+    if credential["kind"] == "token":
+        return _token(reader, credential, now)
+    return _jwt(reader, credential) if credential["kind"] == "jwt" else ({"missing_token"}, [], [])
+
+
+def _token(reader, credential, now):
+    token = reader.record("tokens", credential["digest"])
+    if token is None:
+        return {"invalid_token"}, [], []
+    user, ends = reader.record("users", token["user"]), token["expires_at"]
+    against = {
+        "token_deactivated": not token["active"],
+        "token_expired": ends is not None and ends * NANO <= now,
+        "user_disabled": not entry(user, "active"),
     }
-    held = [record("workspaces", name) for name in strings(team.get("workspaces"))]
-    union = [uid for workspace in held for uid in strings(entry(workspace, "libraries"))]
-    return _true(against), strings(team.get("tools", ["*"])), union
+    return {reason for reason in against if against[reason]}, token["tools"], token["libraries"]
 
 
-def _true(against):
-    return {reason for reason, applies in against.items() if applies}
+def _jwt(reader, credential):
+    claims, key = credential["claims"], reader.record("keys", credential["kid"])
+    for_team, (prefix, _, team_id) = claims.get("typ") == "team", claims["sub"].partition(":")
+    for_known = for_team and prefix + ":" == claims["sub"][:5] == "team:"
+    team = reader.record("teams", team_id) if for_known else None
+    against = {
+        "key_unknown": key is None,
+        "key_retired": key is not None and not key["active"],
+        "issuer_invalid": claims["iss"] not in strings(entry(reader.live, "settings", "issuers"))
+        or (for_team and claims["iss"] != "mnemosyne"),
+        "per_turn_retired": not for_team,
+        "invalid_token": for_team and not for_known,
+        "team_unknown": for_known and team is None,
+    }
+    union = set()
+    if team is not None:
+        owner = reader.record("users", team["owner"])
+        against["team_inactive"] = not team["active"]
+        against["owner_disabled"] = not entry(owner, "active")
+        against["invalid_token"] = team["active_jti"] != claims["jti"]
+        for name in team["workspaces"]:
+            union |= {*(entry(reader.record("workspaces", name), "libraries") or ())}
+    return {reason for reason in against if against[reason]}, team["tools"] if team else [], union
 
 
-def answer(world, query, action, now_ns):
-    """One call: `{"allow", "reason", "libraries"}`, and the codes behind it as `against`."""
-    registry, reader = world.get("registry"), Reader(world.get("registry"))
-    against, tools, libraries = caller(reader, query.get("credential"), now_ns)
-    if behind(registry, query):
-        against.add("behind")
-    if stale(world, now_ns) or reader.stale:
-        against.add("stale_data")
-    if entry(registry, "live", "settings", "lockdown") is True:
-        against.add("lockdown")
-    name, rules = entry(action, "name"), world.get("rules", {})
-    if not isinstance(name, str) or not any(glob_matches(pattern, name) for pattern in tools):
-        against.add("tool_not_allowed")
-    if name in rules.get("names", ()) or set(strings(entry(action, "tags"))) & set(
-        rules.get("tags", ())
-    ):
-        against.add("site_rule")
-    reason = next((code for code in ORDER if code in against), "ok")
-    kept = set(libraries) - set(rules.get("libraries", ())) if not against else set()
-    return {
-        "allow": not against, "reason": reason.split(":")[-1], "libraries": sorted(kept), "against": against,
-    }  # fmt: skip
+def hidden_by_site(world, reader, libraries):
+    """The libraries that the site's rules take away: by name, or by a tag; also those whose tags nobody can tell."""
+    rules = world["rules"]
+    hidden = {*rules["hidden"]}
+    if world["site"]["manifest"]["libraries"]:
+        reader.look_at_all()
+        for uid in libraries:
+            found = reader.unchecked("libraries", uid)
+            untold = found is not None and not fits("libraries", found)
+            if untold or {*(entry(found, "tags") or ())} & {*rules["sealed"]}:
+                hidden.add(uid)
+    return hidden
 
 
-def visible(world, query, now_ns):
-    """The indices of the actions that show, in order."""
-    settings = entry(world.get("registry"), "live", "settings") or {}
-    kind = entry(query.get("credential"), "kind")
-    listable = {"anonymous": settings.get("listable", ["*"])}.get(kind, [])
-    shown = []
-    for index, action in enumerate(query["actions"]):
-        got = answer(world, query, action, now_ns)
-        listed = any(glob_matches(pattern, action["name"]) for pattern in strings(listable))
-        if got["allow"] or (listed and got["against"] <= {"missing_token", "tool_not_allowed"}):
-            shown.append(index)
-    return shown
+def standing(world, query, now):
+    """What speaks against the caller whatever they ask for, their tool patterns, and their libraries."""
+    live, reader = entry(world, "registry", "live"), Reader(world.get("registry"))
+    against, tools, libraries = caller(reader, query["credential"], now)
+    left = {*libraries} - hidden_by_site(world, reader, libraries)
+    against |= {"behind"} if behind(live, query) else set()
+    against |= {"stale_data"} if stale(world, now) or reader.stale else set()
+    against |= {"lockdown"} if entry(live, "settings", "lockdown") is True else set()
+    return against, tools, sorted(left)
+
+
+def refusals(world, against, tools, actions, action):
+    """What speaks against one of the actions, besides what speaks against the caller."""
+    everything = "*" in tools and action["method"] in {"tools/call", *OTHERS}
+    own = action["method"] == "logging/setLevel" and not against
+    may = everything or own or granted(tools, action)
+    refused = refused_by_site(world["rules"], actions, action)
+    return ({"site_rule"} if refused else set()) | (set() if may else {"tool_not_allowed"})
+
+
+def decide(world, query, now):
+    """`{"allow", "reason", "libraries"}` of a call at `now`, nanoseconds since 1970."""
+    against, tools, left = standing(world, query, now)
+    against |= refusals(world, against, tools, [query["action"]], query["action"])
+    allow = not against
+    return {"allow": allow, "reason": first(against), "libraries": left if allow else []}
+
+
+def visible(world, query, now):
+    """`{"indices", "reason"}` of a list: what a call would be allowed, or to a stranger what is listable."""
+    against, tools, _ = standing(world, query, now)
+    credential, actions, indices = query["credential"], query["actions"], []
+    bad = credential["kind"] != "anonymous" or credential.get("rejected") is True
+    listable = entry(world, "registry", "live", "settings", "listable")
+    patterns = strings(entry(listable, "rejected" if bad else "anonymous"))
+    for index, action in enumerate(actions):
+        more = refusals(world, against, tools, actions, action)
+        strange = against and against <= {*AUTHENTICATION} and "site_rule" not in more
+        if not (against or more) or (strange and granted(patterns, action)):
+            indices.append(index)
+    return {"indices": indices, "reason": first(against)}
+
+
+def first(against):
+    """The reason: the first that applies, in the contract's order."""
+    return next((code for code in ORDER if code in against), "ok")
