@@ -85,7 +85,7 @@ class BearerAuth(AuthProvider):
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """What FastMCP knows of a good bearer; None for one that is not."""
-        credential, reason = await self.policy.pdp.authenticate(token, transport="http")
+        credential, reason = await self.policy.gate.pdp.authenticate(token, transport="http")
         if credential is None or reason.reason_class is ReasonClass.AUTHENTICATION:
             return None
         return access_token(credential)
@@ -188,12 +188,12 @@ class _Door:
             if not await self._is_open(scope, body):
                 return Reason.MISSING_TOKEN
         else:
-            credential, reason = await policy.pdp.authenticate(bearer, transport="http")
+            credential, reason = await policy.gate.pdp.authenticate(bearer, transport="http")
             if reason.reason_class is not ReasonClass.AUTHENTICATION and credential is not None:
                 scope["user"] = AuthenticatedUser(access_token(credential))
                 scope["auth"] = AuthCredentials()
                 return None
-            if reason.reason_class is ReasonClass.AUTHENTICATION and policy.requires_auth:
+            if reason.reason_class is ReasonClass.AUTHENTICATION and policy.gate.requires_auth:
                 return reason
         # To FastMCP it is nobody; the policy reads the bearer by itself.
         scope[_PASSAGE] = endpoint
@@ -204,9 +204,9 @@ class _Door:
         if scope["method"] != "POST":
             # A session's stream, and its end. Whose session it is, the SDK looks after.
             named = http.header(scope["headers"], _SESSION)
-            return bool(named) and self._policy.is_open("ping", "")
+            return bool(named) and self._policy.gate.is_open("ping", "")
         found = http.asked(await body.read(_STRANGERS_BODY))
-        return found is not None and self._policy.is_open(*found)
+        return found is not None and self._policy.gate.is_open(*found)
 
     async def _turn_away(self, scope: Scope, send: Send, reason: Reason, outcome: Outcome) -> None:
         """RFC 6750 §3.1: no `error` for who may not have known that a bearer is needed."""
@@ -218,7 +218,7 @@ class _Door:
         where = self._auth.metadata_url(scope["app"].state.path)
         said = {**told, "resource_metadata": where}
         challenge = "Bearer " + ", ".join(f'{name}="{value}"' for name, value in said.items())
-        self._policy.turned_away(reason)
+        self._policy.gate.turned_away(reason)
         await http.answer(send, status, told, {"www-authenticate": challenge})
 
 

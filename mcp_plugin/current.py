@@ -46,7 +46,8 @@ def current_decision() -> Decision | None:
     """The decision that the running request rests on; None outside of one, and after its end.
 
     Under `require_auth=False` a call may run although nobody was authenticated: then this is the
-    refusal that was let through, `missing_token`, with `allow` False.
+    refusal that was let through, `missing_token`, with `allow` False. In shadow mode it may be a
+    refusal too, which is `shadowed`.
     """
     found = running()
     return found.decision if found else None
@@ -83,8 +84,8 @@ def deciding(decision: Decision, subject: Any = None) -> Iterator[Running]:
 
 
 def proven(decision: Decision | None) -> Credential | None:
-    """The credential that an allowed call rests on; None where nobody was authenticated."""
-    return decision.credential if decision is not None and decision.allow else None
+    """The credential that a call rests on; None where nobody was authenticated."""
+    return decision.credential if decision is not None and decision.runs else None
 
 
 def libraries_of(decision: Decision | None) -> list[str] | None:

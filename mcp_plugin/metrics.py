@@ -39,6 +39,12 @@ class Metrics:
             ["method", "reason", "cached"],
             registry=registry,
         )
+        self._shadowed = Counter(
+            "lictor_shadowed",
+            "Refusals that stopped nothing, as the action was in shadow mode.",
+            ["method", "reason"],
+            registry=registry,
+        )
         self._seconds = Histogram(
             "lictor_decision_seconds",
             "From a question to its decision, the record included.",
@@ -84,6 +90,8 @@ class Metrics:
         method = action.method if action.method in _METHODS else "other"
         cached = str(decision.cached).lower()
         self._decisions.labels(method=method, reason=decision.reason.value, cached=cached).inc()
+        if decision.shadowed:
+            self._shadowed.labels(method=method, reason=decision.reason.value).inc()
         self._seconds.labels(cached=cached).observe(seconds)
         self._stamp(decision)
         if decision.data_age_ms is not None:

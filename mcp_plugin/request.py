@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
@@ -48,19 +49,46 @@ def extract(
     return "bearer", token.lstrip(b" ").decode("ascii", errors="replace")
 
 
-def bearer(context: Context, stdio: StdioBearer | None = None) -> str | None:
-    """The bearer of the current request, as `extract` reads it.
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request, unverified, and how it came.
+
+    Attributes:
+        bearer: as `extract` reads it; None without one, and where nothing says whose it would be.
+        transport: `http`, `stdio`, another of the SDK's words, or nothing in memory.
+    """
+
+    bearer: str | None = field(repr=False)
+    transport: str
+
+
+def caller(context: Context, stdio: StdioBearer | None) -> Caller:
+    """The caller of a request to a FastMCP server.
 
     Args:
         context: of the request.
         stdio: whose bearer counts where the request came over stdio.
-
-    Returns:
-        None without one, and where there is neither HTTP nor such a setting.
     """
-    request = _http_request(context)
+    return caller_of(
+        context.request_context.request if context.request_context else None,
+        transport=context.transport or "",
+        stdio=stdio,
+    )
+
+
+def caller_of(request: Any, *, transport: str, stdio: StdioBearer | None) -> Caller:
+    """The caller of the HTTP request that carries a message, or of a message without one.
+
+    It must be the request of this very message: FastMCP's `get_http_request` falls back on one that
+    it inherited, which behind an in-memory client may be another caller's.
+
+    Args:
+        request: Starlette's; None where the message came another way.
+        transport: the way, where there is no request.
+        stdio: whose bearer counts over stdio.
+    """
     if request is None:
-        return stdio.read() if stdio is not None and is_stdio(context) else None
+        return Caller(stdio.read() if stdio and transport == "stdio" else None, transport)
     headers = request.scope["headers"]
     outcome, found = extract(headers, request.scope["query_string"])
     _log.debug(
@@ -70,17 +98,7 @@ def bearer(context: Context, stdio: StdioBearer | None = None) -> str | None:
         quote(request.url.path),
         sorted({name.decode("latin-1") for name, _ in headers}),
     )
-    return found
-
-
-def is_stdio(context: Context) -> bool:
-    """Whether the request came from the process that started this one."""
-    return context.transport == "stdio" and _http_request(context) is None
-
-
-def transport(context: Context) -> str:
-    """`http`, or FastMCP's word for what the server runs on, or nothing in memory."""
-    return "http" if _http_request(context) else context.transport or ""
+    return Caller(found, "http")
 
 
 def version(message: Any, context: Context, *, nested: bool) -> VersionSpec | None:
@@ -107,9 +125,3 @@ def _holds_bearer(query: bytes) -> bool:
     # given its bearer away all the same.
     fields = parse_qsl(query.decode("latin-1").replace(";", "&"), keep_blank_values=True)
     return any(name.strip().lower() == "access_token" for name, _ in fields)
-
-
-def _http_request(context: Context) -> Any:
-    # Only the request that carries this very message. FastMCP's `get_http_request` falls back on
-    # one that it inherited, which behind an in-memory client may be another caller's.
-    return context.request_context.request if context.request_context else None

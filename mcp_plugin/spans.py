@@ -53,6 +53,8 @@ class Spans:
             "lictor.decision_id": decision.decision_id,
             "lictor.library_count": len(decision.libraries),
         }
+        if decision.shadowed:
+            said["lictor.shadowed"] = True
         if action.method in _NAMED:
             said[_NAMED[action.method]] = quote(action.name)[1:-1]
         if decision.principal is not None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from pdp_client.decision import Action, Decision
+from pdp_client.decision import Action, Context, Decision
 
 _MOST = 10_000
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
@@ -20,20 +20,19 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 State: TypeAlias = tuple[int, int, str, str]
 """Epoch, revision, and the revisions of the product's and of the site's rules."""
 
-Question: TypeAlias = tuple[str, ...]
-"""All of a verified question that an answer may depend on, as texts."""
+Question: TypeAlias = tuple[str, Context, str]
+"""All of a verified question that an answer may depend on."""
 
 
 def question(
-    canonical: str, action: Action, *, server: str, transport: str, arguments: bool
+    canonical: str, action: Action, context: Context, *, arguments: bool
 ) -> Question | None:
     """What a decision is remembered by.
 
     Args:
         canonical: the credential.
         action: what is asked for.
-        server: the MCP server's name.
-        transport: how the call came.
+        context: where.
         arguments: whether rules read the call's arguments.
 
     Returns:
@@ -43,7 +42,7 @@ def question(
         said = _ENCODER.encode(action.as_input(arguments=arguments))
     except (TypeError, ValueError, RecursionError):
         return None
-    return (canonical, server, transport, said)
+    return (canonical, context, said)
 
 
 @dataclass(frozen=True, slots=True)

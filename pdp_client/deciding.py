@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, Literal, Protocol
 
 from pdp_client.cache import DecisionCache, Question, State, question
-from pdp_client.decision import Action, Decision, Visible
+from pdp_client.decision import Action, Context, Decision, Visible
 from pdp_client.exceptions import BearerRejected, PDPError
 from pdp_client.inquiry import Inquiry
 from pdp_client.memo import Verified, VerifiedBearers
@@ -62,7 +62,6 @@ class Deciding:
         strict: bool,
         cache: DecisionCache | None,
         deadline: float,
-        server: str,
     ) -> None:
         """Tie the parts together.
 
@@ -74,7 +73,6 @@ class Deciding:
             strict: ask it before each decision.
             cache: remembers decisions.
             deadline: seconds for a decision.
-            server: the MCP server's name.
         """
         self._inquiry = inquiry
         self._bearers = bearers
@@ -83,10 +81,9 @@ class Deciding:
         self._strict = strict
         self._cache = cache
         self._deadline = deadline
-        self._server = server
 
     async def call(
-        self, bearer: str | None, action: Action, transport: str
+        self, bearer: str | None, action: Action, context: Context
     ) -> tuple[Credential | None, Decision, int | None]:
         """Decide a call. Never raises for a denial or an outage.
 
@@ -98,10 +95,10 @@ class Deciding:
         try:
             if bearer is not None:
                 verified = self._bearers.verify(bearer)
-            found = self._remembered(verified, action, transport)
+            found = self._remembered(verified, action, context)
             if found is None:
                 async with asyncio.timeout(self._deadline):
-                    found = await self._asked(verified, action, transport)
+                    found = await self._asked(verified, action, context)
             decision, age_ms = found
         except BearerRejected as error:
             return None, Decision.refused(error.reason, error.message), None
@@ -111,7 +108,7 @@ class Deciding:
         return verified.credential if verified else None, decision, age_ms
 
     async def list(
-        self, bearer: str | None, actions: Sequence[Action], transport: str
+        self, bearer: str | None, actions: Sequence[Action], context: Context
     ) -> tuple[Credential | None, Visible]:
         """Decide which actions of a list show. Never raises for a denial or an outage.
 
@@ -130,7 +127,7 @@ class Deciding:
                 visible = await self._visible(
                     _REJECTED if rejected else verified.shown if verified else _ANONYMOUS,
                     actions,
-                    transport,
+                    context,
                 )
         except (PDPError, TimeoutError) as error:
             log_outage(error)
@@ -140,7 +137,7 @@ class Deciding:
         return verified.credential if verified else None, visible
 
     async def authenticate(
-        self, bearer: str | None, transport: str
+        self, bearer: str | None, context: Context
     ) -> tuple[Credential | None, Visible]:
         """As `list` of nothing, but a bearer that Python refuses is refused in an outage too."""
         verified = None
@@ -148,7 +145,7 @@ class Deciding:
             async with asyncio.timeout(self._deadline):
                 verified = await self._verified(bearer)
                 visible = await self._visible(
-                    verified.shown if verified else _ANONYMOUS, (), transport
+                    verified.shown if verified else _ANONYMOUS, (), context
                 )
         except BearerRejected as error:
             return None, Visible(indices=(), reason=error.reason)
@@ -175,15 +172,15 @@ class Deciding:
         return verified
 
     async def _visible(
-        self, shown: Mapping[str, Any], actions: Sequence[Action], transport: str
+        self, shown: Mapping[str, Any], actions: Sequence[Action], context: Context
     ) -> Visible:
         newest = await self._required()
         return await self._inquiry.visible(
-            shown, actions, transport=transport, at_least=newest.stamp if newest else None
+            shown, actions, context, at_least=newest.stamp if newest else None
         )
 
     async def _asked(
-        self, verified: Verified | None, action: Action, transport: str
+        self, verified: Verified | None, action: Action, context: Context
     ) -> tuple[Decision, int | None]:
         if verified is not None:
             await self._replay.check(verified.credential)
@@ -193,7 +190,7 @@ class Deciding:
             return await self._inquiry.decision(
                 verified.shown if verified else _ANONYMOUS,
                 action,
-                transport=transport,
+                context,
                 at_least=newest.stamp if newest else None,
             )
 
@@ -202,7 +199,7 @@ class Deciding:
             async with asyncio.timeout(self._deadline):
                 return await ask()
 
-        asked = self._question(verified, action, transport)
+        asked = self._question(verified, action, context)
         state = newest.state if newest else self._known()
         if self._cache is None or asked is None or state is None:
             decision = await ask()
@@ -217,12 +214,12 @@ class Deciding:
         return await self._newest.read() if self._strict and self._newest else None
 
     def _remembered(
-        self, verified: Verified | None, action: Action, transport: str
+        self, verified: Verified | None, action: Action, context: Context
     ) -> tuple[Decision, int | None] | None:
         """What is remembered of a call, where that can be told without asking anybody."""
         if self._cache is None or self._strict:
             return None
-        asked, state = self._question(verified, action, transport), self._known()
+        asked, state = self._question(verified, action, context), self._known()
         return self._cache.get(state, asked) if asked and state else None
 
     def _known(self) -> State | None:
@@ -234,7 +231,7 @@ class Deciding:
         return newest.state if newest else None
 
     def _question(
-        self, verified: Verified | None, action: Action, transport: str
+        self, verified: Verified | None, action: Action, context: Context
     ) -> Question | None:
         """What an answer is remembered by; None where none may be."""
         # A per-turn token that is remembered would not be checked for replay.
@@ -243,8 +240,7 @@ class Deciding:
         return question(
             verified.canonical if verified else "",
             action,
-            server=self._server,
-            transport=transport,
+            context,
             arguments=self._inquiry.sends_arguments,
         )
 

@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from pdp_client.decision import Action, Decision, Visible, read_decision, read_visible
+from pdp_client.decision import Action, Context, Decision, Visible
 from pdp_client.progress import Progress, Stamp
+from pdp_client.reading import read_decision, read_visible
 from pdp_client.reasons import Reason
 from pdp_client.roads import Road, Rule
 
@@ -25,16 +26,14 @@ Answer = TypeVar("Answer", Decision, Visible)
 class Inquiry:
     """Asks one OPA, or several that stand behind one address."""
 
-    def __init__(self, road: Road, *, server: str, catch_up: float = CATCH_UP) -> None:
+    def __init__(self, road: Road, *, catch_up: float = CATCH_UP) -> None:
         """Ask nothing yet.
 
         Args:
             road: the way to OPA.
-            server: the MCP server's name.
             catch_up: seconds for which an OPA that is behind is asked again.
         """
         self._road = road
-        self._server = server
         self._catch_up = catch_up
         self._newest: Stamp = (0, 0)
         self._progress = Progress()
@@ -44,8 +43,8 @@ class Inquiry:
         self,
         credential: Mapping[str, Any],
         action: Action,
+        context: Context,
         *,
-        transport: str,
         at_least: Stamp | None = None,
     ) -> Decision:
         """Ask for a decision, sending the arguments only where a rule reads them.
@@ -56,7 +55,7 @@ class Inquiry:
         Args:
             credential: as OPA is asked about it.
             action: what is asked for.
-            transport: how the call came.
+            context: where.
             at_least: the state that the answer must be made from, in `strict`.
 
         Raises:
@@ -69,9 +68,8 @@ class Inquiry:
             sent, self.sends_arguments = self.sends_arguments, False
             while True:
                 question = action.as_input(arguments=sent)
-                decision = read_decision(
-                    await self._ask("decision", credential, transport, bound, action=question)
-                )
+                result = await self._ask("decision", credential, context, bound, action=question)
+                decision = read_decision(result, shadow=context.shadow)
                 self.sends_arguments = decision.uses_arguments
                 if sent or action.arguments is None or not decision.uses_arguments:
                     return decision
@@ -87,8 +85,8 @@ class Inquiry:
         self,
         credential: Mapping[str, Any],
         actions: Sequence[Action],
+        context: Context,
         *,
-        transport: str,
         at_least: Stamp | None = None,
     ) -> Visible:
         """Ask which of these actions show, with one query.
@@ -99,7 +97,7 @@ class Inquiry:
         asked = [action.as_input() for action in actions]
 
         async def ask(bound: Mapping[str, int]) -> Visible:
-            result = await self._ask("visible", credential, transport, bound, actions=asked)
+            result = await self._ask("visible", credential, context, bound, actions=asked)
             return read_visible(result, count=len(actions))
 
         visible = await self._caught_up(ask, at_least)
@@ -148,13 +146,12 @@ class Inquiry:
         self,
         rule: Rule,
         credential: Mapping[str, Any],
-        transport: str,
+        context: Context,
         bound: Mapping[str, int],
         **actions: Any,
     ) -> Any:
-        context = {"server": self._server, "transport": transport}
-        question = {"credential": credential, "context": context, **actions, **bound}
-        return await self._road.ask(rule, question)
+        asked = {"credential": credential, "context": context.as_input(), **actions, **bound}
+        return await self._road.ask(rule, asked)
 
 
 def _bound(stamp: Stamp) -> dict[str, int]:

@@ -3,13 +3,14 @@
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 from pdp_client.cache import DecisionCache
 from pdp_client.deciding import Consistency, Deciding, Sharing, log_outage
-from pdp_client.decision import Action, Decision, Visible
+from pdp_client.decision import Action, Context, Decision, Visible
 from pdp_client.exceptions import ConfigurationError, PDPError
 from pdp_client.inquiry import CATCH_UP, Inquiry
 from pdp_client.memo import VerifiedBearers
@@ -78,14 +79,13 @@ class PDP:
         token = _read_token(opa_token_file) if opa_token_file else None
         self._road = road or open_road(opa_url, token=token, client_cert=opa_client_cert)
         self._deciding = Deciding(
-            Inquiry(self._road, server=server, catch_up=catch_up),
+            Inquiry(self._road, catch_up=catch_up),
             VerifiedBearers(verifier, clock=clock),
             replay=replay or (shared.replay if shared else ReplayMemory(clock=clock)),
             newest=shared.newest if shared else None,
             strict=consistency == "strict",
             cache=DecisionCache(clock=clock) if cache else None,
             deadline=deadline,
-            server=server,
         )
         self._shared = shared
         self._server = server
@@ -133,29 +133,29 @@ class PDP:
         action = Action(name=tool, tags=tags, arguments=arguments)
         return await self.decide(bearer, action, transport=transport)
 
-    async def decide(self, bearer: str | None, action: Action, *, transport: str = "") -> Decision:
+    async def decide(
+        self, bearer: str | None, action: Action, *, transport: str = "", shadow: bool = False
+    ) -> Decision:
         """Decide any action, as `authorize` does a tool call.
 
         Args:
             bearer: what stood after `Bearer ` in the header; None when there was none.
             action: what the caller wants to do.
             transport: `http` or `stdio`, for rules and records.
+            shadow: whether `tool_not_allowed` and the site's refusals are to stop nothing: such a
+                decision is `shadowed`, and holds the libraries of the caller's own grant.
         """
         began, at = time.perf_counter(), self._clock()
-        credential, decision, age_ms = await self._deciding.call(bearer, action, transport)
+        context = Context(server=self._server, transport=transport, shadow=shadow)
+        credential, decision, age_ms = await self._deciding.call(bearer, action, context)
         decision = replace(
             decision,
             credential=credential,
             decision_id=uuid.uuid4().hex,
             data_age_ms=age_ms,
         )
-        decision = self._recorded(
-            decision,
-            at=at,
-            took_ms=(time.perf_counter() - began) * 1000,
-            action=action,
-            transport=transport,
-        )
+        took_ms = (time.perf_counter() - began) * 1000
+        decision = self._recorded(decision, action, context, at=at, took_ms=took_ms)
         if self._shared:
             self._shared.usage.count(decision, at)
         seconds = time.perf_counter() - began
@@ -163,15 +163,34 @@ class PDP:
         return decision
 
     async def visible(
-        self, bearer: str | None, *, actions: Sequence[Action], transport: str = ""
+        self,
+        bearer: str | None,
+        *,
+        actions: Sequence[Action],
+        transport: str = "",
+        shadow: AbstractSet[int] = frozenset(),
     ) -> Visible:
         """Which of these actions the caller may see, with one query. Never raises for an outage.
 
         A caller without a bearer, or with a bad one, sees what the registry's settings list for it.
         What it does not see is recorded.
+
+        Args:
+            bearer: what stood after `Bearer ` in the header; None when there was none.
+            actions: what using each entry of the list would be.
+            transport: `http` or `stdio`, for rules and records.
+            shadow: positions of those that are in shadow mode: a good bearer sees them all.
         """
         began, at = time.perf_counter(), self._clock()
-        credential, visible = await self._deciding.list(bearer, actions, transport)
+        context = Context(server=self._server, transport=transport)
+        credential, visible = await self._deciding.list(bearer, actions, context)
+        if shadow and visible.reason is Reason.OK:
+            shown = set(visible.indices)
+            visible = replace(
+                visible,
+                indices=tuple(sorted(shown | shadow)),
+                shadowed=tuple(sorted(shadow - shown)),
+            )
         if self._record is not None:
             listed = list_entry(
                 visible,
@@ -180,7 +199,7 @@ class PDP:
                 id_=uuid.uuid4().hex,
                 at=at,
                 took_ms=(time.perf_counter() - began) * 1000,
-                context=self._context(transport),
+                context=context,
             )
             if not self._written(listed):
                 visible = Visible(indices=(), reason=Reason.UNAVAILABLE)
@@ -200,7 +219,8 @@ class PDP:
             `ok`, or what would be the reason against any action.
         """
         began, at = time.perf_counter(), self._clock()
-        credential, visible = await self._deciding.authenticate(bearer, transport)
+        context = Context(server=self._server, transport=transport)
+        credential, visible = await self._deciding.authenticate(bearer, context)
         if visible.reason.reason_class is ReasonClass.AUTHENTICATION:
             # The reason says it all; some of its messages quote what is not known here.
             refused = Decision.refused(visible.reason, "")
@@ -212,10 +232,10 @@ class PDP:
                     epoch=visible.epoch,
                     revision=visible.revision,
                 ),
+                Action(method="authenticate", name=""),
+                context,
                 at=at,
                 took_ms=(time.perf_counter() - began) * 1000,
-                action=Action(method="authenticate", name=""),
-                transport=transport,
             )
         seconds = time.perf_counter() - began
         self._observers.tell(lambda one: one.authenticated(visible.reason, seconds=seconds))
@@ -234,34 +254,21 @@ class PDP:
             decision_id=uuid.uuid4().hex,
         )
         action = Action(name=tool)
-        decision = self._recorded(
-            decision, at=self._clock(), took_ms=0.0, action=action, transport=transport
-        )
+        context = Context(server=self._server, transport=transport)
+        decision = self._recorded(decision, action, context, at=self._clock(), took_ms=0.0)
         self._observers.tell(lambda one: one.decided(action, decision, seconds=0.0))
         return decision
 
     def _recorded(
-        self,
-        decision: Decision,
-        *,
-        at: float,
-        took_ms: float,
-        action: Action,
-        transport: str,
+        self, decision: Decision, action: Action, context: Context, *, at: float, took_ms: float
     ) -> Decision:
         if self._record is None:
             return decision
         written = self._written(
-            entry(
-                decision,
-                at=at,
-                took_ms=took_ms,
-                action=action,
-                context=self._context(transport),
-            )
+            entry(decision, at=at, took_ms=took_ms, action=action, context=context)
         )
         # What is not on record must not happen. A denial that is not on record stays a denial.
-        if written or not decision.allow:
+        if written or not decision.runs:
             return decision
         return replace(Decision.refused(Reason.UNAVAILABLE), decision_id=decision.decision_id)
 
@@ -273,9 +280,6 @@ class PDP:
             log_outage(error)
             return False
         return True
-
-    def _context(self, transport: str) -> dict[str, str]:
-        return {"server": self._server, "transport": transport}
 
 
 def _read_token(path: str | Path) -> str:

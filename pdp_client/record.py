@@ -8,11 +8,11 @@ crash of the machine may lose the last lines.
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pdp_client.decision import Action, Decision, Visible
+from pdp_client.decision import Action, Context, Decision, Visible
 from pdp_client.exceptions import RecordFailed
 from pdp_client.reasons import Reason, ReasonClass
 from pdp_client.verifier import Credential
@@ -82,7 +82,7 @@ def entry(
     at: float,
     took_ms: float,
     action: Action,
-    context: Mapping[str, str],
+    context: Context,
 ) -> dict[str, Any]:
     """The entry for one decision.
 
@@ -91,7 +91,7 @@ def entry(
         at: when, in seconds since 1970.
         took_ms: how long it took, in milliseconds.
         action: what was asked for.
-        context: the server's and transport's names.
+        context: where.
     """
     principal, credential = decision.principal, decision.credential
     return {
@@ -102,7 +102,7 @@ def entry(
         "principal": str(principal) if principal else "anonymous",
         "action": action.as_input(arguments=False),
         "arguments_hash": arguments_hash(action.arguments),
-        "context": dict(context),
+        "context": context.as_input(),
         "allow": decision.allow,
         "reason": decision.reason.value,
         "reasons": list(decision.reasons),
@@ -112,6 +112,7 @@ def entry(
         "policy": decision.policy,
         "site": decision.site,
         "data_age_ms": decision.data_age_ms,
+        **({"shadowed": True} if decision.shadowed else {}),
     }
 
 
@@ -123,7 +124,7 @@ def list_entry(
     id_: str,
     at: float,
     took_ms: float,
-    context: Mapping[str, str],
+    context: Context,
 ) -> dict[str, Any]:
     """The entry for one list: no `reason` of its own, as a list is no use of a token.
 
@@ -134,23 +135,29 @@ def list_entry(
         id_: this entry's id.
         at: when, in seconds since 1970.
         took_ms: how long it took, in milliseconds.
-        context: the server's and transport's names.
+        context: where.
     """
     shown = set(visible.indices)
-    hidden: dict[str, list[str]] = {}
-    for index, action in enumerate(actions):
-        if index not in shown:
-            hidden.setdefault(action.method, []).append(action.name)
+    hidden = _by_method(one for index, one in enumerate(actions) if index not in shown)
+    shadowed = _by_method(actions[index] for index in visible.shadowed)
+    listed = {"reason": visible.reason.value, "shown": len(shown), "hidden": hidden}
     return {
         "id": id_,
         "at": round(at, 6),
         "took_ms": round(took_ms, 3),
         "credential": _credential(credential, visible.reason),
-        "context": dict(context),
-        "list": {"reason": visible.reason.value, "shown": len(shown), "hidden": hidden},
+        "context": context.as_input(),
+        "list": {**listed, "shadowed": shadowed} if shadowed else listed,
         "epoch": visible.epoch,
         "revision": visible.revision,
     }
+
+
+def _by_method(actions: Iterable[Action]) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for action in actions:
+        names.setdefault(action.method, []).append(action.name)
+    return names
 
 
 def _credential(credential: Credential | None, reason: Reason) -> dict[str, Any]:

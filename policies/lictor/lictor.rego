@@ -31,6 +31,7 @@ decision := {
 	"data_age_ms": registry.age_ms,
 	"valid_until": valid_until,
 	"uses_arguments": uses_arguments,
+	"shadow": shadow,
 }
 
 # METADATA
@@ -73,7 +74,7 @@ library(uid) := registry.record("libraries", uid)
 # scope: document
 default libraries := []
 
-libraries := sort((caller.libraries - {library | some library in data.site.hidden}) - _untold) if allow
+libraries := _bounds if allow
 
 # METADATA
 # description: True only when every positive fact is there and nothing speaks against the action.
@@ -86,6 +87,23 @@ allow if {
 	input.action
 	0 in _permitted
 	count(_refusals) == 0
+}
+
+# METADATA
+# description: What runs although it is refused, where the server only watches; never beyond the caller's own grant.
+# scope: document
+default shadow := null
+
+shadow := {"libraries": _bounds} if {
+	input.context.shadow == true
+	not allow
+	_open
+	caller.granted
+	input.action
+	count(_refusals) > 0
+	every refusal in _refusals {
+		_only_watched(refusal)
+	}
 }
 
 # METADATA
@@ -167,6 +185,13 @@ uses_arguments := data.site.manifest.arguments
 _untold := set() if data.site.manifest.libraries == false
 
 _untold := {uid | some uid in caller.libraries; library(uid).tags == null} if data.site.manifest.libraries
+
+_bounds := sort((caller.libraries - {library | some library in data.site.hidden}) - _untold)
+
+# Refusals of this very action; those of the caller, lockdown and outages stop it in any mode.
+_only_watched(refusal) if refusal in {"tool_not_allowed", "site_rule"}
+
+_only_watched(refusal) if startswith(refusal, "site:")
 
 _given := [input.action]
 

@@ -229,6 +229,60 @@ test_a_rule_without_an_action_refuses_everything if {
 	_left([{"method": "tools/call", "name": "edit"}], null) == []
 }
 
+test_in_shadow_mode_a_refusal_of_the_action_keeps_the_callers_own_libraries if {
+	decision := _watched("no-tools", {})
+	[decision.allow, decision.libraries, decision.reasons] == [false, [], ["tool_not_allowed"]]
+	decision.shadow == {"libraries": ["lib-a"]}
+	closed := {{"action": "search", "code": "closed", "message": "Closed."}, {}}
+	refused := _watched("no-tools", {"deny": closed})
+	refused.reasons == ["site:closed", "site_rule", "tool_not_allowed"]
+	refused.shadow == {"libraries": ["lib-a"]}
+}
+
+test_in_shadow_mode_the_site_still_hides_libraries if {
+	decision := _watched("no-tools", {"hidden": {"lib-a"}})
+	decision.shadow == {"libraries": []}
+}
+
+test_shadow_mode_changes_nothing_that_is_allowed if {
+	_watched("alice", {}).allow
+	_watched("alice", {}).shadow == null
+}
+
+# In each case of the table: who is refused for who they are, in a lockdown or in an outage, is so in any mode.
+test_shadow_mode_lets_nothing_else_through[case.name] if {
+	some case in cases
+	answer := _answer(object.union(case, {"context": {"shadow": true}}))
+	open := {reason | some reason in answer.reasons; not startswith(reason, "site:")} - {"tool_not_allowed", "site_rule"}
+	_lets_through(answer) == _is_empty(open)
+}
+
+test_nothing_is_let_through_without_shadow_mode if {
+	every case in cases {
+		_answer(case).shadow == null
+		_answer(object.union(case, {"context": {"shadow": "true"}})).shadow == null
+	}
+}
+
+default _lets_through(_) := false
+
+_lets_through(answer) if answer.shadow != null
+
+default _is_empty(_) := false
+
+_is_empty(set_) if count(set_) == 0
+
+_watched(bearer, site) := decision if {
+	decision := lictor.decision with input as {
+		"credential": {"kind": "token", "digest": crypto.sha256(bearer)},
+		"action": {"method": "tools/call", "name": "search"},
+		"context": {"shadow": true},
+	}
+		with data.registry as _registry({})
+		with data.site as object.union(world.site, site)
+		with lictor.manifest as world.lictor.manifest
+}
+
 _methods := {
 	"completion/complete", "prompts/get", "resources/read", "resources/subscribe",
 	"subscriptions/listen",
@@ -263,7 +317,7 @@ _left(list, refused) := visible.indices if {
 _answer(case) := answer if {
 	laid := object.union(world, object.get(case, "world", {}))
 	left := json.remove(laid, object.get(case, "without", []))
-	optional := {key: value | some key, value in case; key in {"min_epoch", "min_revision"}}
+	optional := {key: value | some key, value in case; key in {"context", "min_epoch", "min_revision"}}
 	question := object.union(optional, {"credential": _credential(case), "action": _action(case.action)})
 	answer := lictor.decision with input as question
 		with data.registry as _dated(object.get(left, "registry", {}))

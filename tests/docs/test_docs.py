@@ -196,20 +196,24 @@ def test_the_fields_of_a_decision_are_the_code_s():
     listed = {
         name for row in cells(REFERENCE / "decision.md", "## The answer") for name in code(row[0])
     }
-    known = {field.name for field in fields(Decision)} - {"cached", "credential", "decision_id"}
+    made_here = {"cached", "credential", "decision_id", "shadowed"}
+    known = {field.name for field in fields(Decision)} - made_here | {"shadow"}
 
     assert listed == set(json.loads(answer.text)["result"]) == known
 
 
 def test_the_fields_of_a_record_are_the_code_s():
     from pdp_client import Action
+    from pdp_client.decision import Context
     from pdp_client.record import entry
 
     listed = {
         name for row in cells(REFERENCE / "decision.md", "## The record") for name in code(row[0])
     }
     decision = Decision.refused(Reason.LOCKDOWN)
-    assert listed == set(entry(decision, at=0, took_ms=0, action=Action(name="x"), context={}))
+    assert listed == set(
+        entry(decision, at=0, took_ms=0, action=Action(name="x"), context=Context())
+    )
 
 
 def test_the_table_of_settings_is_the_code_s():

@@ -13,6 +13,7 @@ from lictor.recorded import Recorded
 from lictor.state import require_newest_key
 from lictor.usage import Usages
 from pdp_client import Action, Credential, Decision, FileRecord, Reason
+from pdp_client.decision import Context
 from pdp_client.opaque import digest
 from pdp_client.record import entry
 from pdp_client.shared import Shared
@@ -37,7 +38,7 @@ def decided(used=A, reason=Reason.OK):
 
 
 def line(decision, at):
-    made = entry(decision, at=at, took_ms=1.0, action=Action(name="search"), context={})
+    made = entry(decision, at=at, took_ms=1.0, action=Action(name="search"), context=Context())
     return json.dumps(made).encode() + b"\n"
 
 
@@ -122,9 +123,13 @@ async def test_decisions_on_record_are_uses_in_the_registry(running, record, tol
                 decided(A),
             ]
         ):
-            written.write(entry(decision, at=at, took_ms=1.0, action=Action(name="x"), context={}))
+            written.write(
+                entry(decision, at=at, took_ms=1.0, action=Action(name="x"), context=Context())
+            )
         await told({A: Usage(2, 5.0), B: Usage(1, 1.0)})
-        written.write(entry(decided(B), at=9, took_ms=1.0, action=Action(name="x"), context={}))
+        written.write(
+            entry(decided(B), at=9, took_ms=1.0, action=Action(name="x"), context=Context())
+        )
         await told({A: Usage(2, 5.0), B: Usage(2, 9.0)})
     written.close()
 

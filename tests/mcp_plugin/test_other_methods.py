@@ -10,7 +10,7 @@ from mcp import MCPError
 from mcp.shared.exceptions import MCPDeprecationWarning
 
 from mcp_plugin import AllowedLibraries, current_decision
-from mcp_plugin.middleware import _LISTS, _PASSED
+from mcp_plugin.methods import LISTS, PASSED
 from mcp_plugin.order import HOOKED
 
 pytestmark = pytest.mark.anyio
@@ -301,8 +301,8 @@ def test_the_table_of_methods_names_all_of_the_protocol_s_on_purpose():
 
     from mcp_plugin.actions import _READERS
 
-    assert HOOKED | _LISTS == _INTERIOR_METHODS
-    assert HOOKED | _LISTS | _PASSED | set(_READERS) == set(SPEC_CLIENT_METHODS)
+    assert HOOKED | LISTS == _INTERIOR_METHODS
+    assert HOOKED | LISTS | PASSED | set(_READERS) == set(SPEC_CLIENT_METHODS)
 
 
 async def test_a_client_that_goes_away_leaves_no_decision_behind(serve_plain, grants):

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.faults import ALLOW
 
-from pdp_client.decision import Action, Decision, Principal, read_decision, read_visible
+from pdp_client.decision import Action, Decision, Principal
 from pdp_client.exceptions import AnswerUnusable
+from pdp_client.reading import read_decision, read_visible
 from pdp_client.reasons import Reason
 
 DENY = {**ALLOW, "allow": False, "reason": "token_expired", "reasons": ["token_expired"]}

@@ -9,7 +9,7 @@ from support.faults import largest_file
 from support.plain import world
 
 from pdp_client import PDP, BearerVerifier, FileRecord
-from pdp_client.decision import Action, Decision
+from pdp_client.decision import Action, Context, Decision
 from pdp_client.exceptions import RecordFailed
 from pdp_client.reasons import Reason
 from pdp_client.record import arguments_hash, entry
@@ -230,5 +230,5 @@ def test_arguments_are_hashed_by_value():
 
 def test_an_entry_is_json():
     decision = Decision.refused(Reason.UNAVAILABLE)
-    made = entry(decision, at=1.0, took_ms=2.0, action=Action(name="x"), context={})
+    made = entry(decision, at=1.0, took_ms=2.0, action=Action(name="x"), context=Context())
     assert json.loads(json.dumps(made)) == made

@@ -1,0 +1,86 @@
+"""FastMCP's lists, with what the caller may use left in them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import mcp_types
+from fastmcp.prompts import Prompt
+from fastmcp.resources import Resource, ResourceTemplate
+from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
+from fastmcp.tools import Tool
+
+from mcp_plugin import actions
+from mcp_plugin.gate import Gate
+from mcp_plugin.request import Caller, caller
+from mcp_plugin.runner import fastmcp_context
+from mcp_plugin.stdio import StdioBearer
+from mcp_plugin.uris import is_canonical
+from pdp_client import Action
+
+Component = TypeVar("Component")
+
+
+class Lists(Middleware):
+    """The part of the policy that filters lists, by the same rules that decide their use."""
+
+    def __init__(self, gate: Gate, stdio: StdioBearer | None) -> None:
+        """Filter nothing yet.
+
+        Args:
+            gate: asks the PDP.
+            stdio: whose bearer counts over stdio.
+        """
+        self._gate = gate
+        self._stdio = stdio
+
+    async def on_list_tools(
+        self,
+        context: MiddlewareContext[mcp_types.ListToolsRequest],
+        call_next: CallNext[mcp_types.ListToolsRequest, Sequence[Tool]],
+    ) -> Sequence[Tool]:
+        """Leave in the list what the caller may call, with one query for all of it."""
+        tools = await call_next(context)
+        return await self._shown(context, tools, lambda one: actions.call(one.name, one))
+
+    async def on_list_resources(
+        self,
+        context: MiddlewareContext[mcp_types.ListResourcesRequest],
+        call_next: CallNext[mcp_types.ListResourcesRequest, Sequence[Resource]],
+    ) -> Sequence[Resource]:
+        """Leave in the list what the caller may read, with one query for all of it."""
+        resources = await call_next(context)
+        readable = [one for one in resources if is_canonical(str(one.uri))]
+        return await self._shown(context, readable, lambda one: actions.read(str(one.uri), one))
+
+    async def on_list_resource_templates(
+        self,
+        context: MiddlewareContext[mcp_types.ListResourceTemplatesRequest],
+        call_next: CallNext[mcp_types.ListResourceTemplatesRequest, Sequence[ResourceTemplate]],
+    ) -> Sequence[ResourceTemplate]:
+        """Leave in the list the templates whose very text the caller may read."""
+        templates = await call_next(context)
+        return await self._shown(
+            context, templates, lambda one: actions.read(one.uri_template, one)
+        )
+
+    async def on_list_prompts(
+        self,
+        context: MiddlewareContext[mcp_types.ListPromptsRequest],
+        call_next: CallNext[mcp_types.ListPromptsRequest, Sequence[Prompt]],
+    ) -> Sequence[Prompt]:
+        """Leave in the list what the caller may get, with one query for all of it."""
+        prompts = await call_next(context)
+        return await self._shown(context, prompts, lambda one: actions.prompt(one.name, one))
+
+    async def _shown(
+        self,
+        context: MiddlewareContext[Any],
+        components: Sequence[Component],
+        action: Callable[[Component], Action],
+    ) -> Sequence[Component]:
+        asked = [action(one) for one in components]
+        shown = await self._gate.visible(self._caller(context), asked)
+        return [one for i, one in enumerate(components) if i in shown]
+
+    def _caller(self, context: MiddlewareContext[Any]) -> Caller:
+        return caller(fastmcp_context(context), self._stdio)

@@ -1,0 +1,60 @@
+"""Requests for which an SDK has no hook: read, decided, or refused as the protocol refuses."""
+
+import logging
+from typing import Any
+
+import mcp_types
+from mcp import MCPError
+
+from mcp_plugin import actions
+from mcp_plugin.gate import Gate
+from mcp_plugin.request import Caller
+from mcp_plugin.uris import is_canonical
+from pdp_client import Action, Decision
+from pdp_client.reasons import quote
+
+_log = logging.getLogger(__name__)
+
+
+async def admit(gate: Gate, caller: Caller, method: str, params: Any) -> tuple[Action, Decision]:
+    """Decide all that a request asks for.
+
+    Args:
+        gate: asks the PDP.
+        caller: who sent it.
+        method: which.
+        params: raw.
+
+    Returns:
+        The last of its actions, and the decision that allows it.
+
+    Raises:
+        CallDenied: one of the decisions is no.
+        MCPError: `METHOD_NOT_FOUND` for a method that is not known, `INVALID_PARAMS`.
+    """
+    try:
+        asked = actions.of_message(method, params)
+    except actions.ValidationError:
+        raise MCPError(
+            code=mcp_types.INVALID_PARAMS, message="Invalid request parameters"
+        ) from None
+    if asked is None:
+        _log.info("mcp_auth.refused method=%s", quote(method))
+        raise MCPError(
+            code=mcp_types.METHOD_NOT_FOUND,
+            message=f"This server does not offer {quote(method)}.",
+        )
+    for action in asked:
+        decision = await gate.admit(caller, action)
+        if action.uri is not None and not _is_template(action) and not is_canonical(action.uri):
+            raise unknown_resource(action.uri)
+    return action, decision
+
+
+def unknown_resource(uri: str) -> MCPError:
+    """The protocol's error for a resource that is not there."""
+    return MCPError(code=mcp_types.INVALID_PARAMS, message=f"Unknown resource: {uri!r}")
+
+
+def _is_template(action: Action) -> bool:
+    return action.method == "completion/complete"

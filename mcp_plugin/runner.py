@@ -1,0 +1,74 @@
+"""A FastMCP request on its decision: what was decided runs, and nothing else."""
+
+import logging
+from typing import Any, TypeVar
+
+from fastmcp import Context
+from fastmcp.exceptions import NotFoundError, ValidationError
+from fastmcp.server.middleware import CallNext, MiddlewareContext
+
+from mcp_plugin.current import deciding, libraries_of
+from mcp_plugin.exceptions import CallDenied
+from mcp_plugin.order import answered, subject
+from mcp_plugin.state import publish
+from pdp_client import Decision, Reason
+from pdp_client.reasons import quote
+
+Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
+
+
+async def run(
+    context: MiddlewareContext[Any],
+    decision: Decision,
+    call_next: CallNext[Any, Result],
+    *,
+    shown: str,
+    sealed: bool,
+    as_decided: bool = True,
+) -> Result:
+    """Run what was decided, with the decision as the current one.
+
+    Args:
+        context: of the request.
+        decision: on which it runs.
+        call_next: goes on with it.
+        shown: how log lines name it.
+        sealed: whether it meets the seal; see `mcp_plugin.order`.
+        as_decided: whether the arguments must be those that were decided on.
+
+    Raises:
+        CallDenied: the chain of middleware does not run what was decided.
+    """
+    _log.debug(
+        "mcp_auth.resolved %s principal=%s lib_count=%s",
+        shown,
+        quote(str(decision.principal or "anonymous")),
+        len(libraries_of(decision) or ()),
+    )
+    await publish(fastmcp_context(context), decision)
+    about = subject(context, arguments=as_decided and decision.uses_arguments)
+    with deciding(decision, about) as found:
+        try:
+            result = await call_next(context)
+        except Exception as error:
+            # What a client gets wrong needs no traceback, and this one would quote it.
+            fault = not isinstance(error, ValidationError | NotFoundError | CallDenied)
+            _log.error("mcp_auth.call_next_failed %s", shown, exc_info=fault)
+            raise
+        if sealed:
+            answered(found, context)
+    _log.debug("mcp_auth.call_next_ok %s result_type=%s", shown, type(result).__name__)
+    return result
+
+
+def fastmcp_context(context: MiddlewareContext[Any]) -> Context:
+    """FastMCP's context of a request.
+
+    Raises:
+        CallDenied: there is none, so nobody can be asked about.
+    """
+    if context.fastmcp_context is None:
+        raise CallDenied(Decision.refused(Reason.UNAVAILABLE))
+    return context.fastmcp_context

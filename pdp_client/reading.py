@@ -1,0 +1,175 @@
+"""The strict reading of OPA's answers: anything odd is no answer."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pdp_client.decision import Decision, Principal, Visible
+from pdp_client.exceptions import AnswerUnusable
+from pdp_client.reasons import Reason
+
+_REASONS: Final = frozenset(Reason)
+_SITE: Final = "site:"
+
+
+def read_decision(result: Any, *, shadow: bool = False) -> Decision:
+    """Read the `result` of `lictor/decision`.
+
+    Args:
+        result: as it came.
+        shadow: whether the question was asked in shadow mode.
+
+    Raises:
+        AnswerUnusable: anything is missing, of another type, or contradicts itself.
+    """
+    if not isinstance(result, dict) or not isinstance(result.get("allow"), bool):
+        raise AnswerUnusable("a decision is an object with a boolean `allow`")
+    allow: bool = result["allow"]
+    reason = _reason(result.get("reason"))
+    reasons = _texts(result.get("reasons"))
+    libraries = _texts(result.get("libraries"))
+    principal = _principal(result.get("principal"))
+    if (allow and len(reasons) != 1) or allow is not (Reason.OK.value in reasons):
+        raise AnswerUnusable("`allow` and `reasons` contradict each other")
+    if reason.value not in reasons or not all(map(_is_reason, reasons)):
+        raise AnswerUnusable("`reasons` are the contract's, `reason` one of them")
+    if (libraries and not allow) or (principal is None and allow):
+        raise AnswerUnusable("libraries without an allow, or an allow to nobody")
+    shadowed = _shadowed(result.get("shadow"), reasons) if shadow else None
+    if shadowed is not None:
+        if principal is None:
+            raise AnswerUnusable("nobody is let through")
+        libraries = shadowed
+    _no_obligations(result)
+    epoch, revision = _stamp(result, required=allow or shadowed is not None)
+    text = result.get("message")
+    if not isinstance(text, str):
+        raise AnswerUnusable("`message` is text")
+    return Decision(
+        allow=allow,
+        reason=reason,
+        reasons=tuple(sorted(set(reasons))),
+        message=text,
+        principal=principal,
+        libraries=tuple(sorted(set(libraries))),
+        epoch=epoch,
+        revision=revision,
+        policy=_optional_text(result.get("policy")),
+        site=_optional_text(result.get("site")),
+        data_age_ms=_integer(result.get("data_age_ms")),
+        valid_until=_seconds(result.get("valid_until")),
+        # Anything but a clear no means that the arguments count.
+        uses_arguments=result.get("uses_arguments") is not False,
+        shadowed=shadowed is not None,
+    )
+
+
+def read_visible(result: Any, *, count: int) -> Visible:
+    """Read the `result` of `lictor/visible` for a list of `count` actions.
+
+    Raises:
+        AnswerUnusable: anything is missing, of another type, or no position of the list.
+    """
+    if not isinstance(result, dict) or not isinstance(result.get("indices"), list):
+        raise AnswerUnusable("a list's answer is an object with `indices`")
+    indices = [_integer(index) for index in result["indices"]]
+    known = sorted({index for index in indices if index is not None and 0 <= index < count})
+    if len(known) != len(indices):
+        raise AnswerUnusable("`indices` are distinct positions of the list")
+    _no_obligations(result)
+    epoch, revision = _stamp(result, required=bool(known))
+    return Visible(
+        indices=tuple(known),
+        reason=_reason(result.get("reason")),
+        epoch=epoch,
+        revision=revision,
+    )
+
+
+def _reason(value: Any) -> Reason:
+    if not isinstance(value, str) or value not in _REASONS:
+        raise AnswerUnusable("`reason` is none of the contract's")
+    return Reason(value)
+
+
+def _is_reason(code: str) -> bool:
+    return code in _REASONS or code.startswith(_SITE)
+
+
+def _shadowed(value: Any, reasons: list[str]) -> list[str] | None:
+    """The libraries of an action that runs although it is refused; None where it does not run.
+
+    Only a refusal of the very action is ever looked over: never one of the caller, and no outage.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(
+        code in (Reason.TOOL_NOT_ALLOWED, Reason.SITE_RULE) or code.startswith(_SITE)
+        for code in reasons
+    ):
+        raise AnswerUnusable("what is refused for this reason does not run")
+    return _texts(value.get("libraries"))
+
+
+def _stamp(result: Mapping[str, Any], *, required: bool) -> tuple[int | None, int | None]:
+    epoch, revision = _integer(result.get("epoch")), _integer(result.get("revision"))
+    if required and (epoch is None or revision is None):
+        raise AnswerUnusable("an answer that allows has an epoch and a revision")
+    return epoch, revision
+
+
+def _no_obligations(result: Mapping[str, Any]) -> None:
+    # An enforcement point that does not know an obligation must refuse (XACML 3.0, 7.18); this one
+    # knows none, so that rules of a later version cannot ask for something that is not done.
+    if result.get("obligations"):
+        raise AnswerUnusable("the answer has obligations")
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise AnswerUnusable("a list of texts was expected")
+    return value
+
+
+def _optional_text(value: Any) -> str | None:
+    if not isinstance(value, str | None):
+        raise AnswerUnusable("a text was expected")
+    return value
+
+
+def _integer(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise AnswerUnusable("an integer was expected")
+    return value
+
+
+def _seconds(value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise AnswerUnusable("a number of seconds was expected")
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not math.isfinite(seconds):
+        raise AnswerUnusable("a finite number of seconds was expected")
+    return seconds
+
+
+def _principal(value: Any) -> Principal | None:
+    if value is None:
+        return None
+    if (
+        not isinstance(value, dict)
+        or value.get("type") not in ("token", "team", "jwt")
+        or not isinstance(value.get("id"), str)
+        or not isinstance(value.get("name"), str | None)
+        or not isinstance(value.get("user"), str | None)
+    ):
+        raise AnswerUnusable("`principal` is none")
+    return Principal(
+        type=value["type"], id=value["id"], name=value.get("name"), user=value.get("user")
+    )

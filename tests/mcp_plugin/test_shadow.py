@@ -1,0 +1,222 @@
+"""Shadow mode: what would be refused runs, is told, and gets no more than the caller's own."""
+
+import json
+
+import pytest
+from fastmcp import FastMCP
+
+from mcp_plugin import AllowedLibraries, current_decision
+from pdp_client import Action, FileRecord
+from pdp_client.exceptions import AnswerUnusable
+from pdp_client.reading import read_decision
+
+from .test_metrics import samples
+
+pytestmark = pytest.mark.anyio
+
+CLOSED = (
+    'package site\n\ndeny contains {"action": "search", "code": "closed", "message": "Closed."}\n'
+)
+SEALED = CLOSED + 'hidden contains "sealed"\n'
+
+
+@pytest.fixture
+def narrow(grants):
+    """May call `state`, and nothing else."""
+    bearer = grants.token("state", libraries=["poe", "sealed"])
+    grants.lay()
+    return bearer
+
+
+async def test_what_would_be_refused_runs_with_the_callers_own_libraries(
+    serve_plain, grants, narrow
+):
+    poor = grants.token("state")
+    grants.lay()
+    enforced = await serve_plain()
+    assert "permission" in await enforced.refusal("search", bearer=narrow)
+
+    watched = await serve_plain(shadow=True)
+
+    assert await watched.call("search", bearer=narrow) == ["poe", "sealed"]
+    assert await watched.call("search", bearer=poor) == []
+
+
+async def test_what_is_allowed_is_as_ever(serve_plain, grants):
+    wide = grants.token("search", libraries=["poe"])
+    grants.lay()
+    served = await serve_plain(shadow=True)
+
+    assert await served.call("search", bearer=wide) == ["poe"]
+    assert samples(served.metrics, "lictor_shadowed_total", "reason") == {}
+
+
+async def test_only_the_tools_that_are_named_are_watched(serve_plain, narrow):
+    served = await serve_plain(shadow={"search"})
+
+    assert await served.call("search", bearer=narrow) == ["poe", "sealed"]
+    assert "permission" in await served.refusal("delete", bearer=narrow)
+    assert await served.tools(narrow) == {"get_health", "search", "state"}
+
+
+async def test_a_site_rule_is_tried_out_and_what_it_hides_stays_hidden(serve_plain, grants, narrow):
+    wide = grants.token("*", libraries=["poe", "sealed"])
+    grants.rules(SEALED)
+    enforced, watched = await serve_plain(), await serve_plain(shadow=True)
+
+    assert await enforced.refusal("search", bearer=wide) == "Closed."
+    assert await watched.call("search", bearer=wide) == ["poe"]
+    assert await watched.call("search", bearer=narrow) == ["poe"]
+
+
+@pytest.mark.parametrize("method", ["resources/read", "prompts/get"])
+async def test_a_whole_server_watches_more_than_tools(serve_plain, narrow, method):
+    served = await serve_plain(shadow=True)
+    async with served.client(narrow) as client:
+        if method == "prompts/get":
+            assert (await client.get_prompt("ask")).messages
+            assert {one.name for one in await client.list_prompts()} == {"ask"}
+        else:
+            assert (await client.read_resource("data://secret"))[0].text == "secret"
+            assert {str(one.uri) for one in await client.list_resources()} == {"data://secret"}
+
+
+async def test_a_list_shows_what_would_be_hidden_and_tells_so(guard, stack, tmp_path):
+    await stack.user("ada")
+    bearer = await stack.token("ada", tools=["state"])
+    await stack.settle()
+    log = tmp_path / "decisions.jsonl"
+    served = await guard(stack, pdp=stack.pdp(record=FileRecord(log)), shadow={"search", "state"})
+
+    assert await served.tools(bearer) == {"get_health", "search", "state"}
+    assert await served.tools("garbage") == {"get_health"}
+
+    listed, refused = (json.loads(line)["list"] for line in log.read_text().splitlines())
+    assert listed["shadowed"] == {"tools/call": ["search"]}
+    assert listed["hidden"] == {"tools/call": ["delete", "crash"]}
+    assert listed["shown"] == 2
+    assert "shadowed" not in refused
+
+
+async def test_the_record_the_log_and_the_metric_say_that_it_would_be_refused(
+    guard, stack, tmp_path, caplog
+):
+    caplog.set_level("INFO", "mcp_plugin")
+    await stack.user("ada")
+    await stack.library("lib-a", "w")
+    bearer = await stack.token("ada", tools=["state"], libraries=["lib-a"])
+    await stack.settle()
+    log = tmp_path / "decisions.jsonl"
+    served = await guard(stack, pdp=stack.pdp(record=FileRecord(log)), shadow=True)
+
+    await served.call("search", bearer=bearer)
+    await served.call("state", bearer=bearer)
+
+    written = map(json.loads, log.read_text().splitlines())
+    denied, allowed = (line for line in written if "allow" in line)
+    assert (denied["allow"], denied["reason"], denied["shadowed"]) == (
+        False, "tool_not_allowed", True,
+    )  # fmt: skip
+    assert denied["libraries"] == ["lib-a"]
+    assert allowed["allow"] is True
+    assert "shadowed" not in allowed
+    assert [r.getMessage() for r in caplog.records if "would_deny" in r.getMessage()] == [
+        "mcp_auth.would_deny tool='search' reason=tool_not_allowed"
+    ]
+    assert samples(served.metrics, "lictor_shadowed_total", "method", "reason") == {
+        ("tools/call", "tool_not_allowed"): 1
+    }
+    assert served.failures() == {}
+
+
+async def test_a_tool_knows_that_it_runs_in_shadow(serve_plain, narrow):
+    mcp = FastMCP("knowing")
+
+    @mcp.tool
+    def told(libraries: list[str] = AllowedLibraries()) -> str:
+        decision = current_decision()
+        return f"{decision.allow} {decision.shadowed} {decision.reason} {libraries}"
+
+    served = await serve_plain(mcp, shadow=True)
+
+    assert await served.call("told", bearer=narrow) == (
+        "False True tool_not_allowed ['poe', 'sealed']"
+    )
+
+
+@pytest.mark.parametrize("bearer", [None, "garbage", "a.b.c"])
+async def test_who_is_not_authenticated_is_refused_in_any_mode(serve_plain, narrow, bearer):
+    served = await serve_plain(shadow=True)
+
+    assert await served.refusal("search", bearer=bearer)
+
+
+async def test_a_revoked_token_a_lockdown_and_an_outage_stop_it_in_any_mode(
+    serve, stack, ada, lock_down
+):
+    served = await serve(shadow=True)
+    narrow = await stack.token("ada", tools=["state"], libraries=["lib-a"])
+    await stack.settle()
+    assert await served.call("search", bearer=narrow) == ["lib-a"]
+
+    await stack.operator.disable_user("ada")
+    await stack.settle()
+    assert await served.refusal("search", bearer=narrow) == "User account is disabled."
+    await lock_down()
+    assert "stopped all calls" in await served.refusal("search", bearer=narrow)
+    stack.opa.kill()
+    assert "unavailable" in await served.refusal("search", bearer=narrow)
+
+
+async def test_nothing_runs_whose_refusal_cannot_be_recorded(guard, stack, tmp_path):
+    await stack.user("ada")
+    bearer = await stack.token("ada", tools=["state"])
+    await stack.settle()
+    record = FileRecord(tmp_path / "decisions.jsonl")
+    served = await guard(stack, pdp=stack.pdp(record=record), shadow=True)
+    record.close()
+
+    assert "unavailable" in await served.refusal("search", bearer=bearer)
+
+
+async def test_a_remembered_refusal_is_none_of_shadow_mode(plain_pdp, narrow):
+    action = Action(name="search")
+
+    watched = await plain_pdp.decide(narrow, action, shadow=True)
+    plain = await plain_pdp.decide(narrow, action)
+
+    assert (watched.runs, watched.libraries) == (True, ("poe", "sealed"))
+    assert (plain.runs, plain.libraries) == (False, ())
+
+
+REFUSED = {
+    "allow": False, "reason": "tool_not_allowed", "reasons": ["tool_not_allowed"], "message": "No.",
+    "principal": {"type": "token", "id": "lct_…1"}, "libraries": [], "epoch": 1, "revision": 1,
+    "shadow": {"libraries": ["b", "a"]},
+}  # fmt: skip
+
+
+def test_an_answer_lets_through_only_where_it_was_asked_to():
+    assert read_decision(REFUSED, shadow=True).libraries == ("a", "b")
+    assert not read_decision(REFUSED).runs
+    assert not read_decision({**REFUSED, "shadow": None}, shadow=True).runs
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"reason": "token_expired", "reasons": ["token_expired"]},
+        {"reasons": ["lockdown", "tool_not_allowed"]},
+        {"reason": "stale_data", "reasons": ["site:closed", "site_rule", "stale_data"]},
+        {"allow": True, "reason": "ok", "reasons": ["ok"]},
+        {"principal": None},
+        {"revision": None},
+        {"shadow": {"libraries": None}},
+        {"shadow": {}},
+        {"shadow": True},
+        {"shadow": ["a"]},
+    ],
+)
+def test_an_answer_that_would_let_through_anything_else_is_unusable(odd):
+    with pytest.raises(AnswerUnusable):
+        read_decision({**REFUSED, **odd}, shadow=True)
