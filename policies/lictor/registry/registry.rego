@@ -39,7 +39,14 @@ _shard(digest) := sprintf("%02x", [((16 * first) + second) % count(live.since)])
 # description: True when `live` goes on from where this base shard ends, so that no change lies between.
 fits(id) if {
 	base[id].epoch == live.epoch
-	base[id].revision >= live.since[id]
+	_reaches(base[id].revision, live.since[id])
+}
+
+# `null` is less than any number and text is more, so both sides are looked at.
+_reaches(revision, since) if {
+	is_number(revision)
+	is_number(since)
+	revision >= since
 }
 
 # METADATA
@@ -57,23 +64,39 @@ all_fit if {
 fresh if {
 	_recent(_age, live.settings.staleness_limit)
 	_recent(_since(heartbeat.reconciled_at_ns), live.settings.reconcile_limit)
+	is_number(live.epoch)
 	live.epoch == heartbeat.epoch
-	live.revision >= heartbeat.revision
+	_reaches(live.revision, heartbeat.revision)
 	data.lictor.manifest.revision in heartbeat.policy
 	data.site.manifest.revision in heartbeat.site
 	is_boolean(live.settings.lockdown)
+
+	# Without it no record has a shard, and then none would be looked at.
+	count(live.since) > 0
 }
 
 # METADATA
-# description: True when `live` is at least where the caller has already seen it.
+# description: True when `live` is at least where the caller has already seen it, by epoch first.
 # scope: document
-caught_up if not input.min_revision
-
-caught_up if live.epoch > input.min_epoch
+caught_up if {
+	not input.min_epoch
+	not input.min_revision
+}
 
 caught_up if {
-	live.epoch >= object.get(input, "min_epoch", 0)
-	live.revision >= input.min_revision
+	_numbered
+	live.epoch > input.min_epoch
+}
+
+caught_up if {
+	_numbered
+	live.epoch >= object.get(input, "min_epoch", live.epoch)
+	live.revision >= object.get(input, "min_revision", live.revision)
+}
+
+_numbered if {
+	is_number(live.epoch)
+	is_number(live.revision)
 }
 
 # METADATA

@@ -51,6 +51,60 @@ test_a_shard_fits_from_where_live_starts if {
 	not registry.fits("01") with data.registry as {"live": live, "base": {"01": {"epoch": 2, "revision": 9}}}
 }
 
+test_a_shard_fits_by_numbers_only if {
+	every base in [7, null, "7", true, {}, []] {
+		every since in [null, "6", true, {}, []] {
+			not registry.fits("00") with data.registry as {
+				"live": {"epoch": 2, "since": {"00": since}},
+				"base": {"00": {"epoch": 2, "revision": base}},
+			}
+		}
+	}
+	not registry.fits("00") with data.registry as {
+		"live": {"epoch": 2, "since": {"00": 7}},
+		"base": {"00": {"epoch": 2, "revision": "8"}},
+	}
+}
+
+test_an_epoch_alone_can_be_behind if {
+	registry.caught_up with input as {"min_epoch": 2} with data.registry.live as {"epoch": 2, "revision": 7}
+	registry.caught_up with input as {"min_epoch": 1} with data.registry.live as {"epoch": 2, "revision": 7}
+	not registry.caught_up with input as {"min_epoch": 3} with data.registry.live as {"epoch": 2, "revision": 7}
+}
+
+test_what_is_no_number_has_not_caught_up if {
+	every live in [{}, {"epoch": 2}, {"revision": 7}, {"epoch": "2", "revision": 7}, {"epoch": 2, "revision": "7"}] {
+		every asked in [{"min_epoch": 1}, {"min_revision": 7}, {"min_epoch": 1, "min_revision": 7}] {
+			not registry.caught_up with input as asked with data.registry.live as live
+		}
+	}
+}
+
+test_data_is_fresh_by_numbers_only if {
+	_fresh({}, {})
+	not _fresh({"epoch": null}, {"epoch": null})
+	not _fresh({"revision": "7"}, {})
+	not _fresh({}, {"revision": null})
+}
+
+test_live_that_goes_on_from_nowhere_is_not_fresh if {
+	not _fresh({"since": []}, {})
+}
+
+default _fresh(_, _) := false
+
+_fresh(live, heartbeat) if {
+	settings := {"lockdown": false, "staleness_limit": 30, "reconcile_limit": 600}
+	sound := {"epoch": 2, "revision": 7, "policy": ["p"], "site": ["s"], "synced_at_ns": 5, "reconciled_at_ns": 5}
+	registry.fresh with data.registry as {
+		"live": object.union({"epoch": 2, "revision": 7, "since": {"00": 7}, "settings": settings}, live),
+		"heartbeat": object.union(sound, heartbeat),
+	}
+		with data.lictor.manifest as {"revision": "p"}
+		with data.site.manifest as {"revision": "s"}
+		with time.now_ns as 6
+}
+
 _first(text) := (16 * indexof("0123456789abcdef", substring(digest, 0, 1))) + second if {
 	digest := crypto.sha256(text)
 	second := indexof("0123456789abcdef", substring(digest, 1, 1))
