@@ -1,7 +1,7 @@
-"""From a decision to FastMCP: one line that guards a server, one default that limits a tool."""
+"""From a decision to an MCP server: one line that guards it, one default that limits a tool."""
 
 from mcp_plugin.auth import BearerAuth
-from mcp_plugin.current import AllowedLibraries, current_decision
+from mcp_plugin.current import AllowedLibraries, current_decision, current_libraries
 from mcp_plugin.exceptions import (
     CallDenied,
     LibrariesUnavailable,
@@ -10,6 +10,7 @@ from mcp_plugin.exceptions import (
     TaskRefused,
 )
 from mcp_plugin.libraries import allowed, checks_libraries, cypher, sql
+from mcp_plugin.lowlevel import PolicyGuard
 from mcp_plugin.middleware import PolicyMiddleware
 from mcp_plugin.stdio import StdioBearer
 
@@ -20,12 +21,14 @@ __all__ = [
     "LibrariesUnavailable",
     "LibraryNotAllowed",
     "PluginError",
+    "PolicyGuard",
     "PolicyMiddleware",
     "StdioBearer",
     "TaskRefused",
     "allowed",
     "checks_libraries",
     "current_decision",
+    "current_libraries",
     "cypher",
     "sql",
 ]

@@ -26,6 +26,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mcp_plugin import http
+from mcp_plugin.gate import Gate
 from mcp_plugin.middleware import PolicyMiddleware
 from mcp_plugin.request import Outcome, extract
 from mcp_plugin.spans import joined
@@ -85,10 +86,7 @@ class BearerAuth(AuthProvider):
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """What FastMCP knows of a good bearer; None for one that is not."""
-        credential, reason = await self.policy.gate.pdp.authenticate(token, transport="http")
-        if credential is None or reason.reason_class is ReasonClass.AUTHENTICATION:
-            return None
-        return access_token(credential)
+        return await verified(self.policy.gate, token)
 
     def get_middleware(self) -> list[Any]:
         """The door itself, for the application."""
@@ -121,6 +119,14 @@ class BearerAuth(AuthProvider):
         resource = self._get_resource_url(mcp_path)
         assert resource is not None, "there is a base_url"  # noqa: S101 - for the type alone
         return str(build_resource_metadata_url(resource))
+
+
+async def verified(gate: Gate, token: str) -> AccessToken | None:
+    """What FastMCP and the SDK know of a good bearer; None for one that is not."""
+    credential, reason = await gate.pdp.authenticate(token, transport="http")
+    if credential is None or reason.reason_class is ReasonClass.AUTHENTICATION:
+        return None
+    return access_token(credential)
 
 
 def access_token(credential: Credential) -> AccessToken:

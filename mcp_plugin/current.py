@@ -67,7 +67,7 @@ def AllowedLibraries() -> list[str]:  # noqa: N802 - a default that reads as one
     worker that runs the tool later) the tool does not run: `LibrariesUnavailable`. Functions behind
     resources and prompts take it too.
     """
-    return Depends(libraries_or_refuse)
+    return Depends(current_libraries)
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def libraries_of(decision: Decision | None) -> list[str] | None:
     return None if decision is None or proven(decision) is None else [*decision.libraries]
 
 
-def libraries_or_refuse() -> list[str]:
+def current_libraries() -> list[str]:
     """The libraries that the running request may touch, sorted.
 
     Raises:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
-from mcp_plugin.current import libraries_or_refuse
+from mcp_plugin.current import current_libraries
 from mcp_plugin.exceptions import LibraryNotAllowed
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -25,7 +25,7 @@ def allowed(library: str) -> bool:
     Raises:
         LibrariesUnavailable: no authenticated decision stands behind it.
     """
-    return library in libraries_or_refuse()
+    return library in current_libraries()
 
 
 def checks_libraries(*parameters: str) -> Callable[[Function], Function]:
@@ -55,7 +55,7 @@ def checks_libraries(*parameters: str) -> Callable[[Function], Function]:
             raise TypeError(f"{function.__name__} has no parameter {', '.join(unknown) or 'named'}")
 
         def check(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            may = frozenset(libraries_or_refuse())
+            may = frozenset(current_libraries())
             given = signature.bind(*args, **kwargs)
             given.apply_defaults()
             for name in parameters:
@@ -100,7 +100,7 @@ def cypher(query: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
         ValueError: the query does not use them, negates them, or they are given besides.
     """
     _check(query, _blanked(query, _CYPHER_QUOTES), _CYPHER_PLACE, parameters)
-    return query, {**parameters, _NAME: libraries_or_refuse()}
+    return query, {**parameters, _NAME: current_libraries()}
 
 
 def sql(query: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
@@ -127,7 +127,7 @@ def sql(query: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
     """
     blanked = _blanked(query, _SQL_QUOTES)
     _check(query, blanked, _SQL_PLACE, parameters)
-    bound = {f"{_NAME}_{n}": uid for n, uid in enumerate(libraries_or_refuse())}
+    bound = {f"{_NAME}_{n}": uid for n, uid in enumerate(current_libraries())}
     listed = ", ".join(f":{name}" for name in bound) or "NULL"
     for place in reversed([*_SQL_PLACE.finditer(blanked)]):
         query = f"{query[: place.start(1)]}{listed}{query[place.end(1) :]}"

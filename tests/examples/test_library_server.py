@@ -1,4 +1,4 @@
-"""The library server, run as its README says."""
+"""The library server, and the one without FastMCP, run as the README says."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from bundles.opa_server import client_token_file
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
-SERVER = ROOT / "examples" / "library_server" / "server.py"
+SERVERS = ROOT / "examples" / "library_server"
 
 
 @pytest.fixture
@@ -33,18 +33,18 @@ async def bearers(stack):
     return token, jwt
 
 
-def start(port, environment, log):
+def start(script, port, environment, log):
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, SERVER, "--port", str(port)],
+            [sys.executable, SERVERS / script, "--port", str(port)],
             env=environment,
             stdout=output,
             stderr=output,
         )
 
 
-@pytest.fixture
-async def connect(stack, bearers, short_path):
+@pytest.fixture(params=["server.py", "lowlevel.py"])
+async def connect(request, stack, bearers, short_path):
     """Start the server; gives clients for it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -57,7 +57,7 @@ async def connect(stack, bearers, short_path):
         "LICTOR_TEAM_JWKS": str(stack.settings.keys / "mnemosyne.public.jwks"),
         "LICTOR_RECORD": str(short_path / "decisions.jsonl"),
     }
-    process = start(port, environment, short_path / "server.log")
+    process = start(request.param, port, environment, short_path / "server.log")
 
     def client(bearer=None):
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
@@ -80,7 +80,7 @@ async def connect(stack, bearers, short_path):
 async def test_each_caller_finds_its_own_libraries_and_no_others(connect, bearers, short_path):
     token, jwt = bearers
     async with connect(token) as ada:
-        libraries = (await ada.call_tool("list_libraries")).data
+        libraries = (await ada.call_tool("list_libraries")).structured_content
         assert libraries == {
             "poe": ["the-raven", "the-tell-tale-heart"],
             "shelley": ["chapter-5", "letter-1"],
@@ -88,7 +88,7 @@ async def test_each_caller_finds_its_own_libraries_and_no_others(connect, bearer
         dreary = (await ada.call_tool("search", {"query": "dreary"})).structured_content["result"]
         assert {hit["document"] for hit in dreary} == {"the-raven", "chapter-5"}
         raven = {"library": "poe", "document": "the-raven"}
-        assert "nothing more" in (await ada.call_tool("get_document", raven)).data
+        assert "nothing more" in (await ada.call_tool("get_document", raven)).content[0].text
         for document in (
             {"library": "darwin", "document": "conclusion"},
             {"library": "poe", "document": "no-such"},
@@ -97,7 +97,7 @@ async def test_each_caller_finds_its_own_libraries_and_no_others(connect, bearer
             result = await ada.call_tool("get_document", document, raise_on_error=False)
             assert result.content[0].text == "No such document."
     async with connect(jwt) as team:
-        assert [*(await team.call_tool("list_libraries")).data] == ["darwin"]
+        assert [*(await team.call_tool("list_libraries")).structured_content] == ["darwin"]
         assert (await team.call_tool("search", {"query": "dreary"})).structured_content == {
             "result": []
         }
@@ -111,6 +111,6 @@ async def test_each_caller_finds_its_own_libraries_and_no_others(connect, bearer
 
 async def test_a_stranger_gets_the_health_and_nothing_else(connect):
     async with connect() as stranger:
-        assert (await stranger.call_tool("get_health")).data == "ok"
+        assert (await stranger.call_tool("get_health")).content[0].text == "ok"
         result = await stranger.call_tool("list_libraries", raise_on_error=False)
     assert result.content[0].text == "Authentication required. Provide a Bearer token."

@@ -1,0 +1,260 @@
+"""The same policy for servers that are made with the MCP Python SDK alone."""
+
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, Final, NamedTuple
+
+import mcp_types
+from fastmcp.server.auth import AccessToken
+from mcp import MCPError
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.lowlevel import Server
+from prometheus_client import REGISTRY, CollectorRegistry
+from pydantic import BaseModel, ValidationError
+
+from mcp_plugin import messages
+from mcp_plugin.auth import verified
+from mcp_plugin.current import deciding
+from mcp_plugin.exceptions import PluginError
+from mcp_plugin.gate import Gate
+from mcp_plugin.methods import LISTS, NOTIFICATIONS, PASSED
+from mcp_plugin.request import Caller, caller_of
+from mcp_plugin.spans import joined
+from mcp_plugin.stdio import StdioBearer
+from mcp_plugin.uris import is_canonical
+from pdp_client import PDP, Action, Decision, Reason
+from pdp_client.reasons import message, quote
+
+_MOST_PAGES: Final = 1000
+
+_log = logging.getLogger(__name__)
+
+Context = ServerRequestContext[Any, Any]
+
+
+class _Kind(NamedTuple):
+    """A kind of component: how its list is read, and what using an entry would be."""
+
+    entries: str
+    name: str
+    method: str
+    params: type[BaseModel]
+
+
+_KINDS: Final = {
+    "tools/list": _Kind("tools", "name", "tools/call", mcp_types.CallToolRequestParams),
+    "resources/list": _Kind(
+        "resources", "uri", "resources/read", mcp_types.ReadResourceRequestParams
+    ),
+    "resources/templates/list": _Kind(
+        "resourceTemplates", "uriTemplate", "resources/read", mcp_types.ReadResourceRequestParams
+    ),
+    "prompts/list": _Kind("prompts", "name", "prompts/get", mcp_types.GetPromptRequestParams),
+}
+_USES: Final = {
+    kind.method: (listed, kind)
+    for listed, kind in _KINDS.items()
+    if listed != "resources/templates/list"
+}
+
+
+class PolicyGuard:
+    """Lets a request to the SDK's low-level server run only on the PDP's decision.
+
+    ```python
+    PolicyGuard(pdp).protect(server)
+    ```
+
+    As `PolicyMiddleware` does for FastMCP, with the same rules: calls, reads, prompts and the like
+    are decided, lists show what the caller may use, methods it does not know are refused. A tool
+    that its server does not list is not run. Handlers find the decision by `current_decision`, the
+    libraries by `current_libraries`, `allowed`, `cypher` and `sql`.
+
+    It is the SDK's `TokenVerifier` too, for `streamable_http_app(token_verifier=…)`.
+    """
+
+    def __init__(
+        self,
+        pdp: PDP,
+        *,
+        require_auth: bool = True,
+        public_tools: AbstractSet[str] = frozenset(),
+        list_without_token: bool = True,
+        shadow: bool | AbstractSet[str] = False,
+        stdio: StdioBearer | None = None,
+        tags: Mapping[str, Collection[str]] | None = None,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
+        """Guard nothing yet.
+
+        Args:
+            pdp: decides; stays the caller's to close.
+            require_auth: as of `PolicyMiddleware`, and so are the others.
+            public_tools: names of tools that anybody may call and see.
+            list_without_token: whether strangers see what the registry's settings list for them.
+            shadow: True, or names of tools, whose refusals are only recorded.
+            stdio: whose bearer counts for messages that did not come over HTTP.
+            tags: what rules of the site see as tags, by the tool's or prompt's name, the URI, or
+                the template's text; the protocol knows none.
+            registry: where the metrics go.
+        """
+        self.gate = Gate(
+            pdp,
+            require_auth=require_auth,
+            public_tools=public_tools,
+            list_without_token=list_without_token,
+            shadow=shadow,
+            registry=registry,
+        )
+        self._stdio = stdio
+        self._tags = {name: sorted(set(of)) for name, of in (tags or {}).items()}
+
+    def protect(self, server: Server[Any]) -> None:
+        """Guard a server; other middleware has to be added before."""
+        server.middleware.append(_Guard(self, server))
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """What the SDK knows of a good bearer; None for one that is not."""
+        return await verified(self.gate, token)
+
+    def caller(self, request: Any) -> Caller:
+        """Who sent a message, by the HTTP request that carried it, if any."""
+        return caller_of(request, transport="stdio" if self._stdio else "", stdio=self._stdio)
+
+    def action(
+        self, method: str, name: str, entry: Any, arguments: Mapping[str, Any] | None = None
+    ) -> Action:
+        """What using a component would be.
+
+        Args:
+            method: the MCP method that uses it.
+            name: the component's.
+            entry: as it is listed; None where it is not.
+            arguments: of the use.
+        """
+        reads = method == "resources/read"
+        return Action(
+            method=method,
+            name=name,
+            uri=name if reads else None,
+            arguments=arguments,
+            tags=self._tags.get(name, ()),
+            annotations=_member(entry, "annotations"),
+        )
+
+
+class _Guard:
+    """The innermost middleware of one server."""
+
+    def __init__(self, policy: PolicyGuard, server: Server[Any]) -> None:
+        self._policy = policy
+        self._gate = policy.gate
+        self._server = server
+
+    async def __call__(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        if ctx.request_id is None:
+            if ctx.method in NOTIFICATIONS:
+                return await call_next(ctx)
+            _log.info("mcp_auth.refused method=%s", quote(ctx.method))
+            return None
+        if self._server.middleware[-1] is not self:
+            # What is inside could put another name into what was decided.
+            _log.error("mcp_auth.order middleware was added after the policy; add it before")
+            raise MCPError(
+                code=mcp_types.INTERNAL_ERROR, message=message(Reason.UNAVAILABLE)
+            ) from None
+        if ctx.method in PASSED:
+            return await call_next(ctx)
+        with joined(ctx.request.scope["headers"] if ctx.request else ()):
+            if ctx.method in LISTS:
+                return await self._listed(ctx, call_next)
+            return await self._used(ctx, call_next)
+
+    async def _used(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        try:
+            decision = await self._decided(ctx)
+            with deciding(decision):
+                return await call_next(ctx)
+        except PluginError as refused:
+            if ctx.method != "tools/call":
+                raise MCPError(code=mcp_types.INVALID_REQUEST, message=str(refused)) from None
+            return mcp_types.CallToolResult(
+                content=[mcp_types.TextContent(type="text", text=str(refused))], is_error=True
+            )
+
+    async def _decided(self, ctx: Context) -> Decision:
+        caller = self._policy.caller(ctx.request)
+        use = _USES.get(ctx.method)
+        if use is None:
+            _, decision = await messages.admit(self._gate, caller, ctx.method, ctx.params)
+            return decision
+        listed, kind = use
+        try:
+            params: Any = kind.params.model_validate(ctx.params or {}, by_name=False)
+        except ValidationError:
+            raise MCPError(
+                code=mcp_types.INVALID_PARAMS, message="Invalid request parameters"
+            ) from None
+        name = str(getattr(params, kind.name))
+        if self._gate.is_public(Action(method=ctx.method, name=name)):
+            return self._gate.allow_public(caller, name)
+        found = await self._entry(ctx, listed, kind, name)
+        reads = ctx.method == "resources/read"
+        arguments = None if reads else params.arguments or {}
+        action = self._policy.action(ctx.method, name, found, arguments)
+        decision = await self._gate.admit(caller, action)
+        if ctx.method == "tools/call" and found is None:
+            raise MCPError(code=mcp_types.INVALID_PARAMS, message=f"Unknown tool: {quote(name)}")
+        if reads and not is_canonical(name):
+            raise messages.unknown_resource(name)
+        return decision
+
+    async def _entry(self, ctx: Context, listed: str, kind: _Kind, name: str) -> Any:
+        """The component of this name, as its server lists it now; None where it does not."""
+        handler = self._server.get_request_handler(listed)
+        cursor = None
+        for _ in range(_MOST_PAGES if handler else 0):
+            assert handler is not None  # noqa: S101 - for the type alone
+            params = mcp_types.PaginatedRequestParams(cursor=cursor)
+            page = await handler.handler(ctx, params)
+            for entry in _member(page, kind.entries) or ():
+                if str(_member(entry, kind.name)) == name:
+                    return entry
+            cursor = _member(page, "nextCursor")
+            if cursor is None:
+                break
+        return None
+
+    async def _listed(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        kind = _KINDS[ctx.method]
+        result = await call_next(ctx)
+        if not isinstance(result, dict):
+            raise TypeError("the SDK has its results serialised when middleware sees them")
+        entries = [
+            entry
+            for entry in result.get(kind.entries, ())
+            if kind.method != "resources/read"
+            or kind.name == "uriTemplate"
+            or is_canonical(entry[kind.name])
+        ]
+        actions = [self._policy.action(kind.method, entry[kind.name], entry) for entry in entries]
+        shown = await self._gate.visible(self._policy.caller(ctx.request), actions)
+        kept = [entry for i, entry in enumerate(entries) if i in shown]
+        private = {"cacheScope": "private"} if "cacheScope" in result else {}
+        return {**result, kind.entries: kept, **private}
+
+
+def _member(of: Any, name: str) -> Any:
+    """A member of what a handler returned: a model, or what stands on the wire."""
+    if isinstance(of, Mapping):
+        return of.get(name)
+    found = dict(_named(of)).get(name)
+    if isinstance(found, BaseModel):
+        return found.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return found
+
+
+def _named(of: BaseModel | None) -> Iterator[tuple[str, Any]]:
+    for field, info in type(of).model_fields.items() if of is not None else ():
+        yield info.alias or field, getattr(of, field)
