@@ -64,11 +64,14 @@ class Reader:
 
 def behind(live, query):
     """Whether the caller has seen newer: (epoch, revision) never goes down."""
-    epoch, revision = entry(live, "epoch"), entry(live, "revision")
-    wanted_epoch, wanted = query.get("min_epoch"), query.get("min_revision")
-    if wanted_epoch is not None and (not is_number(epoch) or epoch != wanted_epoch):
-        return not is_number(epoch) or epoch < wanted_epoch
-    return wanted is not None and not (is_number(revision) and revision >= wanted)
+    wanted = query.get("min_epoch"), query.get("min_revision")
+    seen = entry(live, "epoch"), entry(live, "revision")
+    if wanted == (None, None):
+        return False
+    return not all(map(is_number, seen)) or seen < (
+        seen[0] if wanted[0] is None else wanted[0],
+        seen[1] if wanted[1] is None else wanted[1],
+    )
 
 
 def stale(world, now):

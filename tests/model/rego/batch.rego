@@ -1,0 +1,27 @@
+# METADATA
+# description: Many questions in one query, each evaluated as if it had been asked alone, at a clock that the test sets.
+package model
+
+decisions[i] := {"allow": answer.allow, "reason": answer.reason, "libraries": answer.libraries} if {
+	now := input.now
+	some i, question in input.questions
+	question.action
+	answer := data.lictor.decision with input as question with time.now_ns as now
+}
+
+lists[i] := {"indices": answer.indices, "reason": answer.reason} if {
+	now := input.now
+	some i, question in input.questions
+	question.actions
+	answer := data.lictor.visible with input as question with time.now_ns as now
+}
+
+answers := {"decisions": decisions, "lists": lists}
+
+# Until when each decision holds, if nothing but time goes by.
+ends[i] := end if {
+	now := input.now
+	some i, question in input.questions
+	question.action
+	end := data.lictor.decision.valid_until with input as question with time.now_ns as now
+}

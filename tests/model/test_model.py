@@ -1,0 +1,92 @@
+"""OPA and the model answer alike, in worlds and to questions that Hypothesis makes."""
+
+import copy
+import json
+import random
+import time
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from bundles.records import problem
+from registry.model import Kind, Ref
+
+from . import model
+from .asking import answers, differences, expected, published, smallest
+from .shapes import SCHEMA, fits
+from .worlds import NANO, NOW, Maker, question, world
+
+WORLDS, QUESTIONS = 400, 25
+SETTINGS = settings(
+    derandomize=True, suppress_health_check=[*HealthCheck], phases=[Phase.generate]
+)  # what is found is made small by `smallest`, which keeps both answers as they are
+
+
+def test_opa_and_the_model_agree_on_ten_thousand_questions(modelled_opa):
+    reasons = Counter()
+
+    @settings(SETTINGS, max_examples=WORLDS)
+    @given(st.randoms(use_true_random=False))
+    def agree(chance):
+        asked = world(chance), [question(chance) for _ in range(QUESTIONS)]
+        wanted, found = differences(modelled_opa, *asked)
+        reasons.update(answer["reason"] for answer in wanted)
+        if found:
+            pytest.fail(f"the smallest of {len(found)}:\n{smallest(modelled_opa, found[0])}")
+
+    agree()
+    assert reasons.total() >= WORLDS * QUESTIONS
+    # Each reason is reached, and none crowds out the rest.
+    assert {code for code in reasons if reasons[code] >= 20} == {*model.ORDER, "ok"}
+    assert reasons["ok"] >= 0.15 * reasons.total()
+
+
+def test_the_model_knows_which_records_the_publisher_refuses():
+    chance = random.Random(7)
+    outcomes = Counter()
+    for kind in SCHEMA:
+        maker = Maker(chance)
+        for _ in range(500):
+            record = maker.published(kind)
+            name = "0" * 64 if kind == "tokens" else "x"
+            published_ = record is not None and problem(Ref(Kind(kind), name), record) is None
+            assert fits(kind, record) == published_, record
+            outcomes[kind, published_] += 1
+    assert len(outcomes) == 2 * len(SCHEMA)
+
+
+def test_a_question_in_a_batch_is_answered_as_the_same_question_alone(modelled_opa):
+    """On the road that the product takes, by OPA's own clock, with errors of builtins as errors."""
+    chance, asked = random.Random(11), Counter()
+    while asked.total() < 150:
+        laid = published(world(chance))
+        questions = [question(chance) for _ in range(5)]
+        shift = (time.time_ns() - NOW) // NANO
+        now = _shifted(laid, shift)
+        wanted = [expected(laid, query, NOW) for query in questions]
+        if wanted != [expected(laid, query, NOW + 8 * NANO) for query in questions]:
+            continue  # at an edge of time, which OPA's clock will not meet
+        assert answers(modelled_opa, now, questions, NOW + shift * NANO) == wanted
+        for query, answer in zip(questions, wanted, strict=True):
+            rule = "visible" if "actions" in query else "decision"
+            path = f"/v1/data/lictor/{rule}?strict-builtin-errors=true"
+            said = json.loads(modelled_opa.request("POST", path, {"input": query}))["result"]
+            assert {name: said[name] for name in answer} == answer
+            asked[answer["reason"]] += 1
+    assert len(asked) > 10
+
+
+def _shifted(laid, seconds):
+    moved = copy.deepcopy(laid)
+    registry = moved.get("registry", {})
+    for name in ("synced_at_ns", "reconciled_at_ns"):
+        at = registry.get("heartbeat", {}).get(name)
+        if isinstance(at, int) and not isinstance(at, bool):
+            registry["heartbeat"][name] = at + seconds * NANO
+    for place in [*registry.get("base", {}).values(), registry.get("live", {})]:
+        for token in filter(None, place.get("tokens", {}).values()):
+            if token["expires_at"] is not None:
+                token["expires_at"] += seconds
+    return moved
