@@ -14,11 +14,13 @@ REGO := policies/lictor policies/site policies/system
 # Tests that run at once. Each has OPAs, servers and maybe a JVM of its own.
 WORKERS ?= 2
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lictor
+# What the plugin promises to work with.
+FASTMCP ?= $(shell sed -n 's/^mcp = \["\(fastmcp[^"]*\)".*/\1/p' pyproject.toml)
 export PATH := $(CURDIR)/$(BIN):$(CACHE)/bin:$(PATH)
 
 .PHONY: help
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # uv installs in a third of pip's time; pip itself checks and installs uv. For a private index, set
 # PIP_INDEX_URL and UV_DEFAULT_INDEX.
@@ -59,6 +61,29 @@ test: $(VENV)/dev ## Run all tests, against the real parts
 	coverage erase
 	coverage run -m pytest -n $(WORKERS) --dist loadfile
 
+# Whichever is not the locked one gets an environment of its own, which keeps what is pinned as far as it can.
+.PHONY: test-fastmcp
+test-fastmcp: $(VENV)/dev ## Test the plugin with the oldest and the newest FastMCP that can be installed
+	@pinned() { sed -n 's/^fastmcp==\([^ ]*\).*/\1/p' "$$@"; }; \
+	found() { uv pip compile --quiet --python-version 3.11 --resolution $$1 - <<< '$(FASTMCP)' | pinned; }; \
+	locked=$$(pinned requirements/dev.txt); \
+	if ! oldest=$$(found lowest-direct) || ! newest=$$(found highest); then \
+	  echo "$(FASTMCP): no index says what there is, so only the locked $$locked was tested"; exit; \
+	fi; \
+	echo "$(FASTMCP): the oldest that can be installed is $$oldest, the newest $$newest; tested already: $$locked"; \
+	for version in $$(printf '%s\n' $$oldest $$newest | sort -u | grep -vxF $$locked); do \
+	  venv=$(CACHE)/fastmcp-$$version-$$(cat pyproject.toml requirements/dev.txt | sha256sum | cut -c1-8); \
+	  if [[ ! -e $$venv/ready ]]; then \
+	    uv venv --quiet --clear --python $(BIN)/python $$venv; cp requirements/dev.txt $$venv; \
+	    $(COMPILE) --upgrade-package "fastmcp==$$version" --upgrade-package "fastmcp-slim==$$version" \
+	      --extra all --group dev pyproject.toml requirements/build.in -o $$venv/dev.txt; \
+	    uv pip install --quiet --python $$venv/bin/python --require-hashes -r $$venv/dev.txt; \
+	    touch $$venv/ready; \
+	  fi; \
+	  uv pip install --quiet --python $$venv/bin/python --no-deps --no-build-isolation --editable .; \
+	  PATH=$$venv/bin:$$PATH $$venv/bin/python -m pytest tests/mcp_plugin -q -n $(WORKERS) --dist loadfile; \
+	done
+
 .PHONY: opa-test
 opa-test: $(VENV)/dev ## Check, test and lint the Rego
 	opa=$$(python -m bundles.opa_binary); \
@@ -77,7 +102,7 @@ lint: $(VENV)/dev ## Check format, lint, import arrows and types
 	mypy
 
 .PHONY: check
-check: setup lint opa-test test ## Everything that CI checks: lint, types, Rego, tests, coverage
+check: setup lint opa-test test test-fastmcp ## Everything that CI checks: lint, types, Rego, tests, coverage
 	coverage combine --quiet
 	coverage report --fail-under 95
 
