@@ -18,6 +18,7 @@ from mcp_plugin.auth import verified
 from mcp_plugin.current import deciding
 from mcp_plugin.exceptions import PluginError
 from mcp_plugin.gate import Gate
+from mcp_plugin.http import called, wants_headers
 from mcp_plugin.methods import LISTS, NOTIFICATIONS, PASSED
 from mcp_plugin.request import Caller, caller_of
 from mcp_plugin.spans import joined
@@ -238,6 +239,13 @@ class _Guard:
             or kind.name == "uriTemplate"
             or is_canonical(entry[kind.name])
         ]
+        name = called(ctx)
+        if name is not None:
+            entries = [
+                one for one in entries if one["name"] == name and wants_headers(one["inputSchema"])
+            ]
+            if not entries:
+                return {**result, kind.entries: []}
         actions = [self._policy.action(kind.method, entry[kind.name], entry) for entry in entries]
         shown = await self._gate.visible(self._policy.caller(ctx.request), actions)
         kept = [entry for i, entry in enumerate(entries) if i in shown]

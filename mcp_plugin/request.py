@@ -91,13 +91,14 @@ def caller_of(request: Any, *, transport: str, stdio: StdioBearer | None) -> Cal
         return Caller(stdio.read() if stdio and transport == "stdio" else None, transport)
     headers = request.scope["headers"]
     outcome, found = extract(headers, request.scope["query_string"])
-    _log.debug(
-        "mcp_auth.extract outcome=%s len=%d path=%s header_names=%s",
-        outcome,
-        len(found or ""),
-        quote(request.url.path),
-        sorted({name.decode("latin-1") for name, _ in headers}),
-    )
+    if _log.isEnabledFor(logging.DEBUG):
+        _log.debug(
+            "mcp_auth.extract outcome=%s len=%d path=%s header_names=%s",
+            outcome,
+            len(found or ""),
+            quote(request.url.path),
+            sorted({name.decode("latin-1") for name, _ in headers}),
+        )
     return Caller(found, "http")
 
 

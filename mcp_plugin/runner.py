@@ -48,7 +48,8 @@ async def run(
         len(libraries_of(decision) or ()),
     )
     await publish(fastmcp_context(context), decision)
-    about = subject(context, arguments=as_decided and decision.uses_arguments)
+    compared = as_decided and decision.uses_arguments
+    about = subject(context, arguments=compared) if sealed else None
     with deciding(decision, about) as found:
         try:
             result = await call_next(context)

@@ -1,11 +1,18 @@
 """Tool calls over HTTP: who may, who may not, and what each is told."""
 
 import asyncio
+import json
 import signal
 import time
+from typing import Annotated
 
+import httpx2
 import pytest
+from fastmcp import FastMCP
+from pydantic import Field
 from support.stack import until
+
+from pdp_client import FileRecord
 
 pytestmark = pytest.mark.anyio
 
@@ -283,3 +290,73 @@ async def test_a_decision_that_cannot_be_recorded_is_a_denial(serve, stack, ada)
 
     assert await served.refusal("search", bearer=ada) == UNAVAILABLE
     assert await served.refusal("get_health") == UNAVAILABLE
+
+
+async def test_a_call_is_one_question_and_one_line_of_the_record(guard, stack, ada, tmp_path):
+    # The SDK lists tools before each call, to see which headers the tool wants.
+    log = tmp_path / "decisions.jsonl"
+    pdp = stack.pdp(record=FileRecord(log))
+    asked = counted(pdp)
+    served = await guard(stack, pdp=pdp)
+    async with served.client(ada) as client:
+        await client.list_tools()
+        asked.clear()
+        log.write_text("")
+
+        await client.call_tool("search", {"query": "x"})
+
+    assert asked == ["decision"]
+    assert [json.loads(line)["reason"] for line in log.read_text().splitlines()] == ["ok"]
+
+
+def counted(pdp):
+    """The rules that a PDP has asked for, from now on."""
+    asked, ask = [], pdp._road.ask
+
+    async def counting(rule, question):
+        asked.append(rule)
+        return await ask(rule, question)
+
+    pdp._road.ask = counting
+    return asked
+
+
+@pytest.mark.parametrize("header", [None, "eu-west-2", "=?base64?x?="])
+async def test_headers_that_a_tool_wants_are_compared_for_those_who_may_call_it(
+    serve_plain, grants, header
+):
+    may, may_not = grants.token("query"), grants.token("search")
+    grants.lay()
+    mcp = FastMCP("regions")
+
+    @mcp.tool
+    def query(region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})]) -> str:
+        return region
+
+    served = await serve_plain(mcp)
+
+    async def call(bearer, region):
+        headers = {
+            "Accept": "application/json, text/event-stream", "Authorization": f"Bearer {bearer}",
+            "MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "query",
+            **({"Mcp-Param-Region": region} if region else {}),
+        }  # fmt: skip
+        meta = {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+        params = {"name": "query", "arguments": {"region": "us-east-1"}, "_meta": meta}
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        async with httpx2.AsyncClient(timeout=30) as http:
+            return await http.post(served.url, json=body, headers=headers)
+
+    answer = await call(may, "us-east-1")
+    assert answer.status_code == 200, answer.text
+    assert "us-east-1" in answer.text
+    answer = await call(may, header)
+    assert answer.status_code == 400, answer.text
+    assert "Mcp-Param-Region" in answer.json()["error"]["message"]
+    answer = await call(may_not, header)
+    assert answer.status_code == 200
+    assert "permission" in answer.text
+    assert "Region" not in answer.text
