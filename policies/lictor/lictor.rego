@@ -197,11 +197,10 @@ _given := [input.action]
 
 _given := input.actions if not input.action
 
-# A list has none, and to copy each of its actions is a third of the work.
+# A list has none, and to look at each of its actions for them is a tenth of the work.
 _unread if {
 	not uses_arguments
-	some action in _given
-	_ := action.arguments
+	_ := input.action.arguments
 }
 
 # What must hold before anything is allowed to anyone.
@@ -252,14 +251,28 @@ _permitted contains i if {
 
 _permitted contains i if {
 	not _everything
+	count(_named_tools) > 0
+	some i, name in _called
+	name in _named_tools
+}
+
+_permitted contains i if {
+	not _everything
+	some pattern in (_tool_patterns - _named_tools)
+	some i, name in _called
+	glob.match(pattern, null, name)
+}
+
+_permitted contains i if {
+	not _everything
+	count(_called) < count(actions)
 	some i, action in actions
 	_may(action)
 }
 
-_may(action) if {
-	action.method == "tools/call"
-	_calls(_tool_patterns, action)
-}
+# A comprehension is made once: as a rule it is evaluated for each use, in 2.5 times as long.
+# regal ignore:prefer-set-or-object-rule
+_called := {i: action.name | some i, action in actions; action.method == "tools/call"}
 
 _may(action) if {
 	action.method in _qualified_methods
@@ -282,6 +295,12 @@ _everything if "*" in caller.tools
 _tool_patterns contains pattern if {
 	some pattern in caller.tools
 	not _qualified(pattern)
+}
+
+# What has no sign of a pattern in it is looked up, and not matched with each of 500 names.
+_named_tools contains pattern if {
+	some pattern in _tool_patterns
+	regex.match(`^[0-9A-Za-z_./:-]+$`, pattern)
 }
 
 # A pattern for one method is none for tools.
