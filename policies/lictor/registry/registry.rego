@@ -23,14 +23,18 @@ record(kind, id) := found if {
 # METADATA
 # description: |
 #   The shard that a record falls into: the first byte of a token's digest, or of the SHA-256 of any
-#   other id, modulo the number of shards, as two hexadecimal digits.
+#   other id, modulo the number of shards, as two hexadecimal digits. One that does not fit, where `live`
+#   goes on from none.
 shard(kind, id) := "00" if {
 	count(live.since) == 1
 } else := _shard(id) if {
 	kind == "tokens"
-} else := _shard(crypto.sha256(id))
+} else := _shard(crypto.sha256(id)) if {
+	kind != "tokens"
+} else := "none"
 
 _shard(digest) := sprintf("%02x", [((16 * first) + second) % count(live.since)]) if {
+	count(live.since) > 0
 	first := indexof("0123456789abcdef", substring(digest, 0, 1))
 	second := indexof("0123456789abcdef", substring(digest, 1, 1))
 }
@@ -52,6 +56,7 @@ _reaches(revision, since) if {
 # METADATA
 # description: True when every shard fits. Asked only for rules that may read any record.
 all_fit if {
+	count(live.since) > 0
 	every id, _ in live.since {
 		fits(id)
 	}
@@ -70,9 +75,6 @@ fresh if {
 	data.lictor.manifest.revision in heartbeat.policy
 	data.site.manifest.revision in heartbeat.site
 	is_boolean(live.settings.lockdown)
-
-	# Without it no record has a shard, and then none would be looked at.
-	count(live.since) > 0
 }
 
 # METADATA

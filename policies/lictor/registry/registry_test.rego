@@ -27,8 +27,13 @@ test_any_other_id_falls_into_the_shard_of_its_hash if {
 		with data.registry.live as {"since": _sixty_four}
 }
 
-test_without_live_there_is_no_shard if {
-	not registry.shard("users", "ada") with data.registry.live as {}
+test_a_shard_without_live_does_not_fit if {
+	every live in [{}, {"epoch": 2}, {"epoch": 2, "since": {}}] {
+		world := {"live": live, "base": {"00": {"epoch": 2, "revision": 7}}}
+		not registry.all_fit with data.registry as world
+		not registry.fits(registry.shard("users", "ada")) with data.registry as world
+		not registry.fits(registry.shard("tokens", crypto.sha256("alice"))) with data.registry as world
+	}
 }
 
 test_live_comes_before_base if {
@@ -85,10 +90,6 @@ test_data_is_fresh_by_numbers_only if {
 	not _fresh({"epoch": null}, {"epoch": null})
 	not _fresh({"revision": "7"}, {})
 	not _fresh({}, {"revision": null})
-}
-
-test_live_that_goes_on_from_nowhere_is_not_fresh if {
-	not _fresh({"since": []}, {})
 }
 
 default _fresh(_, _) := false
