@@ -9,7 +9,7 @@ from bundles.records import Gate
 from registry.model import Kind, Ref
 
 from . import model
-from .worlds import NOW
+from .worlds import NANO, NOW
 
 REGO = Path(__file__).parent / "rego"
 OPTIONS = (str(REGO / "batch.rego"), str(REGO / "site"))
@@ -28,6 +28,21 @@ def published(world):
             ):
                 place[kind.value][name] = gate.passed(Ref(kind, name), record)
     return laid
+
+
+def later(laid, seconds):
+    """A published world as many seconds later, so that it is at another moment what it was at `NOW`."""
+    moved = copy.deepcopy(laid)
+    registry = moved.get("registry", {})
+    for name in ("synced_at_ns", "reconciled_at_ns"):
+        at = registry.get("heartbeat", {}).get(name)
+        if isinstance(at, int) and not isinstance(at, bool):
+            registry["heartbeat"][name] = at + seconds * NANO
+    for place in [*registry.get("base", {}).values(), registry.get("live", {})]:
+        for token in filter(None, place.get("tokens", {}).values()):
+            if token["expires_at"] is not None:
+                token["expires_at"] += seconds
+    return moved
 
 
 def answers(opa, world, questions, now=NOW):

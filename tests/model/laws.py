@@ -66,7 +66,7 @@ def removing_a_grant_gives_nothing(opa, chance):
     kind = one_of(chance, ("tokens", "teams", "users", "keys", "workspaces"))
     held = _places(less, kind)
     names = sorted({name for place in held for name in place})
-    for name in {*some_of(chance, names, 3)} if names else ():
+    for name in {*some_of(chance, names, 6)} if names else ():
         how = chance.randrange(3)
         for place in [place for place in held if place.get(name)]:
             record = place[name]

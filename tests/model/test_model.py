@@ -1,6 +1,5 @@
 """OPA and the model answer alike, in worlds and to questions that Hypothesis makes."""
 
-import copy
 import json
 import random
 import time
@@ -14,7 +13,7 @@ from bundles.records import problem
 from registry.model import Kind, Ref
 
 from . import model
-from .asking import answers, differences, expected, published, smallest
+from .asking import answers, differences, expected, later, published, smallest
 from .shapes import SCHEMA, fits
 from .worlds import NANO, NOW, Maker, question, world
 
@@ -64,7 +63,7 @@ def test_a_question_in_a_batch_is_answered_as_the_same_question_alone(modelled_o
         laid = published(world(chance))
         questions = [question(chance) for _ in range(5)]
         shift = (time.time_ns() - NOW) // NANO
-        now = _shifted(laid, shift)
+        now = later(laid, shift)
         wanted = [expected(laid, query, NOW) for query in questions]
         if wanted != [expected(laid, query, NOW + 8 * NANO) for query in questions]:
             continue  # at an edge of time, which OPA's clock will not meet
@@ -76,17 +75,3 @@ def test_a_question_in_a_batch_is_answered_as_the_same_question_alone(modelled_o
             assert {name: said[name] for name in answer} == answer
             asked[answer["reason"]] += 1
     assert len(asked) > 10
-
-
-def _shifted(laid, seconds):
-    moved = copy.deepcopy(laid)
-    registry = moved.get("registry", {})
-    for name in ("synced_at_ns", "reconciled_at_ns"):
-        at = registry.get("heartbeat", {}).get(name)
-        if isinstance(at, int) and not isinstance(at, bool):
-            registry["heartbeat"][name] = at + seconds * NANO
-    for place in [*registry.get("base", {}).values(), registry.get("live", {})]:
-        for token in filter(None, place.get("tokens", {}).values()):
-            if token["expires_at"] is not None:
-                token["expires_at"] += seconds
-    return moved

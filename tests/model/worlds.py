@@ -153,7 +153,7 @@ class Maker:
 def _age(chance, limit):
     """How old something is, in ns: mostly young, else at the edges of the limit or of five seconds ahead."""
     if not once_in(chance, 40):
-        return chance.randrange(NANO)
+        return chance.randrange(NANO // 3)
     limit = int(limit * NANO) if isinstance(limit, int | float) else 30 * NANO
     return one_of(chance, (limit, limit + 1, -5 * NANO, -5 * NANO - 1, 0, 40 * limit, limit - 1))
 
@@ -205,7 +205,7 @@ def _damage(chance, registry):
     """Something of the whole is missing, lags, or is of the wrong type."""
     base, live = registry["base"], registry["live"]
     shard = one_of(chance, sorted(base))
-    match chance.randrange(10):
+    match chance.randrange(11):
         case 0:
             del base[shard]
         case 1:
@@ -223,6 +223,8 @@ def _damage(chance, registry):
         case 7:
             del registry[one_of(chance, ("live", "heartbeat", "base"))]
         case 8:
+            del live["since"]
+        case 9:
             place = one_of(chance, (live, registry["heartbeat"], base[shard]))
             place.pop(one_of(chance, sorted(place)))
         case _:
