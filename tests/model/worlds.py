@@ -214,10 +214,8 @@ def _damage(chance, registry):
             base[shard]["epoch"] += one_of(chance, (-1, 1))
         case 3:
             del live["since"][one_of(chance, (shard, *live["since"]))]
-        case 4:
-            live["epoch"] += 1
-        case 5:
-            registry["heartbeat"]["epoch"] += one_of(chance, (-1, 1))
+        case 4 | 5:
+            one_of(chance, (live, registry["heartbeat"]))["epoch"] += one_of(chance, (-1, 1))
         case 6:
             registry["heartbeat"]["revision"] = live["revision"] + 1
         case 7:
