@@ -56,6 +56,17 @@ test_a_shard_fits_from_where_live_starts if {
 	not registry.fits("01") with data.registry as {"live": live, "base": {"01": {"epoch": 2, "revision": 9}}}
 }
 
+test_all_shards_fit_when_none_is_left_out if {
+	base := {id: {"epoch": 2, "revision": 7} | some id, _ in _sixty_four}
+	registry.all_fit with data.registry as {"live": {"epoch": 2, "since": _sixty_four}, "base": base}
+	every id in ["00", "07", "1f"] {
+		holed := {"epoch": 2, "since": object.remove(_sixty_four, [id])}
+		not registry.all_fit with data.registry as {"live": holed, "base": base}
+		lagging := object.union(base, {id: {"revision": 6}})
+		not registry.all_fit with data.registry as {"live": {"epoch": 2, "since": _sixty_four}, "base": lagging}
+	}
+}
+
 test_a_shard_fits_by_numbers_only if {
 	every base in [7, null, "7", true, {}, []] {
 		every since in [null, "6", true, {}, []] {
