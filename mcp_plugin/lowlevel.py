@@ -188,7 +188,9 @@ class _Guard:
         caller = self._policy.caller(ctx.request)
         use = _USES.get(ctx.method)
         if use is None:
-            _, decision = await messages.admit(self._gate, caller, ctx.method, ctx.params)
+            _, decision = await messages.admit(
+                self._gate, caller, ctx.method, ctx.params, protocol_version=ctx.protocol_version
+            )
             return decision
         listed, kind = use
         try:

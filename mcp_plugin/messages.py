@@ -5,6 +5,7 @@ from typing import Any
 
 import mcp_types
 from mcp import MCPError
+from mcp_types.methods import CLIENT_REQUESTS
 
 from mcp_plugin import actions
 from mcp_plugin.gate import Gate
@@ -16,7 +17,9 @@ from pdp_client.reasons import quote
 _log = logging.getLogger(__name__)
 
 
-async def admit(gate: Gate, caller: Caller, method: str, params: Any) -> tuple[Action, Decision]:
+async def admit(
+    gate: Gate, caller: Caller, method: str, params: Any, *, protocol_version: str
+) -> tuple[Action, Decision]:
     """Decide all that a request asks for.
 
     Args:
@@ -24,6 +27,7 @@ async def admit(gate: Gate, caller: Caller, method: str, params: Any) -> tuple[A
         caller: who sent it.
         method: which.
         params: raw.
+        protocol_version: negotiated; a method that it does not have has no parameters either.
 
     Returns:
         The last of its actions, and the decision that allows it.
@@ -35,9 +39,11 @@ async def admit(gate: Gate, caller: Caller, method: str, params: Any) -> tuple[A
     try:
         asked = actions.of_message(method, params)
     except actions.ValidationError:
-        raise MCPError(
-            code=mcp_types.INVALID_PARAMS, message="Invalid request parameters"
-        ) from None
+        if (method, protocol_version) in CLIENT_REQUESTS:
+            raise MCPError(
+                code=mcp_types.INVALID_PARAMS, message="Invalid request parameters"
+            ) from None
+        asked = None
     if asked is None:
         _log.info("mcp_auth.refused method=%s", quote(method))
         raise MCPError(

@@ -117,9 +117,14 @@ class PolicyMiddleware(Lists):
         if method in PASSED | LISTS:
             self._trust(context)
             return await call_next(context)
+        carrying = fastmcp_context(context).request_context
         try:
             action, decision = await messages.admit(
-                self._gate, self._caller(context), method, context.message
+                self._gate,
+                self._caller(context),
+                method,
+                context.message,
+                protocol_version=carrying.protocol_version if carrying else "",
             )
             return await self._run(context, decision, call_next, shown=named(action))
         except CallDenied as denied:

@@ -30,24 +30,6 @@ GRANTED = (
     "resources/subscribe:*", "completion/complete:*", "subscriptions/listen:*",
 )  # fmt: skip
 
-CHANGED = {
-    "newest, 2026-07-28": Counter(
-        (
-            "server-stateless",
-            f"sep-2575-http-server-method-not-found-404-{id_} HttpServerMethodNotFound404{name}",
-            "FAILURE",
-        )
-        for id_, name in (
-            ("logging-setlevel", "loggingsetLevel"),
-            ("resources-subscribe", "resourcessubscribe"),
-            ("resources-unsubscribe", "resourcesunsubscribe"),
-        )
-    )
-}
-"""What fails with the plugin alone: a method that this protocol no longer has, with parameters that
-are not that method's either, is answered with 400 and INVALID_PARAMS instead of 404 and
-METHOD_NOT_FOUND."""
-
 pytestmark = [
     pytest.mark.anyio,
     # Half of what the suite calls is deprecated since 2026-07-28.
@@ -128,19 +110,17 @@ def _decisions(metrics):
 
 @pytest.mark.parametrize("run", RUNS)
 async def test_the_plugin_changes_no_outcome(outcomes, run):
-    expected = CHANGED.get(run, Counter())
     for _ in range(ATTEMPTS):
         bare, _ = await outcomes(run)
         guarded, decided = await outcomes(run, tools=GRANTED)
         behind_the_door, _ = await outcomes(run, tools=GRANTED, door=True)
-        if guarded - bare == behind_the_door - bare == expected and cells(bare) == _shown(run):
+        if bare == guarded == behind_the_door and cells(bare) == _shown(run):
             break
 
     for scenario, cell in cells(bare).items():
         print(f"{run} | {scenario} | {cell}")
-    assert guarded - bare == expected
-    assert behind_the_door - bare == expected
-    assert guarded.total() == behind_the_door.total() == bare.total()
+    assert guarded == bare
+    assert behind_the_door == bare
     assert decided["ok"] > 20
     assert cells(bare) == _shown(run)
 
