@@ -10,7 +10,7 @@ from .laws import LAWS
 from .worlds import question, world
 
 WORLDS, QUESTIONS = 1600, 6
-"""No more questions than the agreement is asked; in more worlds, since it is these that differ."""
+"""No more questions than the agreement is asked; in more worlds and more damaged ones."""
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
@@ -18,9 +18,9 @@ def test_the_model_finds(modelled_opa, breakage):
     chance = random.Random(3)
     with broken(modelled_opa, BREAKAGES[breakage]):
         assert any(
-            differences(modelled_opa, world(chance), [question(chance) for _ in range(QUESTIONS)])[
-                1
-            ]
+            differences(
+                modelled_opa, world(chance, damaged=3), [question(chance) for _ in range(QUESTIONS)]
+            )[1]
             for _ in range(WORLDS)
         )
 

@@ -233,8 +233,11 @@ def _damage(chance, registry):
             )
 
 
-def world(chance):
-    """A registry as OPA would hold it, before records that do not fit are made null; and a site's rules."""
+def world(chance, damaged=14):
+    """A registry as OPA would hold it, before records that do not fit are made null; and a site's rules.
+
+    One world in `damaged` lacks something that has nothing to do with records, or lags.
+    """
     maker = Maker(chance)
     shards = one_of(chance, (1, 1, 1, 2, 3, 5, 64 if once_in(chance, 4) else 2))
     base = {f"{n:02x}": {"epoch": 2, "revision": 30 + n % 3} for n in range(shards)}
@@ -248,7 +251,7 @@ def world(chance):
         "reconciled_at_ns": NOW - _age(chance, settings.get("reconcile_limit")),
     }  # fmt: skip
     registry = {"base": base, "live": live, "heartbeat": heartbeat}
-    if once_in(chance, 14):
+    if once_in(chance, damaged):
         _damage(chance, registry)
     rules = _rules(chance)
     return {
