@@ -76,6 +76,7 @@ test-fastmcp: $(VENV)/dev ## Test the plugin with the oldest and the newest Fast
 	  if [[ ! -e $$venv/ready ]]; then \
 	    uv venv --quiet --clear --python $(BIN)/python $$venv; cp requirements/dev.txt $$venv; \
 	    $(COMPILE) --upgrade-package "fastmcp==$$version" --upgrade-package "fastmcp-slim==$$version" \
+	      --upgrade-package fastmcp-tasks \
 	      --extra all --group dev pyproject.toml requirements/build.in -o $$venv/dev.txt; \
 	    uv pip install --quiet --python $$venv/bin/python --require-hashes -r $$venv/dev.txt; \
 	    touch $$venv/ready; \

@@ -95,6 +95,17 @@ class Gate:
             _log.info("mcp_auth.would_deny %s reason=%s", named(action), decision.reason)
         return decision
 
+    async def recognise(self, caller: Caller) -> None:
+        """Let pass whoever has a bearer that is good now, for what needs no other grant.
+
+        Raises:
+            CallDenied: there is none, or nobody can say.
+        """
+        _, reason = await self.pdp.authenticate(caller.bearer, transport=caller.transport)
+        if reason is not Reason.OK:
+            action = Action(method="authenticate", name="")
+            raise self._refused(Decision.refused(reason, reason.value), action)
+
     async def visible(self, caller: Caller, actions: Sequence[Action]) -> frozenset[int]:
         """The positions of the actions that the caller may see, with one query for all of them.
 

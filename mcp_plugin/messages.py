@@ -45,16 +45,20 @@ async def admit(
             ) from None
         asked = None
     if asked is None:
-        _log.info("mcp_auth.refused method=%s", quote(method))
-        raise MCPError(
-            code=mcp_types.METHOD_NOT_FOUND,
-            message=f"This server does not offer {quote(method)}.",
-        )
+        raise not_offered(method)
     for action in asked:
         decision = await gate.admit(caller, action)
         if action.uri is not None and not _is_template(action) and not is_canonical(action.uri):
             raise unknown_resource(action.uri)
     return action, decision
+
+
+def not_offered(method: str) -> MCPError:
+    """The protocol's error for a method that is not there, logged."""
+    _log.info("mcp_auth.refused method=%s", quote(method))
+    return MCPError(
+        code=mcp_types.METHOD_NOT_FOUND, message=f"This server does not offer {quote(method)}."
+    )
 
 
 def unknown_resource(uri: str) -> MCPError:

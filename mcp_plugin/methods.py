@@ -19,3 +19,6 @@ NOTIFICATIONS: Final = frozenset(
     }
 )
 """The protocol's own; others are dropped."""
+
+TASKS: Final = frozenset({"tasks/cancel", "tasks/get", "tasks/update"})
+"""What concerns a task of the caller's own; see `mcp_plugin.tasks`."""

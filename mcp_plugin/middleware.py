@@ -19,8 +19,8 @@ from mcp_plugin.exceptions import CallDenied, TaskRefused
 from mcp_plugin.gate import Gate, named
 from mcp_plugin.http import keep_private
 from mcp_plugin.lists import Lists
-from mcp_plugin.methods import LISTS, NOTIFICATIONS, PASSED
-from mcp_plugin.order import HOOKED, Misordered, Order, would_run_later
+from mcp_plugin.methods import LISTS, NOTIFICATIONS, PASSED, TASKS
+from mcp_plugin.order import HOOKED, Misordered, Order, decides_tasks, would_run_later
 from mcp_plugin.request import version
 from mcp_plugin.runner import fastmcp_context, run
 from mcp_plugin.stdio import StdioBearer
@@ -37,7 +37,7 @@ class PolicyMiddleware(Lists):
     """Lets a request run only on the PDP's decision, and lists only what a caller may use.
 
     Tools, resources, prompts, completions, subscriptions and log levels are decided, each under its
-    own method; tasks and methods that it does not know are refused.
+    own method; methods that it does not know are refused, and tasks without `PolicyTasks`.
 
     Middleware runs in the order in which it was added. What renames requests goes before this one.
     What was added after it is held to what was decided, and FastMCP's response cache is refused:
@@ -119,6 +119,9 @@ class PolicyMiddleware(Lists):
             return await call_next(context)
         carrying = fastmcp_context(context).request_context
         try:
+            if method in TASKS and decides_tasks(fastmcp_context(context).fastmcp, self):
+                await self._gate.recognise(self._caller(context))
+                return await call_next(context)
             action, decision = await messages.admit(
                 self._gate,
                 self._caller(context),
@@ -161,7 +164,8 @@ class PolicyMiddleware(Lists):
             if tool is None:
                 # Also for what FastMCP would find by other means than the name that is listed.
                 raise NotFoundError(f"Unknown tool: {call.name!r}")
-            if would_run_later(tool, server_context.fastmcp):
+            server = server_context.fastmcp
+            if would_run_later(tool, server) and not decides_tasks(server, self):
                 raise TaskRefused(quote(call.name))
         shown = f"tool={quote(call.name)}"
         return await self._run(context, decision, call_next, shown=shown, as_decided=not public)

@@ -140,6 +140,11 @@ def answered(found: Running, context: MiddlewareContext[Any]) -> None:
         raise _refusal(context, "was answered by middleware inside the policy")
 
 
+def decides_tasks(server: FastMCP, policy: Middleware) -> bool:
+    """Whether what a worker runs later is decided then; see `mcp_plugin.tasks`."""
+    return getattr(server._extensions.get(_TASKS), "policy", None) is policy  # noqa: SLF001
+
+
 def would_run_later(tool: Tool, server: FastMCP) -> bool:
     """Whether FastMCP's tasks extension may give a call to a worker.
 

@@ -1,0 +1,94 @@
+"""Tools that a worker runs later: decided when they are asked for, and again when they run.
+
+Needs `fastmcp-tasks`, and `BearerAuth`: FastMCP keeps tasks apart by who is authenticated.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from docket import Depends, Worker
+from docket.dependencies import current_execution
+from fastmcp.server.dependencies import get_http_headers
+from fastmcp.utilities.versions import VersionSpec
+from fastmcp_tasks import TasksExtension
+from fastmcp_tasks.encryption import snapshot_codec
+from fastmcp_tasks.input_store import load_task_args
+from fastmcp_tasks.keys import base_task_key, parse_task_key
+
+from mcp_plugin import actions
+from mcp_plugin.auth import BearerAuth
+from mcp_plugin.current import deciding
+from mcp_plugin.middleware import PolicyMiddleware
+from mcp_plugin.request import Caller, extract
+from pdp_client import ConfigurationError
+
+
+class PolicyTasks(TasksExtension):
+    """FastMCP's tasks extension, for a server that is guarded.
+
+    ```python
+    mcp.add_extension(PolicyTasks(policy, url="redis://…"))
+    ```
+
+    A task carries its caller's bearer, as FastMCP keeps it, and runs only on a decision of its own,
+    made when a worker takes it up: what was revoked meanwhile does not run. `AllowedLibraries()`
+    gives it the libraries of that decision. Who asks for a task's state needs a bearer that is good
+    then; FastMCP shows it nobody else's tasks. Where tasks leave the process they have to be
+    encrypted (`FASTMCP_TASKS_ENCRYPTION_KEY`), so that no bearer lies open in Redis.
+    """
+
+    def __init__(self, policy: PolicyMiddleware, **settings: Any) -> None:
+        """Tie the extension to the policy.
+
+        Args:
+            policy: decides; it is in the server's middleware.
+            settings: of `TasksExtension`.
+
+        Raises:
+            ConfigurationError: bearers would lie open in Redis.
+        """
+        super().__init__(**settings)
+        self.policy = policy
+        if not self.docket_settings.url.startswith("memory://") and not snapshot_codec().protected:
+            raise ConfigurationError(
+                "tasks hold bearers: set FASTMCP_TASKS_ENCRYPTION_KEY, or keep them in memory://"
+            )
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Run the worker, with a decision around each task.
+
+        Raises:
+            ConfigurationError: anybody could ask for anybody's tasks.
+        """
+        auth = self.server.auth
+        if not isinstance(auth, BearerAuth) or auth.policy is not self.policy:
+            raise ConfigurationError("tasks need FastMCP(auth=BearerAuth(policy, …))")
+        async with super().lifespan():
+            # The worker has not had its turn yet: between its start and this nothing waits.
+            worker: Worker | None = self.server._worker  # noqa: SLF001 - there is no other way
+            if worker is not None:
+                around: Any = Depends(self._decided)
+                worker.dependencies["mcp_plugin_decision"] = around
+            yield
+
+    @asynccontextmanager
+    async def _decided(self) -> AsyncIterator[None]:
+        """The decision that a task runs on, for as long as it runs.
+
+        Raises:
+            CallDenied: it is no.
+        """
+        key = parse_task_key(base_task_key(current_execution.get().key))
+        named, _, version = key["component_identifier"].removeprefix("tool:").rpartition("@")
+        wanted = VersionSpec(eq=version) if version else None
+        tool = await self.server.get_tool(named, version=wanted)
+        docket: Any = self.server._docket  # noqa: SLF001 - there is no other way
+        arguments = await load_task_args(docket, key["task_scope"], key["client_task_id"])
+        carried = get_http_headers(include_all=True).get("authorization")
+        headers = [] if carried is None else [(b"authorization", carried.encode())]
+        caller = Caller(extract(headers)[1], "http")
+        decision = await self.policy.gate.admit(caller, actions.call(named, tool, arguments))
+        with deciding(decision):
+            yield

@@ -1,0 +1,218 @@
+"""Tools that a worker runs later: with a decision of its own, in FastMCP's own tasks extension."""
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+from fastmcp import FastMCP
+from fastmcp_tasks import TasksExtension
+from fastmcp_tasks.client import call_tool_task
+from prometheus_client import CollectorRegistry
+
+from mcp_plugin import AllowedLibraries, BearerAuth, PolicyMiddleware, current_decision
+from mcp_plugin.tasks import PolicyTasks
+from pdp_client import ConfigurationError, FileRecord
+
+from .conftest import serving
+
+pytestmark = pytest.mark.anyio
+
+
+class Shop:
+    """A server with tools that a worker runs when it is let."""
+
+    def __init__(self):
+        self.mcp = FastMCP("shop")
+        self.ran = []
+        self.held, self.go = asyncio.Event(), asyncio.Event()
+
+        @self.mcp.tool(task=True)
+        async def index(query: str, libraries: list[str] = AllowedLibraries()) -> str:
+            self.ran.append(query)
+            return f"{query} in {libraries}"
+
+        @self.mcp.tool(task=True)
+        async def sweep() -> str:
+            decision = current_decision()
+            self.ran.append("sweep")
+            return f"swept by {decision.principal if decision else None}"
+
+        @self.mcp.tool(task=True)
+        async def hold() -> str:
+            """Keeps the only worker busy."""
+            self.held.set()
+            await self.go.wait()
+            return "held"
+
+
+@pytest.fixture
+async def open_shop():
+    """A shop with FastMCP's extension, and no policy."""
+    shop = Shop()
+    shop.mcp.add_extension(TasksExtension(url="memory://open", concurrency=1))
+    async with serving(shop.mcp) as served:
+        yield shop, served
+
+
+@asynccontextmanager
+async def guarded(pdp, **settings):
+    shop = Shop()
+    policy = PolicyMiddleware(pdp, registry=CollectorRegistry())
+    shop.mcp.add_middleware(policy)
+    shop.mcp.auth = BearerAuth(policy, base_url="http://127.0.0.1:9")
+    name = f"memory://guarded-{id(shop)}"
+    shop.mcp.add_extension(PolicyTasks(policy, url=name, concurrency=1, **settings))
+    async with serving(shop.mcp) as served:
+        try:
+            yield shop, served
+        finally:
+            shop.go.set()  # a worker is waited for
+
+
+async def result_of(task):
+    """The text that a task ends with, or how it fails."""
+    try:
+        return (await task.result()).content[0].text
+    except Exception as error:  # noqa: BLE001 - which one is FastMCP's affair
+        return f"failed: {error}"
+
+
+async def test_a_task_runs_with_the_libraries_of_its_caller(grants, plain_pdp):
+    ada = grants.token("*", libraries=["poe"])
+    eve = grants.token("*", libraries=["darwin"])
+    grants.lay()
+    async with (
+        guarded(plain_pdp) as (_, served),
+        served.client(ada) as first,
+        served.client(eve) as second,
+    ):
+        tasks = [await call_tool_task(c, "index", {"query": "x"}) for c in (first, second) * 5]
+        results = [await result_of(task) for task in tasks]
+        swept = await result_of(await call_tool_task(first, "sweep", {}))
+
+    assert results == ["x in ['poe']", "x in ['darwin']"] * 5
+    assert swept.startswith("swept by mcptoken:")
+
+
+async def test_what_was_revoked_meanwhile_does_not_run(grants, plain_pdp, open_shop):
+    bearer, other = grants.token("*", libraries=["poe"]), grants.token("*")
+    grants.lay()
+
+    async def queued_then_revoked(shop, served, revoke):
+        async with served.client(other) as keeper, served.client(bearer) as client:
+            holding = await call_tool_task(keeper, "hold", {})
+            await shop.held.wait()
+            waiting = await call_tool_task(client, "sweep", {})
+            revoke()
+            shop.go.set()
+            assert await result_of(holding) == "held"
+            # It comes after in the one worker's queue; when it is over, the first is too.
+            assert (await result_of(await call_tool_task(keeper, "sweep", {}))).startswith("swept")
+        return waiting
+
+    await queued_then_revoked(*open_shop, lambda: None)
+    assert open_shop[0].ran == ["sweep", "sweep"]
+    async with guarded(plain_pdp) as (shop, served):
+        await queued_then_revoked(shop, served, lambda: grants.revoke(bearer))
+        assert shop.ran == ["sweep"]
+
+
+async def test_a_task_is_decided_twice_and_recorded_twice(stack, tmp_path):
+    await stack.user("ada")
+    await stack.library("poe", "books")
+    bearer = await stack.token("ada", tools=["index"], libraries=["poe"])
+    await stack.settle()
+    log = tmp_path / "decisions.jsonl"
+    pdp = stack.pdp(record=FileRecord(log))
+    async with guarded(pdp) as (_, served), served.client(bearer) as client:
+        task = await call_tool_task(client, "index", {"query": "raven"})
+        assert await result_of(task) == "raven in ['poe']"
+
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    decided = [line for line in lines if line.get("action", {}).get("name") == "index"]
+    assert [(line["allow"], line["libraries"]) for line in decided] == [(True, ["poe"])] * 2
+    assert decided[0]["arguments_hash"] == decided[1]["arguments_hash"]
+    assert bearer not in log.read_text()
+
+
+async def test_a_refused_call_becomes_no_task(grants, plain_pdp):
+    bearer = grants.token("index")
+    grants.lay()
+    async with guarded(plain_pdp) as (shop, served), served.client(bearer) as client:
+        with pytest.raises(Exception, match="did not run as a task"):
+            await call_tool_task(client, "sweep", {})
+        assert "permission" in await served.refusal("sweep", bearer=bearer)
+        assert shop.ran == []
+
+
+async def test_nobody_sees_or_stops_anothers_task(grants, plain_pdp):
+    ada, eve = grants.token("*"), grants.token("*")
+    grants.lay()
+    async with guarded(plain_pdp) as (shop, served), served.client(ada) as first:
+        task = await call_tool_task(first, "hold", {})
+        for method in ("tasks/get", "tasks/cancel"):
+            answer = await asked(served, method, task.task_id, eve)
+            assert "not found" in answer["error"]["message"]
+            assert "result" not in await asked(served, method, task.task_id)
+        shop.go.set()
+        assert await result_of(task) == "held"
+        assert "result" in await asked(served, "tasks/get", task.task_id, ada)
+        grants.revoke(ada)
+        assert "result" not in await asked(served, "tasks/get", task.task_id, ada)
+
+
+async def asked(served, method, task_id, bearer=None):
+    import httpx2
+
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {
+            "extensions": {"io.modelcontextprotocol/tasks": {}}
+        },
+    }
+    headers = {
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": "2026-07-28",
+        "Mcp-Method": method,
+        "Mcp-Name": task_id,
+        **({"Authorization": f"Bearer {bearer}"} if bearer else {}),
+    }
+    body = {
+        "jsonrpc": "2.0", "id": 1, "method": method, "params": {"taskId": task_id, "_meta": meta},
+    }  # fmt: skip
+    async with httpx2.AsyncClient(timeout=30) as http:
+        answer = await http.post(served.url, json=body, headers=headers)
+    return answer.json()
+
+
+async def test_fastmcps_own_extension_runs_no_task_and_answers_for_none(serve_plain, grants):
+    bearer = grants.token("*")
+    grants.lay()
+    shop = Shop()
+    shop.mcp.add_extension(TasksExtension(url="memory://refused"))
+    served = await serve_plain(shop.mcp)
+
+    assert "no tool as a task" in await served.refusal("sweep", bearer=bearer)
+    assert "does not offer" in (await asked(served, "tasks/get", "x", bearer))["error"]["message"]
+
+
+async def test_it_asks_for_the_door_and_for_encryption(plain_pdp, monkeypatch):
+    policy = PolicyMiddleware(plain_pdp, registry=CollectorRegistry())
+    monkeypatch.delenv("FASTMCP_TASKS_ENCRYPTION_KEY", raising=False)
+    with pytest.raises(ConfigurationError, match="ENCRYPTION_KEY"):
+        PolicyTasks(policy, url="redis://127.0.0.1:1/0")
+    shop = Shop()
+    shop.mcp.add_middleware(policy)
+    shop.mcp.add_extension(PolicyTasks(policy, url="memory://doorless"))
+    with pytest.raises(ConfigurationError, match="BearerAuth"):
+        async with shop.mcp._lifespan_manager():
+            pass
+
+
+async def test_in_a_worker_without_the_policy_nothing_has_libraries(open_shop):
+    shop, served = open_shop
+    async with served.client() as client:
+        told = await result_of(await call_tool_task(client, "index", {"query": "x"}))
+    assert told.startswith("failed")
+    assert shop.ran == []
