@@ -158,6 +158,11 @@ async def test_nobody_sees_or_stops_anothers_task(grants, plain_pdp):
         shop.go.set()
         assert await result_of(task) == "held"
         assert "result" in await asked(served, "tasks/get", task.task_id, ada)
+        # The door lets in whoever is authenticated; this is the policy's.
+        grants.lay(lockdown=True)
+        answer = await asked(served, "tasks/get", task.task_id, ada)
+        assert answer["error"]["message"] == "lockdown"
+        grants.lay()
         grants.revoke(ada)
         assert "result" not in await asked(served, "tasks/get", task.task_id, ada)
 

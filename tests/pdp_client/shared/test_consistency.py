@@ -270,6 +270,24 @@ async def test_an_equal_call_is_answered_without_opa_until_something_changes(wor
     assert (await pdp.authorize(bearer, tool="search")).cached
 
 
+async def test_what_is_remembered_in_shadow_mode_opens_nothing_outside_of_it(world):
+    bearer = await a_token(world, tools=["search"])
+    action = Action(name="not-granted")
+    pdp = world.pdp(cache=True)
+    await world.cached(pdp, bearer)
+
+    async def remembered(*, shadow):
+        async def hit():
+            decision = await pdp.decide(bearer, action, shadow=shadow)
+            return decision if decision.cached else None
+
+        return (await until(hit, "it is answered from the cache")).runs
+
+    assert await remembered(shadow=True) is True
+    assert await remembered(shadow=False) is False
+    assert await remembered(shadow=True) is True
+
+
 @pytest.mark.parametrize("consistency", ["bounded", "strict"])
 async def test_what_is_remembered_does_not_outlive_a_revocation(world, consistency):
     bearer = await a_token(world)
