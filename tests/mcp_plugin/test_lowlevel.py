@@ -187,7 +187,13 @@ async def test_resources_templates_and_prompts(serve_low, ada):
 
 
 async def test_completions_and_unknown_methods(serve_low, grants, ada):
-    served = await serve_low()
+    server = plain_server()
+
+    async def secret(ctx, params):
+        return {"secret": "told"}
+
+    server.add_request_handler("x", types.RequestParams, secret)
+    served = await serve_low(server)
     wide = grants.token("*")
     grants.lay()
     asked = {"ref": {"type": "ref/prompt", "name": "ask"}, "argument": {"name": "x", "value": "a"}}
