@@ -1,0 +1,305 @@
+"""One cell of the matrix: a fault and a seed, in a world that is running.
+
+Healthy, the fault begins, something is revoked, everybody calls all the time, the fault ends; then the time until
+the control is allowed again and the revoked one is refused by its own reason. What was seen is judged at the end.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+import traceback
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.stack import until
+
+from .callers import CHANGES
+from .canaries import leaks
+from .world import LIMIT, MODES
+
+RECOVERY = 5.0
+"""Seconds after the end of a fault in which everything must be as it should."""
+
+SETTLED = 1.0
+"""Seconds: the heartbeat asks for no revision that was published later than so long before it (see
+`bundles.heartbeat`), so an OPA that gets heartbeats and nothing else may go on for the limit and this."""
+
+_GIVEN_UP = 20.0
+_BUSY = 1.0
+_ROUNDS = 4
+"""In which everybody must be answered rightly."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One answer."""
+
+    at: float
+    until: float
+    mode: str
+    who: str
+    allow: bool
+    reason: str
+    stamp: tuple
+
+
+@dataclass
+class Result:
+    """What came of a cell. `faults` names all that was wrong; an empty list is a pass."""
+
+    fault: str
+    seed: int
+    change: str = ""
+    calls: int = 0
+    wrong: int = 0
+    lost: int = 0
+    leaked: int = 0
+    recovery: float = 0.0
+    met: int = 0
+    acknowledged: str = ""
+    reasons: dict = field(default_factory=dict)
+    faults: list = field(default_factory=list)
+    seconds: float = 0.0
+    late: str = ""
+    skipped: str = ""
+
+
+class Cell:
+    """Runs one."""
+
+    def __init__(self, world, fault, seed):
+        self.world, self.fault = world, fault
+        self.rng = random.Random(f"{fault.name} {seed}")
+        self.calls = []
+        self.result = Result(fault.name, seed)
+
+    async def run(self):
+        began = time.monotonic()
+        world, rng = self.world, self.rng
+        if rng.random() < 0.5:
+            await world.renew()
+        await world.healthy()
+        self.result.change = change = rng.choice(self.fault.changes or CHANGES)
+        self.victim = await world.callers.victim(change)
+        await self._both_allowed()
+        self.asking = asyncio.ensure_future(self._ask_all_the_time())
+        try:
+            await self._break()
+            self.held = await self.victim.holds(world.registry)
+        finally:
+            self.asking.cancel()
+            await asyncio.gather(self.asking, return_exceptions=True)
+            if change == "lockdown":
+                await world.write(lambda operator: operator.lockdown(on=False))
+        self._judge()
+        self.result.seconds = time.monotonic() - began
+        return self.result
+
+    async def _both_allowed(self):
+        latest = time.monotonic() + _GIVEN_UP
+        while not all([(await self.world.ask(mode, self.victim.bearer)).allow for mode in MODES]):
+            assert time.monotonic() < latest, "a new caller is not allowed"
+            await asyncio.sleep(0.02)
+
+    async def _break(self):
+        world, rng, fault = self.world, self.rng, self.fault
+        await asyncio.sleep(rng.uniform(0, 0.15))
+        self.fault_at = time.monotonic()
+        hold = (
+            LIMIT + SETTLED + 0.5 if fault.long and rng.random() < 0.35 else rng.uniform(0.2, 1.2)
+        )
+        first = fault.first or rng.random() < 0.8
+        self.acked_at = None
+        revoking = None if first else asyncio.ensure_future(self._revoke())
+        await fault.begin(world, rng)
+        self.begun_at = time.monotonic()
+        if first:
+            await asyncio.sleep(rng.uniform(0, 0.3))
+            revoking = asyncio.ensure_future(self._revoke())
+        await asyncio.sleep(max(hold, fault.at_least) - (time.monotonic() - self.begun_at))
+        if fault.met:
+            await self._somebody_meets_it()
+        self.result.met = await fault.end(world) or 0
+        self.ended_at = time.monotonic()
+        await world.end_background()
+        said = await revoking
+        self.result.acknowledged = "at once" if not said else "on the second try"
+        self.said = said
+        await self._recover()
+
+    async def _somebody_meets_it(self):
+        """OPA lets up to two seconds pass before it asks again."""
+        with contextlib.suppress(AssertionError):  # the judgement will say so
+            await until(self.world.met, "somebody meets it", patience=2 * RECOVERY)
+
+    async def _revoke(self):
+        """As an operator does, once. Returns what went wrong; then nothing was promised."""
+        said = await self.world.write(self.victim.revoke)
+        if not said:
+            self.acked_at = time.monotonic()
+        return said
+
+    async def _recover(self):
+        """Wait until all is as it should be and stays so, repeating a command that has failed."""
+        latest = self.ended_at + _GIVEN_UP
+        right = 0
+        while right < _ROUNDS and time.monotonic() < latest:
+            if self.acked_at is None:
+                await self._revoke()
+            good = self.acked_at is not None and await self._as_it_should_be()
+            right = right + 1 if good else 0
+            await asyncio.sleep(0.05)
+        self.recovered = right == _ROUNDS
+
+    async def _as_it_should_be(self):
+        for call in await self._ask_everybody():
+            if call.reason != self._right(call):
+                return False
+        return not await self.world.wake()
+
+    def _right(self, call):
+        """The reason that there should be once the revocation holds and nothing is wrong."""
+        if self.victim.change == "lockdown" and call.who == "control":
+            return "lockdown"
+        own = {"control": "ok", "stranger": call.reason}
+        return own.get(call.who, self.victim.reason)
+
+    async def _ask_all_the_time(self):
+        while True:
+            await self._ask_everybody()
+            await asyncio.sleep(self.rng.uniform(0.01, 0.06))
+
+    async def _ask_everybody(self):
+        bearers = {
+            "control": self.world.callers.control,
+            "victim": self.victim.bearer,
+            "stranger": self.world.callers.stranger,
+        }
+        return await asyncio.gather(
+            *(self._ask(mode, who, bearer) for mode in MODES for who, bearer in bearers.items())
+        )
+
+    async def _ask(self, mode, who, bearer):
+        at = time.monotonic()
+        found = await self.world.ask(mode, bearer)
+        call = Call(
+            at, time.monotonic(), mode, who, found.allow, found.reason.value,
+            (found.epoch or 0, found.revision or 0),
+        )  # fmt: skip
+        self.calls.append(call)
+        return call
+
+    def _judge(self):
+        result, said = self.result, self.result.faults
+        result.calls = len(self.calls)
+        for call in self.calls:
+            if wrong := self._wrong(call):
+                result.wrong += 1
+                said.append(f"allowed: {wrong}")
+            if unexpected := self._unexpected(call):
+                said.append(unexpected)
+        result.reasons = {
+            mode: dict(
+                Counter(c.reason for c in self.calls if c.mode == mode and c.at > self.fault_at)
+            )
+            for mode in MODES
+        }
+        for mode in MODES:
+            if self._went_back(mode):
+                said.append(f"{mode}: the revision went back")
+        self._judge_recovery()
+        if self.fault.met and not result.met:
+            said.append("nobody met the fault")
+
+    def _judge_recovery(self):
+        """The fault is over with the last answer that it explains."""
+        if not self.recovered:
+            self.result.faults.append(
+                f"not as it should be {_GIVEN_UP:g} s after the end; last: {self.said}"
+            )
+        over = [
+            call.until
+            for call in self.calls
+            if call.until > self.ended_at and call.reason != self._right(call)
+        ]
+        self.result.recovery = max([*over, self.acked_at or 0, self.ended_at]) - self.ended_at
+        if self.result.recovery > RECOVERY:
+            self.result.late = f"recovered after {self.result.recovery:.1f} s"
+
+    def _wrong(self, call):
+        """Why an allow should not have been, or nothing."""
+        if not call.allow or call.who == "control":
+            return ""
+        if call.who == "stranger":
+            return f"{call.mode}, a stranger"
+        if self.acked_at is None:
+            return ""
+        strict = call.mode == "strict" and not self.fault.holds_back
+        late = 0.0 if strict else LIMIT + SETTLED + self.fault.ahead
+        after = call.at - self.acked_at - late
+        return f"{call.mode}, {after:.3f} s too late" if after > 0 else ""
+
+    def _unexpected(self, call):
+        """What is wrong with a reason, or nothing."""
+        own = {"control": {"ok"}, "stranger": {"invalid_token"}}.get(
+            call.who, {"ok", self.victim.reason}
+        )
+        if self.victim.change == "lockdown" and call.until > self.fault_at:
+            own = own | {"lockdown"}
+        affected = call.until > self.fault_at
+        allowed = own | (getattr(self.fault, call.mode) if affected else set())
+        if call.mode == "strict" and call.at < (self.acked_at or call.at) + _BUSY:
+            # On a busy machine what has just been written takes longer than a strict PDP waits.
+            allowed = allowed | {"behind"}
+        if call.reason in allowed:
+            return ""
+        return f"{call.mode}, {call.who}: {call.reason}"
+
+    def _went_back(self, mode):
+        """Answers that began after another had ended must not be from an older state."""
+        newest = (0, 0)
+        rows = [
+            c for c in self.calls if c.mode == mode and c.reason not in _OUTAGES and any(c.stamp)
+        ]
+        ended = sorted(rows, key=lambda c: c.until)
+        position = 0
+        for call in sorted(rows, key=lambda c: c.at):
+            while position < len(ended) and ended[position].until <= call.at:
+                newest = max(newest, ended[position].stamp)
+                position += 1
+            if call.stamp < newest:
+                return True
+        return False
+
+    async def aftermath(self):
+        """What the registry holds, and what lies in files: after the world is quiet again."""
+        if not self.held:
+            self.result.lost += 1
+            self.result.faults.append(
+                f"{self.victim.change}: acknowledged, and not in the registry"
+            )
+        found = await asyncio.to_thread(leaks, self.world, self.victim.bearer)
+        self.result.leaked = len(found)
+        self.result.faults += [f"a secret in {place}" for place in found]
+
+
+_OUTAGES = {"unavailable", "behind", "stale_data"}
+
+
+async def run_cell(world, fault, seed):
+    """A cell's result. A world in which something went wrong must not be used again."""
+    cell = Cell(world, fault, seed)
+    try:
+        await cell.run()
+        await cell.aftermath()
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the result of this cell
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        cell.result.faults.append(
+            f"{type(error).__name__} in {Path(where.filename).name}:{where.lineno}: {error}"[:500]
+        )
+    finally:
+        await world.end_background()
+    world.usable = not cell.result.faults
+    return cell.result

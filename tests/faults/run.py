@@ -1,0 +1,85 @@
+"""Runs cells: so many worlds at once, each with one cell after another. A world that a cell has spoilt is replaced."""
+
+import asyncio
+import logging
+import tempfile
+from collections import deque
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from bundles.opa_binary import find_opa
+
+from .cell import Result, run_cell
+from .families import FAMILIES
+from .world import template
+
+
+@asynccontextmanager
+async def prepared():
+    """What worlds are made from; a folder that is gone at the end, with all logs of this process in it."""
+    binary = await asyncio.to_thread(find_opa)
+    with tempfile.TemporaryDirectory(prefix="lf-", dir="/tmp") as folder:
+        yield binary, await template(Path(folder) / "s", binary)
+
+
+async def run(names, seeds, *, worlds=1, told=lambda _: None):
+    """Run each named fault with each seed.
+
+    Args:
+        names: of rows.
+        seeds: as many cells in each row.
+        worlds: that are up at once, of each family.
+        told: called with each result.
+
+    Returns:
+        All results.
+    """
+    results = []
+    logging.getLogger().addHandler(logging.NullHandler())
+
+    def add(result):
+        results.append(result)
+        told(result)
+
+    async with prepared() as (binary, made), asyncio.TaskGroup() as group:
+        for family in FAMILIES.values():
+            mine = [name for name in names if name in family.faults]
+            # By seed and then by name, so that what is cut short has seen every fault.
+            cells = deque((family.faults[name], seed) for seed in seeds for name in mine)
+            for _ in range(min(worlds * family.share, len(cells))):
+                group.create_task(_work(family, cells, add, binary=binary, made=made))
+    return results
+
+
+async def _work(family, cells, add, *, binary, made):
+    while cells:
+        async with AsyncExitStack() as exit_:
+            try:
+                world = await exit_.enter_async_context(family.world(binary, made))
+            except family.missing as reason:
+                while cells:
+                    fault, seed = cells.popleft()
+                    add(Result(fault.name, seed, skipped=str(reason)))
+                return
+            logs = _log_into(world.folder / "pdp.log", exit_)
+            logs.info("a world")
+            while cells and world.usable:
+                fault, seed = cells.popleft()
+                add(await run_cell(world, fault, seed))
+
+
+def _log_into(path, exit_):
+    """All that this process logs, whoever it is about: the PDPs are in it."""
+    handler = logging.FileHandler(path)
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.DEBUG)
+    root.addHandler(handler)
+
+    def end():
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()
+
+    exit_.callback(end)
+    return logging.getLogger("tests.faults")

@@ -1,0 +1,278 @@
+"""One small deployment of real processes, with a proxy on each road between them.
+
+`lictor serve` and an OPA, a Redis, a registry, and PDPs as MCP servers have them: `strict` and `bounded`. It is
+started once and serves many cells; each cell has callers of its own.
+"""
+
+import asyncio
+import json
+import os
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+
+from bundles.instances import Instances
+from bundles.opa_server import OPASettings, client_token_file, command, prepare
+from lictor.admin import Admin
+from lictor.exceptions import ServeUnavailable
+from lictor.keys import KeyFolder
+from lictor.settings import Settings
+from lictor.state import initialise, publish_policies, registry_opener
+from lictor.telling import Telling
+from pdp_client import PDP
+from pdp_client.record import FileRecord
+from pdp_client.shared import Shared
+from registry import RegistryError, open_registry
+from registry.document import import_document
+from registry.operations import Operator
+from tests.support.plain import free_port
+from tests.support.redis import RedisServer
+from tests.support.stack import until
+
+from .callers import Callers
+from .proxy import Bundles, Relay
+
+ROOT = Path(__file__).parents[2]
+LIMIT = 3.0
+"""Seconds: the staleness limit of these worlds."""
+
+NAMES = ("policy", "site", "live", "heartbeat", "base-00")
+MODES = ("strict", "bounded")
+
+
+async def template(folder, binary):
+    """A state directory from which worlds are copied: keys, rules, an empty registry."""
+    settings = Settings(state=folder, bundles_url="http://127.0.0.1:0")
+    await initialise(settings, actor="tests")
+    await asyncio.to_thread(publish_policies, settings, binary)
+    async with aclosing(await open_registry(settings.registry)) as registry:
+        text = f"version: 1\nsettings:\n  staleness_limit: {LIMIT:g}\n"
+        await import_document(registry, text, actor="tests")
+    return folder
+
+
+class World:
+    """One `lictor serve`, one OPA, one Redis."""
+
+    def __init__(self, binary, made_from, *, registry="", registry_road=None):
+        self.binary, self._from = binary, made_from
+        self._registry, self._registry_road = registry, registry_road
+        self._exit = AsyncExitStack()
+        self._running = []
+        self.older = {}
+        self.usable = True
+
+    async def __aenter__(self):
+        try:
+            await self._start()
+        except BaseException:
+            await self._exit.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc):
+        await self._exit.aclose()
+
+    async def _start(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="lf-", dir="/tmp"))
+        self._exit.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self.state = self.folder / "s"
+        shutil.copytree(self._from, self.state)
+        (self.folder / "clock").write_bytes(struct.pack("d", 0.0))
+        redis_folder = self.folder / "redis"
+        redis_folder.mkdir()
+        self.redis = RedisServer(folder=redis_folder).start()
+        self._exit.callback(self.redis.kill)
+        serve_port, self._redis_port = free_port(), int(self.redis.url.split(":")[2].split("/")[0])
+        self.roads = {
+            "bundles": Bundles(free_port(), serve_port),
+            "redis": Relay(free_port(), self._redis_port),
+            "redis of serve": Relay(free_port(), self._redis_port),
+            "opa": Relay(str(self.folder / "opa.sock"), str(self.state / "opa" / "opa.sock")),
+        }
+        if self._registry_road is not None:
+            self.roads["registry"] = Relay(*self._registry_road)
+        for road in self.roads.values():
+            await road.start()
+            self._exit.push_async_callback(road.stop)
+        self.bundles = self.roads["bundles"]
+        changes = {"registry": self._registry} if self._registry else {}
+        self.settings = Settings(
+            state=self.state,
+            bundles_url=f"http://127.0.0.1:{serve_port}",
+            redis_url=f"redis://127.0.0.1:{self.roads['redis of serve'].where}/0",
+            **changes,
+        )
+        self.keys, self.admin = KeyFolder(self.settings.keys), Admin(self.settings.admin_socket)
+        self.processes = {}
+        self._exit.callback(self.kill_all)
+        self.start_serve()
+        await until(lambda: self.admin.there, "lictor serve listens", patience=60)
+        self.start_opa()
+        self.registry = await self._exit.enter_async_context(
+            aclosing(await registry_opener(self.settings)())
+        )
+        self._pdps = {mode: self._pdp(mode) for mode in MODES}
+        self._exit.push_async_callback(self._close_pdps)
+        self.callers = Callers(self)
+        await self.callers.begin()
+        await self.healthy(patience=60)
+        self.older = dict(self.bundles.seen)
+        await self.write(lambda operator: operator.add_user("later"))
+        await self.admin.compact()
+        await until(self._folded, "the base has arrived", patience=60)
+
+    async def _folded(self):
+        status = await self.admin.status()
+        return status["live_records"] == 0 and status["problems"] == []
+
+    def met(self):
+        """How many have met the fault by now."""
+        met = [road.fault.met for road in self.roads.values() if road.fault]
+        return max(met, default=0) or (self.folder / "died").exists()
+
+    async def wake(self):
+        """Have `lictor serve` look; returns what went wrong, or nothing."""
+        try:
+            await self.admin.wake()
+        except ServeUnavailable as error:
+            return str(error)
+        return ""
+
+    async def healthy(self, patience=20):
+        """Wait until everybody is answered as if nothing had ever been wrong."""
+
+        async def good():
+            found = [await self.ask(mode, self.callers.control) for mode in MODES]
+            return all(one.allow for one in found) and not await self.wake()
+
+        await until(good, "the control is allowed", patience=patience)
+
+    def start_serve(self):
+        environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("LICTOR_")},
+            "LICTOR_STATE": str(self.state),
+            "LICTOR_BUNDLES_URL": self.settings.bundles_url,
+            "LICTOR_REDIS_URL": self.settings.redis_url,
+            "LICTOR_REGISTRY": self.settings.registry,
+        }
+        arguments = [sys.executable, "-m", "tests.faults.server", str(self.folder), "serve"]
+        self._begin("serve", arguments, env=environment, cwd=ROOT)
+
+    def start_opa(self):
+        folder = self.state / "opa"
+        told = OPASettings(
+            id="opa-1",
+            folder=folder,
+            address=f"unix://{folder / 'opa.sock'}",
+            bundles_url=f"http://127.0.0.1:{self.bundles.where}",
+            bundles_bearer=Instances.load(self.settings.instances_key).bearer("opa-1"),
+            policy_key=(self.settings.bundle_keys / "policy.pub.pem").read_text(),
+            data_key=(self.settings.bundle_keys / "data.pub.pem").read_text(),
+            bundles=NAMES,
+        )
+        prepare(told)
+        # As `lictor opa` has it, but for the time between two looks at a base (30 to 60 s).
+        config = json.loads((folder / "config.json").read_text())
+        config["bundles"]["base-00"]["polling"] = {"min_delay_seconds": 1, "max_delay_seconds": 2}
+        (folder / "config.json").write_text(json.dumps(config))
+        self._begin("opa", command(self.binary, told))
+
+    def _begin(self, name, arguments, **more):
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **more
+            )
+
+    def signal(self, name, number):
+        self.processes[name].send_signal(number)
+
+    def kill(self, name):
+        self.processes[name].kill()
+        self.processes[name].wait()
+
+    def kill_all(self):
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait()
+
+    def limit_files(self, name, size):
+        """How large a file a process may write; -1 is any."""
+        hard = resource.prlimit(self.processes[name].pid, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(self.processes[name].pid, resource.RLIMIT_FSIZE, (size, hard))
+
+    def set_clock(self, seconds):
+        """Have `lictor serve` take the time for so many seconds more."""
+        with (self.folder / "clock").open("r+b") as file:
+            file.write(struct.pack("d", seconds))
+
+    def background(self, coroutine):
+        """Something that goes on until the fault ends."""
+        self._running.append(asyncio.ensure_future(coroutine))
+
+    async def end_background(self):
+        running, self._running = self._running, []
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    def _pdp(self, mode):
+        shared = Shared(
+            f"redis://127.0.0.1:{self.roads['redis'].where}/0",
+            key_file=self.settings.newest_key,
+            timeout=0.5,
+        )
+        return PDP(
+            opa_url=f"unix://{self.folder / 'opa.sock'}",
+            opa_token_file=client_token_file(self.state / "opa"),
+            verifier=self.keys.verifier(),
+            deadline=1.0,
+            shared=shared,
+            consistency=mode,
+            record=FileRecord(self.folder / f"{mode}.jsonl"),
+        )
+
+    async def renew(self):
+        """PDPs that remember nothing, as after a restart of the MCP server."""
+        await self._close_pdps()
+        self._pdps = {mode: self._pdp(mode) for mode in MODES}
+
+    async def _close_pdps(self):
+        for pdp in self._pdps.values():
+            await pdp.aclose()
+
+    def fill_disk(self, *, full):
+        """Have the disk under the decision records full, or not."""
+        for mode, pdp in self._pdps.items():
+            path = "/dev/full" if full else self.folder / f"{mode}.jsonl"
+            file = os.open(path, os.O_APPEND | os.O_WRONLY)
+            os.dup2(file, pdp._record._file)
+            os.close(file)
+
+    async def ask(self, mode, bearer, argument=None):
+        """One call, whose arguments hold a secret."""
+        argument = argument or self.callers.secret
+        return await self._pdps[mode].authorize(
+            bearer, tool="search", arguments={"query": argument}
+        )
+
+    async def write(self, verb):
+        """As a command does: write, tell Redis, wake `lictor serve`. Returns what went wrong, or nothing."""
+        telling = Telling(self.settings)
+        operator = Operator(self.registry, actor="operator", committed=telling.tell)
+        try:
+            await verb(operator)
+            if not self.admin.there:
+                return "lictor serve does not run"
+            await self.admin.wake()
+        except (RegistryError, ServeUnavailable) as error:
+            return f"{error.code}: {error}"
+        return telling.error
