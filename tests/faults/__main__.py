@@ -38,6 +38,9 @@ def main():
     )
     parser.add_argument("--part", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    # All that was started ends with us, also where a shell had us ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     names = [name for name in NAMES if arguments.fault in name]
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     if arguments.part:
@@ -48,9 +51,6 @@ def main():
         results = _read(arguments.keep)
     else:
         results = _in_processes(arguments)
-        if arguments.keep:
-            with arguments.keep.open("a") as file:
-                file.writelines(json.dumps(dataclasses.asdict(one)) + "\n" for one in results)
     short = len(results) - len(names) * len(seeds) if not arguments.kept else 0
     results.sort(key=lambda one: (NAMES.index(one.fault), one.seed))
     text = table.table(results)
@@ -92,12 +92,14 @@ def _read(file):
 
 def _part(arguments, names, seeds):
     number, of, file = arguments.part.split("/", 2)
-    # As with Ctrl-C: all that was started ends.
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     with Path(file).open("w") as out:
 
         def told(result):
-            print(json.dumps(dataclasses.asdict(result)), file=out, flush=True)
+            line = json.dumps(dataclasses.asdict(result)) + "\n"
+            print(line, end="", file=out, flush=True)
+            if arguments.keep:
+                with arguments.keep.open("a") as kept:
+                    kept.write(line)
             for fault in sorted({*result.faults, *filter(None, [result.late])}):
                 print(
                     f"WRONG {result.fault}, seed {result.seed}, {result.change}: {fault}",

@@ -180,6 +180,7 @@ async def empty_redis(world):
 async def fill_redis_disk(world, rng):
     """It cannot save, and so takes no writes (MISCONF), as Redis does by default."""
     # Where the file is to be is a folder that is not empty.
+    (world.folder / "redis" / "dump.rdb").unlink(missing_ok=True)
     (world.folder / "redis" / "dump.rdb" / "x").mkdir(parents=True)
     _config(world, save="3600 1")
     await _saved(world, "err")

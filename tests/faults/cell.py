@@ -99,7 +99,9 @@ class Cell:
 
     async def _both_allowed(self):
         latest = time.monotonic() + _GIVEN_UP
-        while not all([(await self.world.ask(mode, self.victim.bearer)).allow for mode in MODES]):
+        while not all(
+            [(await self.world.ask(mode, self.victim.bearer)).allow for mode in self.world.modes]
+        ):
             assert time.monotonic() < latest, "a new caller is not allowed"
             await asyncio.sleep(0.02)
 
@@ -169,7 +171,7 @@ class Cell:
     async def _ask_all_the_time(self):
         while True:
             await self._ask_everybody()
-            await asyncio.sleep(self.rng.uniform(0.01, 0.06))
+            await asyncio.sleep(self.rng.uniform(0.02, 0.1))
 
     async def _ask_everybody(self):
         bearers = {
@@ -178,7 +180,11 @@ class Cell:
             "stranger": self.world.callers.stranger,
         }
         return await asyncio.gather(
-            *(self._ask(mode, who, bearer) for mode in MODES for who, bearer in bearers.items())
+            *(
+                self._ask(mode, who, bearer)
+                for mode in self.world.modes
+                for who, bearer in bearers.items()
+            )
         )
 
     async def _ask(self, mode, who, bearer):
@@ -202,16 +208,18 @@ class Cell:
                 said.append(unexpected)
         result.reasons = {
             mode: dict(
-                Counter(c.reason for c in self.calls if c.mode == mode and c.at > self.fault_at)
+                Counter(
+                    c.reason for c in self.calls if c.mode.startswith(mode) and c.at > self.fault_at
+                )
             )
             for mode in MODES
         }
-        for mode in MODES:
+        for mode in self.world.modes:
             if self._went_back(mode):
                 said.append(f"{mode}: the revision went back")
         self._judge_recovery()
         if self.fault.met and not result.met:
-            said.append("nobody met the fault")
+            said.append(f"nobody met the fault; under way: {self.world.bundles.under_way()}")
 
     def _judge_recovery(self):
         """The fault is over with the last answer that it explains."""
@@ -236,7 +244,7 @@ class Cell:
             return f"{call.mode}, a stranger"
         if self.acked_at is None:
             return ""
-        strict = call.mode == "strict" and not self.fault.holds_back
+        strict = call.mode.startswith("strict") and not self.fault.holds_back
         late = 0.0 if strict else LIMIT + SETTLED + self.fault.ahead
         after = call.at - self.acked_at - late
         return f"{call.mode}, {after:.3f} s too late" if after > 0 else ""
@@ -249,8 +257,8 @@ class Cell:
         if self.victim.change == "lockdown" and call.until > self.fault_at:
             own = own | {"lockdown"}
         affected = call.until > self.fault_at
-        allowed = own | (getattr(self.fault, call.mode) if affected else set())
-        if call.mode == "strict" and call.at < (self.acked_at or call.at) + _BUSY:
+        allowed = own | (getattr(self.fault, call.mode.split()[0]) if affected else set())
+        if call.mode.startswith("strict") and call.at < (self.acked_at or call.at) + _BUSY:
             # On a busy machine what has just been written takes longer than a strict PDP waits.
             allowed = allowed | {"behind"}
         if call.reason in allowed:

@@ -3,12 +3,17 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import pytest
+
+from tests.support.fetched import Unavailable
+from tests.support.neo4j import NoNeo4j
+
+from .graph import GraphWorld
 from .matrix import ONE
+from .matrix_graph import GRAPH
+from .matrix_pair import PAIR
+from .pair import Pair
 from .world import World
-
-
-class Missing(Exception):  # noqa: N818 - it reads as what happened
-    """A part of a world cannot be had here; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -18,17 +23,21 @@ class Family:
     Attributes:
         faults: by name.
         world: makes one.
-        share: how many are up at once, for one that is asked for.
-        missing: raised where there can be none.
+        most: so many are up at once in a process, however many are asked for.
     """
 
     faults: dict
     world: Callable
-    share: int = 1
-    missing: type[Exception] = Missing
+    most: int
 
+
+MISSING = (NoNeo4j, Unavailable, pytest.skip.Exception)
+"""What says that a part of a world cannot be had here, and why."""
 
 FAMILIES = {
-    "one": Family(ONE, World),
+    "one": Family(ONE, World, 4),
+    "pair": Family(PAIR, Pair, 1),
+    # A JVM takes 20 s to start.
+    "graph": Family(GRAPH, GraphWorld, 1),
 }
 NAMES = [name for family in FAMILIES.values() for name in family.faults]

@@ -57,7 +57,7 @@ ANSWERS = {
 }
 
 
-def _road(part, road, kind, **more):
+def on_a_road(part, road, kind, **more):
     """A fault of a road between two parts."""
     reasons = {key: more.pop(key) for key in ("strict", "bounded", "long", "at_least", "name", "first")
                if key in more}  # fmt: skip
@@ -74,12 +74,12 @@ def _opa():
     yield Fault("OPA: killed", acts.kill("opa"), acts.start("opa"), **back)
     yield Fault("OPA: frozen", acts.freeze("opa"), acts.thaw("opa"), long=True, **back)
     yield Fault("OPA: cannot keep its bundles", acts.lose_persisted, acts.find_persisted, **back)
-    yield _road("OPA", "opa", "refuse", name="refuses connections", **both)
-    yield _road("OPA", "opa", "half open", at_least=1.3, **both)
-    yield _road("OPA", "opa", "slow", seconds=2.0, at_least=1.3, **both)
-    yield _road("OPA", "opa", "cut", name="cut within an answer", **both)
+    yield on_a_road("OPA", "opa", "refuse", name="refuses connections", **both)
+    yield on_a_road("OPA", "opa", "half open", at_least=1.8, **both)
+    yield on_a_road("OPA", "opa", "slow", seconds=3.0, at_least=1.8, **both)
+    yield on_a_road("OPA", "opa", "cut", name="cut within an answer", **both)
     for name, body in ANSWERS.items():
-        yield _road("OPA", "opa", "answer", name=name, body=body, **both)
+        yield on_a_road("OPA", "opa", "answer", name=name, body=body, **both)
 
 
 def _redis():
@@ -100,35 +100,35 @@ def _redis():
     # Authentic, fresh and of this Redis. Nobody but the registry could tell; see the docs.
     begin, name = acts.write_newest("older"), "Redis: newest revision held back by a writer"
     yield Fault(name, begin, acts.nothing, first=True, holds_back=True, **out)
-    yield _road("Redis", "redis", "refuse", name="refuses connections", **out)
-    yield _road("Redis", "redis", "half open", at_least=1.3, **out)
-    yield _road("Redis", "redis", "slow", seconds=1.0, at_least=1.3, **out)
-    yield _road("Redis", "redis", "cut", name="cut within an answer", **out)
-    yield _road("Redis", "redis", "flip", name="bit flips", **out)
-    yield _road("Redis", "redis", "answer", name="answers garbage", body=GARBAGE, **out)
-    yield _road(
+    yield on_a_road("Redis", "redis", "refuse", name="refuses connections", **out)
+    yield on_a_road("Redis", "redis", "half open", at_least=1.8, **out)
+    yield on_a_road("Redis", "redis", "slow", seconds=2.0, at_least=1.8, **out)
+    yield on_a_road("Redis", "redis", "cut", name="cut within an answer", **out)
+    yield on_a_road("Redis", "redis", "flip", name="bit flips", **out)
+    yield on_a_road("Redis", "redis", "answer", name="answers garbage", body=GARBAGE, **out)
+    yield on_a_road(
         "Redis", "redis", "answer", name="answers an empty value", body=b"$0\r\n\r\n", **out
     )
     old = {"strict": OLD | OUT, "bounded": OLD}
-    yield _road("Redis for serve", "redis of serve", "half open", **old)
+    yield on_a_road("Redis for serve", "redis of serve", "half open", **old)
 
 
 def _bundles():
     old = {"strict": OLD, "bounded": OLD, "long": True}
-    yield _road("bundle server", "bundles", "refuse", name="refuses connections", **old)
-    yield _road("bundle server", "bundles", "half open", **old)
-    yield _road("bundle server", "bundles", "slow", seconds=0.2, **old)
-    yield _road("bundle server", "bundles", "cut", name="cut within an answer", **old)
+    yield on_a_road("bundle server", "bundles", "refuse", name="refuses connections", **old)
+    yield on_a_road("bundle server", "bundles", "half open", **old)
+    yield on_a_road("bundle server", "bundles", "slow", seconds=0.2, **old)
+    yield on_a_road("bundle server", "bundles", "cut", name="cut within an answer", **old)
     for name, body in ANSWERS.items():
-        yield _road("bundle server", "bundles", "answer", name=name, body=body, **old)
+        yield on_a_road("bundle server", "bundles", "answer", name=name, body=body, **old)
     for name, reasons in _KINDS.items():
         yield _changed(name, "bit flips", acts.flip, **reasons)
         yield _changed(name, "signed by another key", acts.other_key, **reasons)
     for name, reasons in _REPLAYED.items():
         yield _changed(name, "older but valid, replayed", acts.older, **reasons)
     yield _changed("heartbeat", "is live's bundle", acts.swapped, **old)
-    yield _road("live bundle", "bundles", "half open", names=("live",), name="withheld", **old)
-    yield _road(
+    yield on_a_road("live bundle", "bundles", "half open", names=("live",), name="withheld", **old)
+    yield on_a_road(
         "heartbeat bundle", "bundles", "half open", names=("heartbeat",), name="withheld", **old
     )
 

@@ -178,6 +178,10 @@ class Bundles(Proxy):
             writer.write(answer)
             await writer.drain()
 
+    def under_way(self):
+        """The names that somebody waits for an answer about."""
+        return sorted(self._under_way.values())
+
     def cut(self):
         """Only what the fault is about: other connections live on."""
         for task in list(self._tasks):

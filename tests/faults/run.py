@@ -10,7 +10,7 @@ from pathlib import Path
 from bundles.opa_binary import find_opa
 
 from .cell import Result, run_cell
-from .families import FAMILIES
+from .families import FAMILIES, MISSING
 from .world import template
 
 
@@ -46,7 +46,7 @@ async def run(names, seeds, *, worlds=1, told=lambda _: None):
             mine = [name for name in names if name in family.faults]
             # By seed and then by name, so that what is cut short has seen every fault.
             cells = deque((family.faults[name], seed) for seed in seeds for name in mine)
-            for _ in range(min(worlds * family.share, len(cells))):
+            for _ in range(min(worlds, family.most, len(cells))):
                 group.create_task(_work(family, cells, add, binary=binary, made=made))
     return results
 
@@ -56,7 +56,7 @@ async def _work(family, cells, add, *, binary, made):
         async with AsyncExitStack() as exit_:
             try:
                 world = await exit_.enter_async_context(family.world(binary, made))
-            except family.missing as reason:
+            except MISSING as reason:
                 while cells:
                     fault, seed = cells.popleft()
                     add(Result(fault.name, seed, skipped=str(reason)))

@@ -60,12 +60,13 @@ async def template(folder, binary):
 class World:
     """One `lictor serve`, one OPA, one Redis."""
 
-    def __init__(self, binary, made_from, *, registry="", registry_road=None):
-        self.binary, self._from = binary, made_from
-        self._registry, self._registry_road = registry, registry_road
+    modes = MODES
+
+    def __init__(self, binary, made_from, *, beside=None):
+        self.binary, self._from, self._beside = binary, made_from, beside
         self._exit = AsyncExitStack()
         self._running = []
-        self.older = {}
+        self.older, self.roads = {}, {}
         self.usable = True
 
     async def __aenter__(self):
@@ -80,34 +81,24 @@ class World:
         await self._exit.aclose()
 
     async def _start(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="lf-", dir="/tmp"))
-        self._exit.callback(shutil.rmtree, self.folder, ignore_errors=True)
-        self.state = self.folder / "s"
-        shutil.copytree(self._from, self.state)
-        (self.folder / "clock").write_bytes(struct.pack("d", 0.0))
-        redis_folder = self.folder / "redis"
-        redis_folder.mkdir()
-        self.redis = RedisServer(folder=redis_folder).start()
-        self._exit.callback(self.redis.kill)
-        serve_port, self._redis_port = free_port(), int(self.redis.url.split(":")[2].split("/")[0])
+        self._make_folder()
+        serve_port, redis_port = free_port(), int(self.redis.url.split(":")[2].split("/")[0])
         self.roads = {
+            **self.roads,
             "bundles": Bundles(free_port(), serve_port),
-            "redis": Relay(free_port(), self._redis_port),
-            "redis of serve": Relay(free_port(), self._redis_port),
+            "redis": Relay(free_port(), redis_port),
+            "redis of serve": Relay(free_port(), redis_port),
             "opa": Relay(str(self.folder / "opa.sock"), str(self.state / "opa" / "opa.sock")),
         }
-        if self._registry_road is not None:
-            self.roads["registry"] = Relay(*self._registry_road)
         for road in self.roads.values():
             await road.start()
             self._exit.push_async_callback(road.stop)
         self.bundles = self.roads["bundles"]
-        changes = {"registry": self._registry} if self._registry else {}
         self.settings = Settings(
             state=self.state,
             bundles_url=f"http://127.0.0.1:{serve_port}",
             redis_url=f"redis://127.0.0.1:{self.roads['redis of serve'].where}/0",
-            **changes,
+            **self.shared_settings(),
         )
         self.keys, self.admin = KeyFolder(self.settings.keys), Admin(self.settings.admin_socket)
         self.processes = {}
@@ -120,6 +111,9 @@ class World:
         )
         self._pdps = {mode: self._pdp(mode) for mode in MODES}
         self._exit.push_async_callback(self._close_pdps)
+        if self._beside:
+            self.callers = self._beside.callers
+            return
         self.callers = Callers(self)
         await self.callers.begin()
         await self.healthy(patience=60)
@@ -127,6 +121,25 @@ class World:
         await self.write(lambda operator: operator.add_user("later"))
         await self.admin.compact()
         await until(self._folded, "the base has arrived", patience=60)
+
+    def _make_folder(self):
+        """The folder, the state directory in it, and Redis; both of the other's, for one that stands beside it."""
+        if self._beside:
+            self.folder, self.redis = self._beside.folder / "b", self._beside.redis
+            self.folder.mkdir()
+        else:
+            self.folder = Path(tempfile.mkdtemp(prefix="lf-", dir="/tmp"))
+            self._exit.callback(shutil.rmtree, self.folder, ignore_errors=True)
+            (self.folder / "redis").mkdir()
+            self.redis = RedisServer(folder=self.folder / "redis").start()
+            self._exit.callback(self.redis.kill)
+        self.state = self.folder / "s"
+        shutil.copytree(self._from, self.state)
+        (self.folder / "clock").write_bytes(struct.pack("d", 0.0))
+
+    def shared_settings(self):
+        """What is set besides, for worlds of other kinds."""
+        return self._beside.shared_settings() if self._beside else {}
 
     async def _folded(self):
         status = await self.admin.status()
@@ -149,7 +162,7 @@ class World:
         """Wait until everybody is answered as if nothing had ever been wrong."""
 
         async def good():
-            found = [await self.ask(mode, self.callers.control) for mode in MODES]
+            found = [await self.ask(mode, self.callers.control) for mode in self.modes]
             return all(one.allow for one in found) and not await self.wake()
 
         await until(good, "the control is allowed", patience=patience)
@@ -161,6 +174,7 @@ class World:
             "LICTOR_BUNDLES_URL": self.settings.bundles_url,
             "LICTOR_REDIS_URL": self.settings.redis_url,
             "LICTOR_REGISTRY": self.settings.registry,
+            "LICTOR_ARTEFACTS_URL": self.settings.artefacts_url,
         }
         arguments = [sys.executable, "-m", "tests.faults.server", str(self.folder), "serve"]
         self._begin("serve", arguments, env=environment, cwd=ROOT)
@@ -228,13 +242,13 @@ class World:
         shared = Shared(
             f"redis://127.0.0.1:{self.roads['redis'].where}/0",
             key_file=self.settings.newest_key,
-            timeout=0.5,
+            timeout=0.8,
         )
         return PDP(
             opa_url=f"unix://{self.folder / 'opa.sock'}",
             opa_token_file=client_token_file(self.state / "opa"),
             verifier=self.keys.verifier(),
-            deadline=1.0,
+            deadline=1.5,
             shared=shared,
             consistency=mode,
             record=FileRecord(self.folder / f"{mode}.jsonl"),
