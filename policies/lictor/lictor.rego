@@ -351,8 +351,18 @@ _denied contains rule.action if {
 	_well_formed(rule)
 }
 
-# Whole actions, as rules take them from `actions`, are looked up. The others are few.
-_denied_parts := {part | some part in _denied; is_object(part)} - {action | some action in actions}
+# Whole actions, as rules take them from `actions`, are looked up. The others are few. One that is a part of
+# another action too is a part, and then there are two of one name.
+_denied_parts := _denied_objects - {action | some action in actions} if _distinct
+
+_denied_parts := _denied_objects if not _distinct
+
+_denied_objects contains part if {
+	some part in _denied
+	is_object(part)
+}
+
+_distinct if count({[action.method, action.name] | some action in actions}) == count(actions)
 
 _malformed if {
 	some rule in data.site.deny

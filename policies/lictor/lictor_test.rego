@@ -212,6 +212,13 @@ test_a_rule_may_name_a_part_of_actions if {
 	_left([tool, prompt], {}) == []
 }
 
+test_a_part_that_is_one_action_of_a_list_is_a_part_of_the_others_too if {
+	old := {"method": "tools/call", "name": "edit"}
+	tagged := {"method": "tools/call", "name": "edit", "tags": ["write"]}
+	_left([old, tagged], old) == []
+	_left([tagged, old], tagged) == [1]
+}
+
 test_a_refusal_by_a_part_of_an_action_has_its_code_and_message if {
 	deny := {{"action": {"method": "tools/call"}, "code": "closed", "message": "Closed."}}
 	decision := lictor.decision with input as {

@@ -317,9 +317,9 @@ def _action(chance):
     name = one_of(chance, TOOLS if once_in(chance, 4) else TOOLS[:6])
     if method != "tools/call":
         name = one_of(chance, OTHER_NAMES)
-    # Always with tags, as the query has them: a list in which an action without any equals a rule's
-    # members takes the rule for that one action.
-    action = {"method": method, "name": name, "tags": some_of(chance, TAGS, 2)}
+    action = {"method": method, "name": name}
+    if not once_in(chance, 10):
+        action["tags"] = some_of(chance, TAGS, 2)
     if once_in(chance, 10):
         action["version"] = one_of(chance, ("1", "2", ""))
     return action
