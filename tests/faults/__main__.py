@@ -13,12 +13,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from . import table
 from .cell import Result
-from .families import NAMES
+from .families import FAMILIES, NAMES
 from .run import run
 
 
@@ -27,6 +26,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--fault", default="", help="only those whose name has these words")
+    parser.add_argument("--family", action="append", default=[], choices=FAMILIES)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--worlds", type=int, default=2, help="in each process")
     parser.add_argument("--write", action="store_true")
@@ -41,72 +41,67 @@ def main():
     # All that was started ends with us, also where a shell had us ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    names = [name for name in NAMES if arguments.fault in name]
+    names = [
+        name
+        for family in arguments.family or FAMILIES
+        for name in FAMILIES[family].faults
+        if arguments.fault in name
+    ]
     seeds = range(arguments.first, arguments.first + arguments.seeds)
     if arguments.part:
         _part(arguments, names, seeds)
         return 0
-    began = time.monotonic()
-    if arguments.kept:
-        results = _read(arguments.keep)
-    else:
-        results = _in_processes(arguments)
-    short = len(results) - len(names) * len(seeds) if not arguments.kept else 0
+    with tempfile.TemporaryDirectory(prefix="lf-", dir="/tmp") as folder:
+        keep = arguments.keep or Path(folder) / "results.jsonl"
+        if not arguments.kept:
+            _in_processes(arguments, keep)
+        results = [Result(**json.loads(line)) for line in keep.read_text().splitlines()]
     results.sort(key=lambda one: (NAMES.index(one.fault), one.seed))
-    text = table.table(results)
-    summary = table.summary(results)
-    print(text, f"{summary} {time.monotonic() - began:.0f} s.", sep="\n\n")
+    text, summary = table.table(results), table.summary(results)
+    print(text, summary, sep="\n\n")
     if arguments.write:
         table.write(f"{summary}\n\n{text}")
-    return 1 if short or any(one.faults or one.late for one in results) else 0
+    missing = {(name, seed) for name in names for seed in seeds} - {
+        (one.fault, one.seed) for one in results
+    }
+    return 1 if missing or any(one.faults or one.late for one in results) else 0
 
 
-def _in_processes(arguments):
+def _in_processes(arguments, keep):
     """The parts in processes of their own. They are of our group: Ctrl-C ends them as well."""
-    with tempfile.TemporaryDirectory(prefix="lf-", dir="/tmp") as folder:
-        files = [Path(folder) / f"{number}.jsonl" for number in range(arguments.processes)]
-        running = [
-            subprocess.Popen(
-                [
-                    sys.executable, "-m", "tests.faults", f"--seeds={arguments.seeds}",
-                    f"--first={arguments.first}", f"--fault={arguments.fault}",
-                    f"--worlds={arguments.worlds}", f"--part={number}/{len(files)}/{file}",
-                ],
-            )
-            for number, file in enumerate(files)
-        ]  # fmt: skip
-        try:
-            for one in running:
-                one.wait()
-        finally:
-            for one in running:
-                if one.poll() is None:
-                    one.terminate()
-                one.wait()
-        return [one for file in files if file.exists() for one in _read(file)]
-
-
-def _read(file):
-    return [Result(**json.loads(line)) for line in file.read_text().splitlines()]
+    same = [
+        f"--{name}={getattr(arguments, name)}" for name in ("seeds", "first", "fault", "worlds")
+    ]
+    same += [f"--family={family}" for family in arguments.family]
+    running = [
+        subprocess.Popen(
+            [
+                sys.executable, "-m", "tests.faults", *same, f"--keep={keep}",
+                f"--part={number}/{arguments.processes}",
+            ],
+        )
+        for number in range(arguments.processes)
+    ]  # fmt: skip
+    try:
+        for one in running:
+            one.wait()
+    finally:
+        for one in running:
+            if one.poll() is None:
+                one.terminate()
+            one.wait()
 
 
 def _part(arguments, names, seeds):
-    number, of, file = arguments.part.split("/", 2)
-    with Path(file).open("w") as out:
+    number, of = map(int, arguments.part.split("/"))
 
-        def told(result):
-            line = json.dumps(dataclasses.asdict(result)) + "\n"
-            print(line, end="", file=out, flush=True)
-            if arguments.keep:
-                with arguments.keep.open("a") as kept:
-                    kept.write(line)
-            for fault in sorted({*result.faults, *filter(None, [result.late])}):
-                print(
-                    f"WRONG {result.fault}, seed {result.seed}, {result.change}: {fault}",
-                    flush=True,
-                )
+    def told(result):
+        with arguments.keep.open("a") as file:
+            file.write(json.dumps(dataclasses.asdict(result)) + "\n")
+        for fault in sorted({*result.faults, *filter(None, [result.late])}):
+            print(f"WRONG {result.fault}, seed {result.seed}, {result.change}: {fault}", flush=True)
 
-        asyncio.run(run(names[int(number) :: int(of)], seeds, worlds=arguments.worlds, told=told))
+    asyncio.run(run(names[number::of], seeds, worlds=arguments.worlds, told=told))
 
 
 if __name__ == "__main__":
