@@ -91,7 +91,7 @@ opa-test: $(VENV)/dev ## Check, test and lint the Rego
 	"$$opa" fmt --list --fail $(REGO); \
 	"$$opa" check --strict --schema policies/schemas $(REGO); \
 	"$$opa" test --timeout 60s --coverage --threshold 100 --format pretty $(REGO) tests/cases > /dev/null; \
-	"$$opa" test $(REGO) tests/cases; \
+	"$$opa" test --timeout 60s $(REGO) tests/cases; \
 	if command -v regal > /dev/null; then regal lint policies; \
 	else echo "regal is not installed, so the Rego was not linted (make setup builds it where Go is)"; fi
 
