@@ -123,6 +123,7 @@ class Cell:
         await asyncio.sleep(max(hold, fault.at_least) - (time.monotonic() - self.begun_at))
         if fault.met:
             await self._somebody_meets_it()
+        self.end_at = time.monotonic()
         self.result.met = await fault.end(world) or 0
         self.ended_at = time.monotonic()
         await world.end_background()
@@ -238,7 +239,12 @@ class Cell:
 
     def _wrong(self, call):
         """Why an allow should not have been, or nothing."""
-        if not call.allow or call.who == "control":
+        if not call.allow:
+            return ""
+        lasting = self.begun_at < call.at and call.until < self.end_at
+        if lasting and call.mode.split()[0] in self.fault.shut:
+            return f"{call.mode}, {call.who}, though nobody could know"
+        if call.who == "control":
             return ""
         if call.who == "stranger":
             return f"{call.mode}, a stranger"

@@ -11,6 +11,7 @@ from .server import STEPS
 NOTHING = frozenset()
 OUT = frozenset({"unavailable"})
 OLD = frozenset({"behind", "stale_data"})
+STRICT, BOTH = frozenset({"strict"}), frozenset({"strict", "bounded"})
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Fault:
         at_least: seconds that it lasts.
         first: whether it must have begun before the revocation.
         ahead: seconds that `lictor serve` may be ahead, which `bounded` then adds to its limit.
+        shut: modes in which nobody at all may be allowed while it lasts.
         holds_back: whether what Redis says may be as old as `bounded` allows.
         changes: what may be revoked, where not everything may.
     """
@@ -42,6 +44,7 @@ class Fault:
     at_least: float = 0.0
     first: bool = False
     ahead: float = 0.0
+    shut: frozenset = NOTHING
     holds_back: bool = False
     changes: tuple = ()
 
@@ -59,7 +62,7 @@ ANSWERS = {
 
 def on_a_road(part, road, kind, **more):
     """A fault of a road between two parts."""
-    reasons = {key: more.pop(key) for key in ("strict", "bounded", "long", "at_least", "name", "first")
+    reasons = {key: more.pop(key) for key in ("strict", "bounded", "long", "at_least", "name", "first", "shut")
                if key in more}  # fmt: skip
     name = reasons.pop("name", kind)
     return Fault(
@@ -69,10 +72,10 @@ def on_a_road(part, road, kind, **more):
 
 
 def _opa():
-    both = {"strict": OUT, "bounded": OUT}
+    both = {"strict": OUT, "bounded": OUT, "shut": BOTH}
     back = {"strict": OUT | OLD, "bounded": OUT | OLD}
-    yield Fault("OPA: killed", acts.kill("opa"), acts.start("opa"), **back)
-    yield Fault("OPA: frozen", acts.freeze("opa"), acts.thaw("opa"), long=True, **back)
+    yield Fault("OPA: killed", acts.kill("opa"), acts.start("opa"), shut=BOTH, **back)
+    yield Fault("OPA: frozen", acts.freeze("opa"), acts.thaw("opa"), long=True, shut=BOTH, **back)
     yield Fault("OPA: cannot keep its bundles", acts.lose_persisted, acts.find_persisted, **back)
     yield on_a_road("OPA", "opa", "refuse", name="refuses connections", **both)
     yield on_a_road("OPA", "opa", "half open", at_least=1.8, **both)
@@ -84,8 +87,8 @@ def _opa():
 
 def _redis():
     out = {"strict": OUT}
-    yield Fault("Redis: killed, back empty", acts.kill_redis, acts.start_redis, **out)
-    yield Fault("Redis: frozen", acts.freeze_redis, acts.thaw_redis, **out)
+    yield Fault("Redis: killed, back empty", acts.kill_redis, acts.start_redis, shut=STRICT, **out)
+    yield Fault("Redis: frozen", acts.freeze_redis, acts.thaw_redis, shut=STRICT, **out)
     yield Fault(
         "Redis: full disk, refuses writes", acts.fill_redis_disk, acts.empty_redis_disk, **out
     )
@@ -100,14 +103,22 @@ def _redis():
     # Authentic, fresh and of this Redis. Nobody but the registry could tell; see the docs.
     begin, name = acts.write_newest("older"), "Redis: newest revision held back by a writer"
     yield Fault(name, begin, acts.nothing, first=True, holds_back=True, **out)
-    yield on_a_road("Redis", "redis", "refuse", name="refuses connections", **out)
-    yield on_a_road("Redis", "redis", "half open", at_least=1.8, **out)
-    yield on_a_road("Redis", "redis", "slow", seconds=2.0, at_least=1.8, **out)
-    yield on_a_road("Redis", "redis", "cut", name="cut within an answer", **out)
+    yield on_a_road("Redis", "redis", "refuse", shut=STRICT, name="refuses connections", **out)
+    yield on_a_road("Redis", "redis", "half open", shut=STRICT, at_least=1.8, **out)
+    yield on_a_road("Redis", "redis", "slow", shut=STRICT, seconds=2.0, at_least=1.8, **out)
+    yield on_a_road("Redis", "redis", "cut", shut=STRICT, name="cut within an answer", **out)
     yield on_a_road("Redis", "redis", "flip", name="bit flips", **out)
-    yield on_a_road("Redis", "redis", "answer", name="answers garbage", body=GARBAGE, **out)
     yield on_a_road(
-        "Redis", "redis", "answer", name="answers an empty value", body=b"$0\r\n\r\n", **out
+        "Redis", "redis", "answer", shut=STRICT, name="answers garbage", body=GARBAGE, **out
+    )
+    yield on_a_road(
+        "Redis",
+        "redis",
+        "answer",
+        shut=STRICT,
+        name="answers an empty value",
+        body=b"$0\r\n\r\n",
+        **out,
     )
     old = {"strict": OLD | OUT, "bounded": OLD}
     yield on_a_road("Redis for serve", "redis of serve", "half open", **old)
@@ -169,7 +180,7 @@ def _publisher():
 def _others():
     yield Fault(
         "decision record: full disk", acts.fill_record, acts.empty_record,
-        strict=OUT, bounded=OUT, long=True,
+        strict=OUT, shut=BOTH, bounded=OUT, long=True,
     )  # fmt: skip
 
 
