@@ -112,6 +112,10 @@ check: setup lint opa-test test test-fastmcp ## Everything that CI checks: lint,
 fuzz: $(VENV)/dev ## Ask OPA and the model of the rules a million questions (QUESTIONS=N, SEED=N)
 	python -m tests.model.fuzz --questions $(or $(QUESTIONS),1000000) --seed $(or $(SEED),1)
 
+.PHONY: faults
+faults: $(VENV)/dev ## Break every part of a running lictor, each in many ways (SEEDS=N, FAULT=words)
+	python -m tests.faults --seeds $(or $(SEEDS),20) $(if $(FAULT),--fault "$(FAULT)",--write)
+
 .PHONY: bench
 bench: $(VENV)/dev ## Measure where the time of a decision goes
 	python -m bench.decision

@@ -86,6 +86,8 @@ class Proxy:
         task = asyncio.ensure_future(self._handle(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Also of one that is cancelled before it has begun.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def _handle(self, reader, writer):
         try:

@@ -22,13 +22,14 @@ async def prepared():
         yield binary, await template(Path(folder) / "s", binary)
 
 
-async def run(names, seeds, *, worlds=1, told=lambda _: None):
+async def run(names, seeds, *, worlds=1, brief=False, told=lambda _: None):
     """Run each named fault with each seed.
 
     Args:
         names: of rows.
         seeds: as many cells in each row.
         worlds: that are up at once, of each family.
+        brief: whether no fault is to last past the staleness limit.
         told: called with each result.
 
     Returns:
@@ -47,11 +48,11 @@ async def run(names, seeds, *, worlds=1, told=lambda _: None):
             # By seed and then by name, so that what is cut short has seen every fault.
             cells = deque((family.faults[name], seed) for seed in seeds for name in mine)
             for _ in range(min(worlds, family.most, len(cells))):
-                group.create_task(_work(family, cells, add, binary=binary, made=made))
+                group.create_task(_work(family, cells, add, binary=binary, made=made, brief=brief))
     return results
 
 
-async def _work(family, cells, add, *, binary, made):
+async def _work(family, cells, add, *, binary, made, brief):
     while cells:
         async with AsyncExitStack() as exit_:
             try:
@@ -61,11 +62,15 @@ async def _work(family, cells, add, *, binary, made):
                     fault, seed = cells.popleft()
                     add(Result(fault.name, seed, skipped=str(reason)))
                 return
+            except Exception as error:  # noqa: BLE001 - as a cell's own, it is the result
+                fault, seed = cells.popleft()
+                add(Result(fault.name, seed, faults=[f"no world: {type(error).__name__}: {error}"]))
+                continue
             logs = _log_into(world.folder / "pdp.log", exit_)
             logs.info("a world")
             while cells and world.usable:
                 fault, seed = cells.popleft()
-                add(await run_cell(world, fault, seed))
+                add(await run_cell(world, fault, seed, brief=brief))
 
 
 def _log_into(path, exit_):
