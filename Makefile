@@ -59,7 +59,8 @@ demo: $(VENV)/run ## Watch real MCP clients being allowed and refused by a real 
 .PHONY: test
 test: $(VENV)/dev ## Run all tests, against the real parts
 	coverage erase
-	coverage run -m pytest -n $(WORKERS) --dist loadfile
+	@echo "tests/faults is not run here: make faults"
+	coverage run -m pytest -n $(WORKERS) --dist loadfile --ignore tests/faults
 
 # Whichever is not the locked one gets an environment of its own, which keeps what is pinned as far as it can.
 .PHONY: test-fastmcp
