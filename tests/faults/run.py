@@ -42,13 +42,19 @@ async def run(names, seeds, *, worlds=1, brief=False, told=lambda _: None):
         results.append(result)
         told(result)
 
-    async with prepared() as (binary, made), asyncio.TaskGroup() as group:
+    async with prepared() as (binary, made):
+        # One family after another: a machine has room for so many processes only.
         for family in FAMILIES.values():
             mine = [name for name in names if name in family.faults]
             # By seed and then by name, so that what is cut short has seen every fault.
             cells = deque((family.faults[name], seed) for seed in seeds for name in mine)
-            for _ in range(min(worlds, family.most, len(cells))):
-                group.create_task(_work(family, cells, add, binary=binary, made=made, brief=brief))
+            at_once = min(worlds, family.most, len(cells))
+            await asyncio.gather(
+                *(
+                    _work(family, cells, add, binary=binary, made=made, brief=brief)
+                    for _ in range(at_once)
+                )
+            )
     return results
 
 
