@@ -16,7 +16,6 @@ APPLICATION_ID = 0x6C696374  # "lict"
 LAYOUT = 1
 
 _HEADER = 100  # https://www.sqlite.org/fileformat2.html#the_database_header
-_MAGIC = b"SQLite format 3\x00"
 
 
 def prepare(path: Path) -> None:
@@ -29,17 +28,34 @@ def prepare(path: Path) -> None:
     try:
         if not path.exists():
             _create(path)
-        with path.open("rb") as file:
-            header = file.read(_HEADER)
-    except OSError as error:
-        raise Unreadable(f"{path} cannot be opened: {error.strerror}") from error
-    if len(header) < _HEADER or not header.startswith(_MAGIC):
-        raise Unreadable(f"{path} is not an SQLite file")
-    if int.from_bytes(header[68:72]) != APPLICATION_ID:
+        if path.stat().st_size < _HEADER:
+            raise Unreadable(f"{path} is not an SQLite file")
+        application, layout = _marks(path)
+    except (OSError, sqlite3.OperationalError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise Unreadable(f"{path} cannot be opened: {why}") from error
+    except sqlite3.DatabaseError as error:
+        raise Unreadable(f"{path} is not an SQLite file") from error
+    if application != APPLICATION_ID:
         raise Unreadable(f"{path} is an SQLite file, but not a registry")
-    found = int.from_bytes(header[60:64], signed=True)
-    if found != LAYOUT:
-        raise SchemaVersion(str(path), found=found, expected=LAYOUT)
+    if layout != LAYOUT:
+        raise SchemaVersion(str(path), found=layout, expected=LAYOUT)
+
+
+def _marks(path: Path) -> tuple[int, int]:
+    """The file's `application_id` and `user_version`, read without a lock and without its log.
+
+    SQLite reads them, not we: whoever closes a file by himself gives up the locks of each
+    connection that his process has to it. The next process to close the registry would then take
+    its log away, and what is written from there on would never be seen here.
+    https://www.sqlite.org/howtocorrupt.html (2.2)
+    """
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    with closing(sqlite3.connect(uri, uri=True)) as db:
+        return (
+            db.execute("PRAGMA application_id").fetchone()[0],
+            db.execute("PRAGMA user_version").fetchone()[0],
+        )
 
 
 def _create(path: Path) -> None:

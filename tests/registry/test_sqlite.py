@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -101,6 +103,19 @@ async def test_another_programs_sqlite_file_is_refused_and_left_as_it_is(tmp_pat
     with pytest.raises(Unreadable, match="not a registry"):
         await open_registry(url)
     assert contents(tmp_path) == before
+
+
+async def test_opening_it_twice_does_not_blind_the_first_to_other_processes(registry, path, url):
+    # https://www.sqlite.org/howtocorrupt.html, 2.2: this once cost the locks, and the log with them.
+    writes = f"db = sqlite3.connect({str(path)!r}); db.execute(sql); db.commit(); db.close()"
+    program = f"import sqlite3; sql = 'UPDATE registry SET revision = revision + 1'; {writes}"
+    seen = [(await registry.stamp()).revision]
+    second = await open_registry(url)
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", program], check=True)  # noqa: ASYNC221 - nothing else runs
+        seen.append((await registry.stamp()).revision)
+    await second.aclose()
+    assert seen == [seen[0] + n for n in range(4)]
 
 
 async def test_a_damaged_file_is_unreadable(path, url):

@@ -125,7 +125,7 @@ async def test_a_revocation_does_not_wait_for_a_base_that_it_does_not_need(
         return (await watched.get("live.tar.gz")).content == revoked.content
 
     await until(there, "live is written")
-    assert mirror.waiting.keys() == {"base-00"}
+    await until(lambda: mirror.waiting.keys() == {"base-00"}, "only the base waits")
     mirror.offer(needing := bundles.live(8, since={"00": 6}))
     mirror.offer(demanding := bundles.heartbeat(9, 8))
     await asyncio.sleep(0)
