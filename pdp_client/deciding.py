@@ -200,7 +200,7 @@ class Deciding:
                 return await ask()
 
         asked = self._question(verified, action, context)
-        state = newest.state if newest else self._known()
+        state = self._state(newest) if newest else self._known()
         if self._cache is None or asked is None or state is None:
             decision = await ask()
         elif found := self._cache.get(state, asked):
@@ -228,7 +228,11 @@ class Deciding:
             return None
         self._newest.watch()
         newest = self._newest.known()
-        return newest.state if newest else None
+        return self._state(newest) if newest else None
+
+    def _state(self, newest: Newest) -> State | None:
+        # Redis may be told late. What OPA has said meanwhile ends what was remembered before.
+        return newest.state if newest.stamp >= self._inquiry.newest else None
 
     def _question(
         self, verified: Verified | None, action: Action, context: Context

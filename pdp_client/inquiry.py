@@ -24,7 +24,12 @@ Answer = TypeVar("Answer", Decision, Visible)
 
 
 class Inquiry:
-    """Asks one OPA, or several that stand behind one address."""
+    """Asks one OPA, or several that stand behind one address.
+
+    Attributes:
+        newest: epoch and revision of the newest state that an answer was made from.
+        sends_arguments: whether rules read the arguments of calls, as far as is known.
+    """
 
     def __init__(self, road: Road, *, catch_up: float = CATCH_UP) -> None:
         """Ask nothing yet.
@@ -35,7 +40,7 @@ class Inquiry:
         """
         self._road = road
         self._catch_up = catch_up
-        self._newest: Stamp = (0, 0)
+        self.newest: Stamp = (0, 0)
         self._progress = Progress()
         self.sends_arguments = False
 
@@ -116,7 +121,7 @@ class Inquiry:
             while True:
                 # As of before the question. Answers overtake each other: one that is older than
                 # another which came back meanwhile is no sign of an older OPA.
-                wanted = self._newest if at_least is None else max(self._newest, at_least)
+                wanted = self.newest if at_least is None else max(self.newest, at_least)
                 answer = self._placed(await ask(_bound(wanted) if at_least else {}), wanted)
                 if answer.reason is not Reason.BEHIND or now() + pause > latest:
                     return answer
@@ -139,7 +144,7 @@ class Inquiry:
         if stamp < wanted:
             return replace(answer, reason=Reason.BEHIND)
         if answer.reason is not Reason.BEHIND:
-            self._newest = max(self._newest, stamp)
+            self.newest = max(self.newest, stamp)
         return answer
 
     async def _ask(

@@ -12,6 +12,7 @@ from support.stack import until
 
 from lictor import sharing
 from pdp_client import Action, BearerVerifier, ConfigurationError, Issuer, Keyring, Reason
+from pdp_client.opaque import digest
 from pdp_client.roads import open_road
 from pdp_client.shared import Shared
 
@@ -128,8 +129,6 @@ async def a_token(world, **changes):
 
 
 async def revoke(world, bearer):
-    from pdp_client.opaque import digest
-
     await world.stack.operator.revoke_token(digest(bearer))
     await world.told()
 
@@ -310,6 +309,29 @@ async def test_what_is_remembered_does_not_outlive_a_revocation(world, consisten
         assert await dropped(), "at once: the write had returned"
     await until(dropped, "it is not answered from the cache")
     assert (await pdp.authorize(bearer, tool="search")).reason is Reason.UNAVAILABLE
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_nothing_remembered_is_older_than_an_answer_before(world, consistency, monkeypatch):
+    bearer, other = await a_token(world), await a_token(world)
+    shared = world.shared()
+    pdp = world.pdp(cache=True, consistency=consistency, shared=shared)
+    hit = await world.cached(pdp, bearer)
+    late = await shared.newest.read()
+
+    async def read():
+        return late
+
+    # Redis is told late: OPA has a revision of which it says nothing yet.
+    monkeypatch.setattr(shared.newest, "read", read)
+    monkeypatch.setattr(shared.newest, "known", lambda: late)
+    assert (await pdp.authorize(bearer, tool="search")).cached
+    await world.stack.operator.revoke_token(digest(bearer))
+    await world.stack.settle()
+    newer = await pdp.authorize(other, tool="search")
+    assert newer.revision > hit.revision
+    then = await pdp.authorize(bearer, tool="search")
+    assert (then.reason, then.cached) == (Reason.TOKEN_DEACTIVATED, False)
 
 
 async def test_nothing_is_remembered_while_redis_is_away(world):
