@@ -200,7 +200,9 @@ class Bus:
     async def _listen(self) -> None:
         with reaching():
             async with aclosing(self._redis.pubsub(ignore_subscribe_messages=True)) as pubsub:
-                await pubsub.subscribe(self._news)
+                # Each by itself: a cancellation that redis-py loses is found before the next wait.
+                with reaching():
+                    await pubsub.subscribe(self._news)
                 while True:
                     with reaching():
                         message = await pubsub.get_message(timeout=LOOK_EVERY)

@@ -169,9 +169,12 @@ class SharedNewest:
     async def _listen(self) -> None:
         with reaching():
             async with aclosing(self._news.pubsub(ignore_subscribe_messages=True)) as pubsub:
-                await pubsub.subscribe(self._value)
+                # Each by itself: a cancellation that redis-py loses is found before the next wait.
+                with reaching():
+                    await pubsub.subscribe(self._value)
                 while True:
-                    message = await pubsub.get_message(timeout=1.0)
+                    with reaching():
+                        message = await pubsub.get_message(timeout=1.0)
                     if message and (newest := self._seal.open(message["data"])):
                         self._hear(newest)
 

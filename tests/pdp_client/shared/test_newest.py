@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
+from redis.asyncio.client import PubSub
 from support.stack import until
 
 from lictor.announcing import Announcer
@@ -309,3 +310,25 @@ def test_a_sealed_value_comes_back(seal):
     newest = Newest(1, 7, "p", None, 1_790_000_000.5, "run")
     assert seal.open(seal.seal(newest)) == newest
     assert seal.open(seal.seal(replace(newest, revision=8))) != newest
+
+
+async def test_one_that_watches_ends_though_redis_py_loses_a_cancellation(
+    make_newest, announcer, monkeypatch
+):
+    # As it may before Python 3.12, when one comes together with a result: it closed for ever.
+    await announcer.announce(Somewhere(1, 1), rules=RULES)
+    lost = []
+
+    async def loses(self, **limits):
+        try:
+            await asyncio.sleep(limits["timeout"])
+        except asyncio.CancelledError:
+            lost.append(self)
+
+    monkeypatch.setattr(PubSub, "get_message", loses)
+    newest = make_newest()
+    newest.watch()
+    await until(newest.known, "it is known")
+    closing = asyncio.ensure_future(newest.aclose())
+    assert (await asyncio.wait([closing], timeout=5))[0]
+    assert lost
