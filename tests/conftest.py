@@ -8,6 +8,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from support.canaries import secrets_in, secrets_under
 from support.fetched import Unavailable
 from support.plain import PlainOPA
 from support.redis import redis_server
@@ -37,6 +38,21 @@ def _no_settings_from_outside(monkeypatch):
         "REDIS_URL", "ARTEFACTS_URL", "UNHEARD",
     ):  # fmt: skip
         monkeypatch.delenv(f"LICTOR_{name}", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_in_a_log(caplog):
+    yield
+    records = [one for when in ("setup", "call") for one in caplog.get_records(when)]
+    said = "\n".join(caplog.handler.format(one) for one in records)
+    assert secrets_in(said.encode(errors="surrogatepass")) == []
+
+
+@pytest.fixture
+def tmp_path(tmp_path):
+    """pytest's, where no file may be left with a bearer in it."""
+    yield tmp_path
+    assert secrets_under(tmp_path) == []
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +108,7 @@ def short_path():
     """A folder whose path leaves room for a unix socket's name."""
     with tempfile.TemporaryDirectory(prefix="lt-", dir="/tmp") as folder:
         yield Path(folder)
+        assert secrets_under(Path(folder)) == []
 
 
 @pytest.fixture

@@ -1,0 +1,165 @@
+"""The real parts that every history of a run is written in, driven from a test that is not asynchronous."""
+
+import asyncio
+import sys
+import time
+from collections import Counter
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from anyio.from_thread import start_blocking_portal
+
+from tests.faults.canaries import leaks
+from tests.faults.run import prepared
+from tests.faults.world import World
+from tests.support.stack import until
+
+OUTAGES = {"unavailable", "behind", "stale_data"}
+YET_UNKNOWN = "key_unknown"
+"""What an MCP server says by itself of a key that is new: it looks at its key files once a second."""
+MODES = ("strict", "bounded", "strict, remembering", "bounded, remembering")
+PARTS = ("serve", "opa", "redis")
+
+
+class Deployment(World):
+    """`lictor serve`, an OPA, a Redis, and a PDP of each kind."""
+
+    modes = pdps = MODES
+
+
+@asynccontextmanager
+async def _deployment():
+    async with prepared() as (binary, made), Deployment(binary, made) as world:
+        yield world
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one call; `at` is when it began, in seconds of a monotonic clock."""
+
+    at: float
+    reason: str
+    libraries: tuple
+    stamp: tuple | None
+
+    @property
+    def is_no_answer(self):
+        """Whether nobody looked at the data."""
+        return self.reason in OUTAGES or (self.stamp is None and self.reason == YET_UNKNOWN)
+
+
+class House:
+    """One deployment, and which of its parts are stopped. Another takes its place where a law was broken in it."""
+
+    def __init__(self):
+        self.made = []
+        """Each bearer that was ever shown, and what it should get."""
+        self.counts = Counter()
+        """What has happened, and how often."""
+        self._exit = ExitStack()
+        self._portal = self._exit.enter_context(start_blocking_portal())
+        self._world_exit = self._exit.enter_context(ExitStack())
+        self.spoilt = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self._exit.__exit__(*exc)
+
+    def make(self):
+        """Have a deployment that nothing was found wrong with."""
+        if not self.spoilt:
+            return
+        self._world_exit.close()
+        self.made.clear()
+        manager = self._portal.wrap_async_context_manager(_deployment())
+        self._world = self._world_exit.enter_context(manager)
+        self.keys = self._world.keys
+        self.stopped = set()
+        self.at_rest, self.spoilt = True, False
+
+    def _call(self, function, *arguments):
+        """Do something in the loop; what takes a minute and a half hangs, and it is told where."""
+
+        async def called():
+            task = asyncio.ensure_future(function(*arguments))
+            if not (await asyncio.wait([task], timeout=90))[0]:
+                for other in asyncio.all_tasks():
+                    other.print_stack(file=sys.stdout)
+                raise AssertionError(f"{function} hangs")
+            return await task
+
+        return self._portal.call(called)
+
+    def write(self, verb):
+        """As a command does it. Returns what the verb did, and what went wrong once it was stored, or nothing."""
+        done = []
+
+        async def noted(operator):
+            done.append(await verb(operator))
+
+        said = self._call(self._world.write, noted)
+        assert done, said
+        return done[0], said
+
+    def ask(self, mode, bearer, tool="search"):
+        """One call. Where all parts are well, an outage has to pass."""
+
+        async def once():
+            at = time.monotonic()
+            found = await self._world.ask(mode, bearer, tool=tool)
+            stamp = (found.epoch, found.revision) if found.revision is not None else None
+            return Answer(at, found.reason.value, found.libraries, stamp)
+
+        async def answered():
+            answer = await once()
+            return None if answer.is_no_answer else answer
+
+        if self.at_rest:
+            return self._call(until, answered, f"{mode} answers")
+        return self._call(once)
+
+    def stored(self, type_, id_):
+        """A record, as the registry has it."""
+        return self._call(self._world.registry.get, type_, id_)
+
+    def revision(self):
+        """The registry's."""
+        return self._call(self._world.registry.stamp).revision
+
+    def stop(self, part):
+        """As `kill -9`. Redis comes back empty."""
+        self.stopped.add(part)
+        self.counts[f"{part} killed"] += 1
+        self.at_rest = False
+        if part == "redis":
+            self._world.redis.kill()
+        else:
+            self._world.kill(part)
+
+    def start(self):
+        """Start what is stopped."""
+        world = self._world
+        starts = {"serve": world.start_serve, "opa": world.start_opa, "redis": world.redis.start}
+        while self.stopped:
+            starts[self.stopped.pop()]()
+
+    def rest(self):
+        """Wait until a caller that no history touches is answered as if nothing had ever been."""
+        self._call(self._world.healthy, 60)
+        self.at_rest = True
+
+    def renew(self):
+        """MCP servers start again: their PDPs remember nothing."""
+        self._call(self._world.renew)
+        self.counts["MCP servers started again"] += 1
+
+    def compact(self):
+        """Have `lictor serve` fold what it has."""
+        self._call(self._world.admin.compact)
+        self.counts["compacted"] += 1
+
+    def leaks(self):
+        """The files and pages that hold a bearer or another secret, of all that the deployment has left so far."""
+        return leaks(self._world, *(bearer.text for bearer, *_ in self.made))
