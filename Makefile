@@ -59,8 +59,7 @@ demo: $(VENV)/run ## Watch real MCP clients being allowed and refused by a real 
 .PHONY: test
 test: $(VENV)/dev ## Run all tests, against the real parts
 	coverage erase
-	@echo "tests/faults is not run here: make faults"
-	coverage run -m pytest -n $(WORKERS) --dist loadfile --ignore tests/faults
+	coverage run -m pytest -n $(WORKERS) --dist loadfile
 
 # Whichever is not the locked one gets an environment of its own, which keeps what is pinned as far as it can.
 .PHONY: test-fastmcp
@@ -112,6 +111,10 @@ check: setup lint opa-test test test-fastmcp ## Everything that CI checks: lint,
 .PHONY: fuzz
 fuzz: $(VENV)/dev ## Ask OPA and the model of the rules a million questions (QUESTIONS=N, SEED=N)
 	python -m tests.model.fuzz --questions $(or $(QUESTIONS),1000000) --seed $(or $(SEED),1)
+
+.PHONY: histories
+histories: $(VENV)/dev ## Live through histories of a running lictor: commands, deaths, calls (HISTORIES=N)
+	LICTOR_HISTORIES=$(or $(HISTORIES),100) python -m pytest tests/histories -s --show-capture=no
 
 .PHONY: faults
 faults: $(VENV)/dev ## Break every part of a running lictor, each in many ways (SEEDS=N, FAULT=words)

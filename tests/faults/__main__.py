@@ -28,7 +28,7 @@ def main():
     parser.add_argument("--fault", default="", help="only those whose name has these words")
     parser.add_argument("--family", action="append", default=[], choices=FAMILIES)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--worlds", type=int, default=2, help="in each process")
+    parser.add_argument("--worlds", type=int, default=1, help="in each process")
     parser.add_argument("--write", action="store_true")
     parser.add_argument(
         "--keep", type=Path, help="add the results to this file, one JSON object a line"

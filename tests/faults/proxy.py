@@ -127,10 +127,11 @@ class Relay(Proxy):
             for way in done:
                 way.result()
         finally:
+            # Before what waits: whoever is cancelled a second time meanwhile comes no further.
+            there.transport.abort()
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            there.transport.abort()
 
     async def _alone(self, fault, reader, writer):
         """There is nobody behind it."""

@@ -61,6 +61,9 @@ class World:
     """One `lictor serve`, one OPA, one Redis."""
 
     modes = MODES
+    """Whom to ask."""
+    pdps = MODES
+    """The PDPs that there are; `, remembering` is one with a cache."""
 
     def __init__(self, binary, made_from, *, beside=None):
         self.binary, self._from, self._beside = binary, made_from, beside
@@ -109,7 +112,7 @@ class World:
         self.registry = await self._exit.enter_async_context(
             aclosing(await registry_opener(self.settings)())
         )
-        self._pdps = {mode: self._pdp(mode) for mode in MODES}
+        self._pdps = {mode: self._pdp(mode) for mode in self.pdps}
         self._exit.push_async_callback(self._close_pdps)
         if self._beside:
             self.callers = self._beside.callers
@@ -148,7 +151,8 @@ class World:
     def met(self):
         """How many have met the fault by now."""
         met = [road.fault.met for road in self.roads.values() if road.fault]
-        return max(met, default=0) or (self.folder / "died").exists()
+        # Without a fault on a road it is a publisher that is to die. The mark of one that died before stays.
+        return max(met) if met else (self.folder / "died").exists()
 
     async def wake(self):
         """Have `lictor serve` look; returns what went wrong, or nothing."""
@@ -239,6 +243,7 @@ class World:
         await asyncio.gather(*running, return_exceptions=True)
 
     def _pdp(self, mode):
+        consistency, _, remembers = mode.partition(", ")
         shared = Shared(
             f"redis://127.0.0.1:{self.roads['redis'].where}/0",
             key_file=self.settings.newest_key,
@@ -250,14 +255,15 @@ class World:
             verifier=self.keys.verifier(),
             deadline=1.5,
             shared=shared,
-            consistency=mode,
+            consistency=consistency,
+            cache=bool(remembers),
             record=FileRecord(self.folder / f"{mode}.jsonl"),
         )
 
     async def renew(self):
         """PDPs that remember nothing, as after a restart of the MCP server."""
         await self._close_pdps()
-        self._pdps = {mode: self._pdp(mode) for mode in MODES}
+        self._pdps = {mode: self._pdp(mode) for mode in self.pdps}
 
     async def _close_pdps(self):
         for pdp in self._pdps.values():
@@ -271,12 +277,10 @@ class World:
             os.dup2(file, pdp._record._file)
             os.close(file)
 
-    async def ask(self, mode, bearer, argument=None):
+    async def ask(self, mode, bearer, argument=None, *, tool="search"):
         """One call, whose arguments hold a secret."""
         argument = argument or self.callers.secret
-        return await self._pdps[mode].authorize(
-            bearer, tool="search", arguments={"query": argument}
-        )
+        return await self._pdps[mode].authorize(bearer, tool=tool, arguments={"query": argument})
 
     async def write(self, verb):
         """As a command does: write, tell Redis, wake `lictor serve`. Returns what went wrong, or nothing."""

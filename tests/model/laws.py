@@ -97,7 +97,13 @@ def _world_renamed(laid, shards):
     other = copy.deepcopy(laid)
     base, live = other["registry"]["base"], other["registry"]["live"]
     for kind in ("users", "teams", "tokens", "keys", "workspaces"):
-        held = [records for place in base.values() for records in place.pop(kind, {}).items()]
+        # What is in another shard than its own (the world has some) was never found, and must not be now.
+        held = [
+            records
+            for shard, place in base.items()
+            for records in place.pop(kind, {}).items()
+            if shard == shard_of(kind, records[0], shards)
+        ]
         for name, record in held:
             new = _renamed(kind, name)
             base[shard_of(kind, new, shards)].setdefault(kind, {})[new] = record
