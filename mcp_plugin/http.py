@@ -11,7 +11,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fastmcp import FastMCP
-from mcp.server.context import ServerRequestContext
 from mcp.shared.inbound import (
     MCP_METHOD_HEADER,
     MCP_NAME_HEADER,
@@ -20,7 +19,7 @@ from mcp.shared.inbound import (
     decode_header_value,
     find_duplicated_routing_header,
 )
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import Message, Receive, Send
 
 from pdp_client import ConfigurationError
@@ -105,33 +104,6 @@ def is_misrouted(headers: Headers, body: bytes | None) -> bool:
         return True
     told = said.get(MCP_NAME_HEADER)
     return told is not None and decode_header_value(told) != name
-
-
-def called(context: ServerRequestContext[Any, Any]) -> str | None:
-    """The tool that a request calls, where the SDK lists tools to see how that tool wants headers.
-
-    It does so before each call with arguments, by the server's own `tools/list`, shows the list to
-    nobody, and looks in it for parameters that must stand in headers too (`x-mcp-header`). In the
-    older versions of the protocol it does not, nor compare the headers that tell with the body.
-
-    Returns:
-        None where a client has asked for the list, or a tool does.
-    """
-    request = context.request
-    modern = context.protocol_version in MODERN_PROTOCOL_VERSIONS
-    if request is None or not modern or context.method != "tools/list":
-        return None
-    headers = request.scope["headers"]
-    if header(headers, MCP_METHOD_HEADER.lower().encode()) != "tools/call":
-        return None
-    return decode_header_value(header(headers, MCP_NAME_HEADER.lower().encode()) or "") or ""
-
-
-def wants_headers(schema: Any) -> bool:
-    """Whether a parameter must stand in a header too (SEP-2243)."""
-    if isinstance(schema, Mapping):
-        return "x-mcp-header" in schema or any(map(wants_headers, schema.values()))
-    return isinstance(schema, list) and any(map(wants_headers, schema))
 
 
 def header(headers: Headers, name: bytes) -> str | None:

@@ -11,7 +11,7 @@ from fastmcp.tools import Tool
 
 from mcp_plugin import actions
 from mcp_plugin.gate import Gate
-from mcp_plugin.http import called, wants_headers
+from mcp_plugin.mirrored import is_look_ahead
 from mcp_plugin.request import Caller, caller
 from mcp_plugin.runner import fastmcp_context
 from mcp_plugin.stdio import StdioBearer
@@ -40,16 +40,11 @@ class Lists(Middleware):
         call_next: CallNext[mcp_types.ListToolsRequest, Sequence[Tool]],
     ) -> Sequence[Tool]:
         """Leave in the list what the caller may call, with one query for all of it."""
-        tools = await call_next(context)
         carrying = fastmcp_context(context).request_context
         # FastMCP's own names for these do not say which method was asked for.
-        name = called(carrying._srctx) if carrying else None  # noqa: SLF001
-        if name is not None:
-            # The call is decided next. Nothing is asked, or told, where nothing is looked for.
-            named = [one for one in tools if one.name == name] or tools
-            tools = [one for one in named if wants_headers(one.parameters)]
-            if not tools:
-                return []
+        if carrying and is_look_ahead(carrying._srctx):  # noqa: SLF001
+            return []
+        tools = await call_next(context)
         return await self._shown(context, tools, lambda one: actions.call(one.name, one))
 
     async def on_list_resources(

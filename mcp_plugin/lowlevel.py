@@ -18,8 +18,8 @@ from mcp_plugin.auth import verified
 from mcp_plugin.current import deciding
 from mcp_plugin.exceptions import PluginError
 from mcp_plugin.gate import Gate
-from mcp_plugin.http import called, wants_headers
 from mcp_plugin.methods import LISTS, NOTIFICATIONS, PASSED
+from mcp_plugin.mirrored import compare, compare_nothing, is_look_ahead
 from mcp_plugin.request import Caller, caller_of
 from mcp_plugin.spans import joined
 from mcp_plugin.stdio import StdioBearer
@@ -114,6 +114,7 @@ class PolicyGuard:
     def protect(self, server: Server[Any]) -> None:
         """Guard a server; other middleware has to be added before."""
         server.middleware.append(_Guard(self, server))
+        compare_nothing(server)
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """What the SDK knows of a good bearer; None for one that is not."""
@@ -200,15 +201,18 @@ class _Guard:
                 code=mcp_types.INVALID_PARAMS, message="Invalid request parameters"
             ) from None
         name = str(getattr(params, kind.name))
-        if self._gate.is_public(Action(method=ctx.method, name=name)):
-            return self._gate.allow_public(caller, name)
         found = await self._entry(ctx, listed, kind, name)
+        if self._gate.is_public(Action(method=ctx.method, name=name)):
+            decision = self._gate.allow_public(caller, name)
+            compare(ctx, _member(found, "inputSchema"))
+            return decision
         reads = ctx.method == "resources/read"
         arguments = None if reads else params.arguments or {}
         action = self._policy.action(ctx.method, name, found, arguments)
         decision = await self._gate.admit(caller, action)
         if ctx.method == "tools/call" and found is None:
             raise MCPError(code=mcp_types.INVALID_PARAMS, message=f"Unknown tool: {quote(name)}")
+        compare(ctx, _member(found, "inputSchema"))
         if reads and not is_canonical(name):
             raise messages.unknown_resource(name)
         return decision
@@ -231,6 +235,8 @@ class _Guard:
 
     async def _listed(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         kind = _KINDS[ctx.method]
+        if is_look_ahead(ctx):
+            return {kind.entries: []}
         result = await call_next(ctx)
         if not isinstance(result, dict):
             raise TypeError("the SDK has its results serialised when middleware sees them")
@@ -241,13 +247,6 @@ class _Guard:
             or kind.name == "uriTemplate"
             or is_canonical(entry[kind.name])
         ]
-        name = called(ctx)
-        if name is not None:
-            entries = [
-                one for one in entries if one["name"] == name and wants_headers(one["inputSchema"])
-            ]
-            if not entries:
-                return {**result, kind.entries: []}
         actions = [self._policy.action(kind.method, entry[kind.name], entry) for entry in entries]
         shown = await self._gate.visible(self._policy.caller(ctx.request), actions)
         kept = [entry for i, entry in enumerate(entries) if i in shown]

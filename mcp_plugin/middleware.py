@@ -9,6 +9,7 @@ from fastmcp.exceptions import AuthorizationError, NotFoundError
 from fastmcp.prompts.base import PromptResult
 from fastmcp.resources.base import ResourceResult
 from fastmcp.server.middleware import CallNext, MiddlewareContext
+from fastmcp.server.middleware.dereference import DereferenceRefsMiddleware
 from fastmcp.tools import ToolResult
 from mcp import MCPError
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -20,6 +21,7 @@ from mcp_plugin.gate import Gate, named
 from mcp_plugin.http import keep_private
 from mcp_plugin.lists import Lists
 from mcp_plugin.methods import LISTS, NOTIFICATIONS, PASSED, TASKS
+from mcp_plugin.mirrored import compare, compare_nothing
 from mcp_plugin.order import HOOKED, Misordered, Order, decides_tasks, would_run_later
 from mcp_plugin.request import version
 from mcp_plugin.runner import fastmcp_context, run
@@ -111,7 +113,9 @@ class PolicyMiddleware(Lists):
             MCPError: `METHOD_NOT_FOUND`, `INVALID_PARAMS`, or `INVALID_REQUEST` for a refusal.
         """
         method = context.method or ""
-        keep_private(fastmcp_context(context).fastmcp)
+        server = fastmcp_context(context).fastmcp
+        keep_private(server)
+        compare_nothing(server._mcp_server)  # noqa: SLF001 - it has no other name
         if method in HOOKED:
             return await call_next(context)
         if method in PASSED | LISTS:
@@ -152,21 +156,25 @@ class PolicyMiddleware(Lists):
             quote(call.name),
             self._gate.requires_auth,
         )
+        server, nested = server_context.fastmcp, running() is not None
+        tool = await server.get_tool(
+            call.name, version=version(call, server_context, nested=nested)
+        )
         public = self._gate.is_public(Action(name=call.name))
         if public:
             decision = self._gate.allow_public(self._caller(context), call.name)
         else:
-            tool = await server_context.fastmcp.get_tool(
-                call.name, version=version(call, server_context, nested=running() is not None)
-            )
             action = actions.call(call.name, tool, call.arguments or {})
             decision = await self._gate.admit(self._caller(context), action)
             if tool is None:
                 # Also for what FastMCP would find by other means than the name that is listed.
                 raise NotFoundError(f"Unknown tool: {call.name!r}")
-            server = server_context.fastmcp
             if would_run_later(tool, server) and not decides_tasks(server, self):
                 raise TaskRefused(quote(call.name))
+        carrying = server_context.request_context
+        if tool is not None and carrying is not None and not nested:
+            plain = any(isinstance(one, DereferenceRefsMiddleware) for one in server.middleware)
+            compare(carrying._srctx, tool.parameters, dereferenced=plain)  # noqa: SLF001
         shown = f"tool={quote(call.name)}"
         return await self._run(context, decision, call_next, shown=shown, as_decided=not public)
 

@@ -4,12 +4,8 @@ import asyncio
 import json
 import signal
 import time
-from typing import Annotated
 
-import httpx2
 import pytest
-from fastmcp import FastMCP
-from pydantic import Field
 from support.stack import until
 
 from pdp_client import FileRecord
@@ -319,44 +315,3 @@ def counted(pdp):
 
     pdp._road.ask = counting
     return asked
-
-
-@pytest.mark.parametrize("header", [None, "eu-west-2", "=?base64?x?="])
-async def test_headers_that_a_tool_wants_are_compared_for_those_who_may_call_it(
-    serve_plain, grants, header
-):
-    may, may_not = grants.token("query"), grants.token("search")
-    grants.lay()
-    mcp = FastMCP("regions")
-
-    @mcp.tool
-    def query(region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})]) -> str:
-        return region
-
-    served = await serve_plain(mcp)
-
-    async def call(bearer, region):
-        headers = {
-            "Accept": "application/json, text/event-stream", "Authorization": f"Bearer {bearer}",
-            "MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "query",
-            **({"Mcp-Param-Region": region} if region else {}),
-        }  # fmt: skip
-        meta = {
-            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientCapabilities": {},
-        }
-        params = {"name": "query", "arguments": {"region": "us-east-1"}, "_meta": meta}
-        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
-        async with httpx2.AsyncClient(timeout=30) as http:
-            return await http.post(served.url, json=body, headers=headers)
-
-    answer = await call(may, "us-east-1")
-    assert answer.status_code == 200, answer.text
-    assert "us-east-1" in answer.text
-    answer = await call(may, header)
-    assert answer.status_code == 400, answer.text
-    assert "Mcp-Param-Region" in answer.json()["error"]["message"]
-    answer = await call(may_not, header)
-    assert answer.status_code == 200
-    assert "permission" in answer.text
-    assert "Region" not in answer.text

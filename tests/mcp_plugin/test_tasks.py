@@ -6,16 +6,20 @@ from contextlib import asynccontextmanager
 
 import pytest
 from fastmcp import FastMCP
-from fastmcp_tasks import TasksExtension
-from fastmcp_tasks.client import call_tool_task
 from prometheus_client import CollectorRegistry
 
 from mcp_plugin import AllowedLibraries, BearerAuth, PolicyMiddleware, current_decision
-from mcp_plugin.tasks import PolicyTasks
 from pdp_client import ConfigurationError, FileRecord
 
 from .conftest import serving
 
+fastmcp_tasks = pytest.importorskip("fastmcp_tasks", reason="no fastmcp-tasks for this FastMCP")
+
+from fastmcp_tasks.client import call_tool_task  # noqa: E402 - it may not be there
+
+from mcp_plugin.tasks import PolicyTasks  # noqa: E402
+
+TasksExtension = fastmcp_tasks.TasksExtension
 pytestmark = pytest.mark.anyio
 
 
