@@ -14,6 +14,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
@@ -163,11 +164,21 @@ class World:
         return ""
 
     async def healthy(self, patience=20):
-        """Wait until everybody is answered as if nothing had ever been wrong."""
+        """Wait until everybody is answered as if nothing had ever been wrong.
+
+        And from a heartbeat that has come since: OPA waits up to two seconds before it asks again for one that it
+        could not get, and goes on with the last until that is too old.
+        """
+        began = time.time()
 
         async def good():
-            found = [await self.ask(mode, self.callers.control) for mode in self.modes]
-            return all(one.allow for one in found) and not await self.wake()
+            found = {mode: await self.ask(mode, self.callers.control) for mode in self.modes}
+            since = (time.time() - began) * 1000
+            fresh = all(
+                one.allow and (one.data_age_ms <= since or "remembering" in mode)
+                for mode, one in found.items()
+            )
+            return fresh and not await self.wake()
 
         await until(good, "the control is allowed", patience=patience)
 
