@@ -36,7 +36,7 @@ class Connection:
         """Run a job and return what it returns.
 
         Raises:
-            Unavailable: the file is locked for too long, or the disk fails.
+            Unavailable: the file is locked for too long, or the disk fails or is full.
             Unreadable: the file is damaged.
         """
         loop = asyncio.get_running_loop()
@@ -80,4 +80,9 @@ def _store_errors(path: Path) -> Iterator[None]:
             raise
         if code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
             raise Unreadable(f"{path} is damaged: {error}") from error
+        if code == sqlite3.SQLITE_FULL:
+            raise Unavailable(f"{path} cannot be written: its disk is full") from error
+        if code == sqlite3.SQLITE_IOERR_SHMSIZE:
+            # The first who opens the file makes another beside it, to read as well.
+            raise Unavailable(f"{path} cannot be opened: its disk is full") from error
         raise Unavailable(f"{path} does not answer: {error}") from error

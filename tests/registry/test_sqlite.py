@@ -162,6 +162,21 @@ async def test_a_file_that_stays_locked_is_unavailable(monkeypatch, path, url):
     await registry.aclose()
 
 
+async def test_a_write_for_which_there_is_no_room_is_undone_and_says_so(registry, house, write):
+    async def most(pages):
+        await registry._writer.run(lambda db: db.execute(f"PRAGMA max_page_count = {pages}"))
+
+    before = await registry.stamp()
+    await most(1)  # so many that there are
+    with pytest.raises(Unavailable, match="cannot be written: its disk is full"):
+        await write(*(User(id=f"u{n}", name="n" * 200) for n in range(500)))
+    assert await registry.stamp() == before
+    assert await registry.get(User, "u0") is None
+    await most(1_000_000)
+    assert (await write(User(id="u0", name="n"))).revision == before.revision + 1
+    assert await registry.verify_log() == before.revision + 1
+
+
 @pytest.mark.parametrize(
     ("sql", "revision"),
     [
