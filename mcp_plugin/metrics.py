@@ -65,7 +65,7 @@ class Metrics:
             registry=registry,
         )
         self._lists = Counter(
-            "lictor_lists", "Lists that were filtered.", ["reason"], registry=registry
+            "lictor_lists", "Lists that were filtered.", ["reason", "cached"], registry=registry
         )
         self._list_seconds = Histogram(
             "lictor_list_seconds",
@@ -99,7 +99,8 @@ class Metrics:
 
     def listed(self, actions: Sequence[Action], visible: Visible, *, seconds: float) -> None:
         """As `Observer.listed`."""
-        self._lists.labels(reason=visible.reason.value).inc()
+        cached = str(visible.cached).lower()
+        self._lists.labels(reason=visible.reason.value, cached=cached).inc()
         self._list_seconds.observe(seconds)
         self._hidden.inc(len(actions) - len(visible.indices))
         self._stamp(visible)

@@ -65,7 +65,11 @@ class Spans:
 
     def listed(self, actions: Sequence[Action], visible: Visible, *, seconds: float) -> None:
         """As `Observer.listed`."""
-        said = {"lictor.list.asked": len(actions), "lictor.list.shown": len(visible.indices)}
+        said = {
+            "lictor.cached": visible.cached,
+            "lictor.list.asked": len(actions),
+            "lictor.list.shown": len(visible.indices),
+        }
         _span("lictor.list", visible.reason, seconds, {**said, **_stamp(visible)})
 
     def authenticated(self, reason: Reason, *, seconds: float) -> None:

@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
-from pdp_client.cache import DecisionCache, Question, State, question
+from pdp_client.cache import Answer, AnswerCache, Question, State, list_question, question
 from pdp_client.decision import Action, Context, Decision, Visible
 from pdp_client.exceptions import BearerRejected, PDPError
 from pdp_client.inquiry import Inquiry
 from pdp_client.memo import Verified, VerifiedBearers
 from pdp_client.newest import Newest, NewestRevision
+from pdp_client.progress import Stamp
 from pdp_client.reasons import Reason
 from pdp_client.replay import ReplayGuard
 from pdp_client.usage import UsageCounter
@@ -60,7 +61,8 @@ class Deciding:
         replay: ReplayGuard,
         newest: NewestRevision | None,
         strict: bool,
-        cache: DecisionCache | None,
+        decisions: AnswerCache[Decision] | None,
+        lists: AnswerCache[Visible] | None,
         deadline: float,
     ) -> None:
         """Tie the parts together.
@@ -69,9 +71,10 @@ class Deciding:
             inquiry: asks OPA.
             bearers: verifies.
             replay: remembers per-turn tokens.
-            newest: knows how far the registry has got; for `strict` and the cache.
+            newest: knows how far the registry has got; for `strict` and the caches.
             strict: ask it before each decision.
-            cache: remembers decisions.
+            decisions: remembers them; None asks each time.
+            lists: remembers what of them shows, likewise.
             deadline: seconds for a decision.
         """
         self._inquiry = inquiry
@@ -79,7 +82,8 @@ class Deciding:
         self._replay = replay
         self._newest = newest
         self._strict = strict
-        self._cache = cache
+        self._decisions = decisions
+        self._lists = lists
         self._deadline = deadline
 
     async def call(
@@ -95,11 +99,13 @@ class Deciding:
         try:
             if bearer is not None:
                 verified = self._bearers.verify(bearer)
-            found = self._remembered(verified, action, context)
+            asked = self._question(verified, action, context)
+            found = self._remembered(asked)
             if found is None:
                 async with asyncio.timeout(self._deadline):
-                    found = await self._asked(verified, action, context)
-            decision, age_ms = found
+                    found = await self._asked(verified, action, context, asked)
+            decision, since_ms = found
+            age_ms = None if decision.data_age_ms is None else decision.data_age_ms + since_ms
         except BearerRejected as error:
             return None, Decision.refused(error.reason, error.message), None
         except (PDPError, TimeoutError) as error:
@@ -125,9 +131,7 @@ class Deciding:
                 except BearerRejected as error:
                     rejected = error.reason
                 visible = await self._visible(
-                    _REJECTED if rejected else verified.shown if verified else _ANONYMOUS,
-                    actions,
-                    context,
+                    verified, actions, context, rejected=rejected is not None
                 )
         except (PDPError, TimeoutError) as error:
             log_outage(error)
@@ -144,9 +148,7 @@ class Deciding:
         try:
             async with asyncio.timeout(self._deadline):
                 verified = await self._verified(bearer)
-                visible = await self._visible(
-                    verified.shown if verified else _ANONYMOUS, (), context
-                )
+                visible = await self._visible(verified, (), context)
         except BearerRejected as error:
             return None, Visible(indices=(), reason=error.reason)
         except (PDPError, TimeoutError) as error:
@@ -156,8 +158,9 @@ class Deciding:
 
     async def aclose(self) -> None:
         """Wait for the questions that are being asked."""
-        if self._cache is not None:
-            await self._cache.aclose()
+        for cache in (self._decisions, self._lists):
+            if cache is not None:
+                await cache.aclose()
 
     async def _verified(self, bearer: str | None) -> Verified | None:
         """What a bearer proves; None without one.
@@ -172,59 +175,75 @@ class Deciding:
         return verified
 
     async def _visible(
-        self, shown: Mapping[str, Any], actions: Sequence[Action], context: Context
+        self,
+        verified: Verified | None,
+        actions: Sequence[Action],
+        context: Context,
+        *,
+        rejected: bool = False,
     ) -> Visible:
-        newest = await self._required()
-        return await self._inquiry.visible(
-            shown, actions, context, at_least=newest.stamp if newest else None
-        )
+        shown = _REJECTED if rejected else verified.shown if verified else _ANONYMOUS
+        asked = None
+        if self._lists is not None and not (verified and verified.credential.is_per_turn):
+            canonical = "rejected" if rejected else verified.canonical if verified else ""
+            asked = list_question(canonical, actions, context)
+
+        async def ask(at_least: Stamp | None) -> Visible:
+            return await self._inquiry.visible(shown, actions, context, at_least=at_least)
+
+        visible, _ = await self._answer(self._lists, asked, ask)
+        return visible
 
     async def _asked(
-        self, verified: Verified | None, action: Action, context: Context
-    ) -> tuple[Decision, int | None]:
+        self,
+        verified: Verified | None,
+        action: Action,
+        context: Context,
+        asked: Question | None,
+    ) -> tuple[Decision, int]:
         if verified is not None:
             await self._replay.check(verified.credential)
+        shown = verified.shown if verified else _ANONYMOUS
+
+        async def ask(at_least: Stamp | None) -> Decision:
+            return await self._inquiry.decision(shown, action, context, at_least=at_least)
+
+        return await self._answer(self._decisions, asked, ask)
+
+    async def _answer(
+        self,
+        cache: AnswerCache[Answer] | None,
+        asked: Question | None,
+        ask: Callable[[Stamp | None], Awaitable[Answer]],
+    ) -> tuple[Answer, int]:
+        """What is remembered, or else what OPA says; and the milliseconds since it said so."""
         newest = await self._required()
+        at_least = newest.stamp if newest else None
 
-        async def ask() -> Decision:
-            return await self._inquiry.decision(
-                verified.shown if verified else _ANONYMOUS,
-                action,
-                context,
-                at_least=newest.stamp if newest else None,
-            )
-
-        async def ask_for_all() -> Decision:
+        async def ask_for_all() -> Answer:
             # Whoever waits for the answer has a deadline too, but it outlives each of them.
             async with asyncio.timeout(self._deadline):
-                return await ask()
+                return await ask(at_least)
 
-        asked = self._question(verified, action, context)
         state = self._state(newest) if newest else self._known()
-        if self._cache is None or asked is None or state is None:
-            decision = await ask()
-        elif found := self._cache.get(state, asked):
-            return found
-        else:
-            decision = await self._cache.ask(state, asked, ask_for_all)
-        return decision, decision.data_age_ms
+        if cache is None or asked is None or state is None:
+            return await ask(at_least), 0
+        return cache.get(state, asked) or (await cache.ask(state, asked, ask_for_all), 0)
 
     async def _required(self) -> Newest | None:
         """What the answer must be made from, at least; None in `bounded`."""
         return await self._newest.read() if self._strict and self._newest else None
 
-    def _remembered(
-        self, verified: Verified | None, action: Action, context: Context
-    ) -> tuple[Decision, int | None] | None:
+    def _remembered(self, asked: Question | None) -> tuple[Decision, int] | None:
         """What is remembered of a call, where that can be told without asking anybody."""
-        if self._cache is None or self._strict:
+        if self._decisions is None or asked is None or self._strict:
             return None
-        asked, state = self._question(verified, action, context), self._known()
-        return self._cache.get(state, asked) if asked and state else None
+        state = self._known()
+        return self._decisions.get(state, asked) if state else None
 
     def _known(self) -> State | None:
         """The state that the registry is known to be in, without asking."""
-        if self._cache is None or self._newest is None:
+        if self._decisions is None or self._newest is None:
             return None
         self._newest.watch()
         newest = self._newest.known()
@@ -239,7 +258,7 @@ class Deciding:
     ) -> Question | None:
         """What an answer is remembered by; None where none may be."""
         # A per-turn token that is remembered would not be checked for replay.
-        if self._cache is None or (verified and verified.credential.is_per_turn):
+        if self._decisions is None or (verified and verified.credential.is_per_turn):
             return None
         return question(
             verified.canonical if verified else "",

@@ -159,6 +159,10 @@ class Visible:
         reason: `ok`, or why only what is listable shows, or nothing.
         epoch: as in `Decision`.
         revision: as in `Decision`.
+        policy: as in `Decision`.
+        site: as in `Decision`.
+        valid_until: as in `Decision`.
+        cached: whether it was made for an equal list before, and nothing has changed since.
         shadowed: those of the positions that show in shadow mode alone.
     """
 
@@ -166,4 +170,8 @@ class Visible:
     reason: Reason
     epoch: int | None = None
     revision: int | None = None
+    policy: str | None = None
+    site: str | None = None
+    valid_until: float | None = None
+    cached: bool = False
     shadowed: tuple[int, ...] = ()

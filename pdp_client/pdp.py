@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from pdp_client.cache import DecisionCache
+from pdp_client.cache import AnswerCache
 from pdp_client.deciding import Consistency, Deciding, Sharing, log_outage
 from pdp_client.decision import Action, Context, Decision, Visible
 from pdp_client.exceptions import ConfigurationError, PDPError
@@ -23,6 +23,8 @@ from pdp_client.verifier import BearerVerifier, Credential
 
 DEADLINE = 0.5
 """Seconds for a whole decision, connecting included."""
+
+_DECISIONS, _LISTS = 10_000, 1_000  # remembered; a list takes a hundred times as much
 
 
 class PDP:
@@ -63,7 +65,7 @@ class PDP:
             shared: what this instance shares with others; closed with this PDP.
             consistency: `strict` needs `shared`.
             catch_up: seconds for which an OPA that is behind is asked again.
-            cache: answer equal calls without OPA while nothing has changed; needs `shared`.
+            cache: answer equal questions without OPA while nothing has changed; needs `shared`.
             replay: what remembers per-turn tokens; by default what is shared, or this process.
             road: another way to OPA than `opa_url` says.
             clock: seconds since 1970.
@@ -84,7 +86,8 @@ class PDP:
             replay=replay or (shared.replay if shared else ReplayMemory(clock=clock)),
             newest=shared.newest if shared else None,
             strict=consistency == "strict",
-            cache=DecisionCache(clock=clock) if cache else None,
+            decisions=AnswerCache(most=_DECISIONS, clock=clock) if cache else None,
+            lists=AnswerCache(most=_LISTS, clock=clock) if cache else None,
             deadline=deadline,
         )
         self._shared = shared

@@ -83,6 +83,9 @@ def read_visible(result: Any, *, count: int) -> Visible:
         reason=_reason(result.get("reason")),
         epoch=epoch,
         revision=revision,
+        policy=_optional_text(result.get("policy")),
+        site=_optional_text(result.get("site")),
+        valid_until=_seconds(result.get("valid_until")),
     )
 
 

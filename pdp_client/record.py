@@ -17,6 +17,10 @@ from pdp_client.exceptions import RecordFailed
 from pdp_client.reasons import Reason, ReasonClass
 from pdp_client.verifier import Credential
 
+# Made once: json.dumps makes one for each call that has any option.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_SORTED = json.JSONEncoder(separators=(",", ":"), sort_keys=True)
+
 
 class DecisionRecord(Protocol):
     """Where decisions are written down."""
@@ -55,7 +59,7 @@ class FileRecord:
     def write(self, entry: Mapping[str, Any]) -> None:
         """As `DecisionRecord.write`."""
         try:
-            line = json.dumps(entry, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+            line = _ENCODER.encode(entry).encode() + b"\n"
         except (TypeError, ValueError, RecursionError):
             raise RecordFailed("the entry is no JSON") from None
         if self._torn:
@@ -175,7 +179,7 @@ def arguments_hash(arguments: Mapping[str, Any] | None) -> str | None:
     if arguments is None:
         return None
     try:
-        text = json.dumps(arguments, sort_keys=True, separators=(",", ":"))
+        text = _SORTED.encode(arguments)
     except (TypeError, ValueError, RecursionError):
         # Not JSON: no rule can have read them.
         return None

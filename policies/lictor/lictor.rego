@@ -43,6 +43,9 @@ visible := {
 	"reason": _visible_reason,
 	"epoch": epoch,
 	"revision": revision,
+	"policy": policy,
+	"site": site,
+	"valid_until": _visible_until,
 }
 
 # METADATA
@@ -169,10 +172,7 @@ site := data.site.manifest.revision
 # scope: document
 default valid_until := null
 
-valid_until := min({registry.deadline} | caller.deadlines) if {
-	data.site.manifest.clock == false
-	count(reasons & {"behind", "stale_data", "unavailable"}) == 0
-}
+valid_until := _unchanged_until if count(reasons & {"behind", "stale_data", "unavailable"}) == 0
 
 # METADATA
 # description: Whether the arguments of an action can change the answer. True unless shown otherwise.
@@ -180,6 +180,8 @@ valid_until := min({registry.deadline} | caller.deadlines) if {
 default uses_arguments := true
 
 uses_arguments := data.site.manifest.arguments
+
+_unchanged_until := min({registry.deadline} | caller.deadlines) if data.site.manifest.clock == false
 
 # A rule that hides by tag would not hide a library whose record the publisher could not tell.
 _untold := set() if data.site.manifest.libraries == false
@@ -426,6 +428,10 @@ _listable := live.settings.listable.anonymous if {
 } else := patterns if {
 	patterns := live.settings.listable.rejected
 }
+
+default _visible_until := null
+
+_visible_until := _unchanged_until if count(_blocked & {"behind", "stale_data"}) == 0
 
 _visible_reason := _first(((_blocked | caller.reasons) | {"ok"}))
 

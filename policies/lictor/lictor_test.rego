@@ -34,7 +34,10 @@ test_visible_is_what_a_call_would_be_allowed if {
 		with data.registry as _registry({})
 		with data.site as world.site
 		with lictor.manifest as world.lictor.manifest
-	visible == {"indices": [0, 2, 3, 4], "reason": "ok", "epoch": 1, "revision": 42}
+	object.remove(visible, {"valid_until"}) == {
+		"indices": [0, 2, 3, 4], "reason": "ok", "epoch": 1, "revision": 42,
+		"policy": world.lictor.manifest.revision, "site": world.site.manifest.revision,
+	}
 }
 
 test_visible_leaves_out_what_the_site_refuses if {
@@ -64,6 +67,7 @@ test_visible_is_empty_in_lockdown_and_outage if {
 	}
 	_reason(alice, {"live": {"settings": {"lockdown": true}}}, {}) == "lockdown"
 	_reason(alice, {"heartbeat": {"synced_ago": 31}}, {}) == "stale_data"
+	_list(alice, {"heartbeat": {"synced_ago": 31}}, {}).valid_until == null
 }
 
 test_visible_of_an_empty_list_is_empty if {
@@ -137,6 +141,8 @@ test_an_answer_holds_until_the_earliest_moment if {
 		with lictor.manifest as world.lictor.manifest
 	decision.allow
 	decision.valid_until == expiry
+	_list({"kind": "token", "digest": digest}, short, {}).valid_until == expiry
+	_list({"kind": "token", "digest": digest}, short, {"manifest": {"clock": true}}).valid_until == null
 }
 
 test_an_answer_names_the_rules_that_made_it if {

@@ -171,9 +171,8 @@ def _mixed(mixer, value):
 
 
 def an_answer_holds_until_it_says(opa, chance):
-    """Until a microsecond before `valid_until` time alone does not change a decision."""
+    """Until a microsecond before `valid_until` time alone does not change an answer."""
     laid, questions = _sound(chance)
-    questions = [query for query in questions if "action" in query]
     first = answers(opa, laid, questions)
     said = json.loads(
         opa.request("POST", "/v1/data/model/ends", {"input": {"now": NOW, "questions": questions}})

@@ -165,6 +165,8 @@ def test_a_well_formed_list_is_sorted_positions():
     visible = read_visible({**LIST, "indices": [2, 0]}, count=3)
     assert visible.indices == (0, 2)
     assert (visible.reason, visible.epoch, visible.revision) == ("ok", 1, 42)
+    # Without these it is not remembered.
+    assert (visible.policy, visible.site, visible.valid_until) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +191,8 @@ def test_a_well_formed_list_is_sorted_positions():
         *[("reason", odd) for odd in (MISSING, None, "fine", [], 1)],
         *[("epoch", odd) for odd in (MISSING, None, "1", True)],
         *[("revision", odd) for odd in (MISSING, None, 42.0, [])],
+        *[(field, odd) for field in ("policy", "site") for odd in (1, [], False)],
+        *[("valid_until", odd) for odd in ("1", True, [], math.nan, math.inf, 10**400)],
     ],
 )
 def test_a_malformed_list_is_unusable(field, odd):

@@ -18,10 +18,17 @@ lists[i] := {"indices": answer.indices, "reason": answer.reason} if {
 
 answers := {"decisions": decisions, "lists": lists}
 
-# Until when each decision holds, if nothing but time goes by.
+# Until when each answer holds, if nothing but time goes by.
 ends[i] := end if {
 	now := input.now
 	some i, question in input.questions
 	question.action
 	end := data.lictor.decision.valid_until with input as question with time.now_ns as now
+}
+
+ends[i] := end if {
+	now := input.now
+	some i, question in input.questions
+	question.actions
+	end := data.lictor.visible.valid_until with input as question with time.now_ns as now
 }

@@ -1,10 +1,14 @@
 """A real Redis, and what several instances are for it: clients of one namespace."""
 
+import asyncio
 import uuid
 
 import pytest
 
+from lictor import sharing
 from pdp_client.shared.connection import connect
+
+from .worlds import World
 
 
 @pytest.fixture
@@ -29,3 +33,41 @@ async def connected(server):
     yield connected
     for client in made:
         await client.aclose()
+
+
+@pytest.fixture
+async def make_world(make_stack, server):
+    worlds = []
+
+    async def make(**changes):
+        stack = await make_stack(settings={"redis_url": server.url}, **changes)
+        announcer = sharing.announcer(stack.settings)
+        worlds.append(World(stack, server, announcer))
+        await stack.user("ada")
+        return worlds[-1]
+
+    yield make
+    for world in worlds:
+        await world.announcer.aclose()
+
+
+@pytest.fixture
+async def world(make_world):
+    return await make_world()
+
+
+@pytest.fixture
+async def held(world, monkeypatch):
+    """The same, where nothing is published before the test says so."""
+    publisher = world.stack.publisher
+    look = publisher.look
+    publish = asyncio.Event()
+
+    async def held_look():
+        if publish.is_set():
+            await look()
+
+    monkeypatch.setattr(publisher, "look", held_look)
+    world.publish = publish
+    world.look = look
+    return world

@@ -1,0 +1,266 @@
+"""What is remembered of OPA's answers, with a whole lictor, a real OPA and a real Redis."""
+
+import asyncio
+import time
+
+import jwt
+import pytest
+from support.stack import until
+
+from pdp_client import Action, BearerVerifier, Issuer, Keyring, Reason
+from pdp_client.opaque import digest
+
+from .worlds import a_token, revoke
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_an_equal_call_is_answered_without_opa_until_something_changes(world, consistency):
+    bearer, other = await a_token(world), await a_token(world)
+    pdp = world.pdp(cache=True, consistency=consistency)
+    hit = await world.cached(pdp, bearer)
+    assert hit.allow
+    asked = world.asked(pdp)
+    again = await pdp.authorize(bearer, tool="search")
+    assert (again.allow, again.cached, world.asked(pdp)) == (True, True, asked)
+    assert again.decision_id != hit.decision_id
+    assert again.credential.digest == hit.credential.digest
+    # Another caller, another tool, other tags are other questions.
+    for call in ({"bearer": other}, {"tool": "fetch"}, {"tags": ["write"]}, {"transport": "stdio"}):
+        unlike = await pdp.authorize(**{"bearer": bearer, "tool": "search", **call})
+        assert not unlike.cached
+    assert (await pdp.authorize(bearer, tool="search")).cached
+
+
+async def test_what_is_remembered_in_shadow_mode_opens_nothing_outside_of_it(world):
+    bearer = await a_token(world, tools=["search"])
+    action = Action(name="not-granted")
+    pdp = world.pdp(cache=True)
+    await world.cached(pdp, bearer)
+
+    async def remembered(*, shadow):
+        async def hit():
+            decision = await pdp.decide(bearer, action, shadow=shadow)
+            return decision if decision.cached else None
+
+        return (await until(hit, "it is answered from the cache")).runs
+
+    assert await remembered(shadow=True) is True
+    assert await remembered(shadow=False) is False
+    assert await remembered(shadow=True) is True
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_what_is_remembered_does_not_outlive_a_revocation(world, consistency):
+    bearer = await a_token(world)
+    pdp = world.pdp(cache=True, consistency=consistency)
+    await world.cached(pdp, bearer)
+    # Nobody can answer any more but the cache.
+    world.stack.opa.kill()
+    assert (await pdp.authorize(bearer, tool="search")).cached
+    await revoke(world, bearer)
+
+    async def dropped():
+        return not (await pdp.authorize(bearer, tool="search")).allow
+
+    if consistency == "strict":
+        assert await dropped(), "at once: the write had returned"
+    await until(dropped, "it is not answered from the cache")
+    assert (await pdp.authorize(bearer, tool="search")).reason is Reason.UNAVAILABLE
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_nothing_remembered_is_older_than_an_answer_before(world, consistency, monkeypatch):
+    bearer, other = await a_token(world), await a_token(world)
+    shared = world.shared()
+    pdp = world.pdp(cache=True, consistency=consistency, shared=shared)
+    hit = await world.cached(pdp, bearer)
+    late = await shared.newest.read()
+
+    async def read():
+        return late
+
+    # Redis is told late: OPA has a revision of which it says nothing yet.
+    monkeypatch.setattr(shared.newest, "read", read)
+    monkeypatch.setattr(shared.newest, "known", lambda: late)
+    assert (await pdp.authorize(bearer, tool="search")).cached
+    await world.stack.operator.revoke_token(digest(bearer))
+    await world.stack.settle()
+    newer = await pdp.authorize(other, tool="search")
+    assert newer.revision > hit.revision
+    then = await pdp.authorize(bearer, tool="search")
+    assert (then.reason, then.cached) == (Reason.TOKEN_DEACTIVATED, False)
+
+
+async def test_nothing_is_remembered_while_redis_is_away(world):
+    world.redis.must_be_ours()
+    bearer = await a_token(world)
+    pdp = world.pdp(cache=True, shared=world.shared(timeout=0.1))
+    await world.cached(pdp, bearer)
+    world.redis.freeze()
+
+    async def asks():
+        return not (await pdp.authorize(bearer, tool="search")).cached
+
+    await until(asks, "OPA is asked")
+    assert (await pdp.authorize(bearer, tool="search")).allow
+    world.redis.thaw()
+    await world.cached(pdp, bearer)
+
+
+async def test_new_rules_end_what_was_remembered(world, opa_binary):
+    from lictor.state import publish_policies
+
+    bearer = await a_token(world)
+    pdp = world.pdp(cache=True)
+    before = await world.cached(pdp, bearer)
+    (world.stack.settings.site / "no.rego").write_text(
+        "package site\n\n"
+        'deny contains {"action": a.name, "code": "no", "message": "No."} if some a in data.lictor.actions\n'
+    )
+    publish_policies(world.stack.settings, opa_binary)
+
+    async def refused():
+        decision = await pdp.authorize(bearer, tool="search")
+        return decision if decision.cached and not decision.allow else None
+
+    after = await until(refused, "the new rule refuses, and that is remembered")
+    assert after.reasons == ("site:no", "site_rule")
+    assert after.site != before.site
+
+
+async def test_time_ends_what_is_remembered(world):
+    offset = 0.0
+    soon = round(time.time()) + 3600
+    bearer = await a_token(world, expires_at=soon)
+    pdp = world.pdp(cache=True, clock=lambda: time.time() + offset)
+    hit = await world.cached(pdp, bearer)
+    assert hit.valid_until <= soon
+    offset = hit.valid_until - time.time() + 1
+    later = await pdp.authorize(bearer, tool="search")
+    assert not later.cached
+
+
+async def test_the_age_of_remembered_data_grows(world):
+    bearer = await a_token(world)
+    pdp = world.pdp(cache=True)
+    first = await world.cached(pdp, bearer)
+
+    async def older():
+        decision = await pdp.authorize(bearer, tool="search")
+        return decision.cached and decision.data_age_ms > first.data_age_ms
+
+    await until(older, "it is older")
+
+
+_CLOCK = """package site
+
+deny contains {"action": a.name, "code": "late", "message": "Late."} if {
+\tsome a in data.lictor.actions
+\ttime.now_ns() < 0
+}
+"""
+
+_ARGUMENTS = """package site
+
+deny contains {"action": a.name, "code": "raven", "message": "No ravens."} if {
+\tsome a in data.lictor.actions
+\ta.arguments.query == "raven"
+}
+"""
+
+
+async def test_a_rule_that_reads_the_clock_is_asked_each_time(make_world):
+    world = await make_world(site=_CLOCK)
+    bearer = await a_token(world)
+    cached = world.pdp(cache=True)
+    strict = world.pdp(cache=True, consistency="strict")
+    for pdp in (cached, strict):
+        for _ in range(10):
+            decision = await pdp.authorize(bearer, tool="search")
+            assert (decision.allow, decision.cached) == (True, False)
+        assert world.asked(pdp) == 10
+
+
+async def test_where_rules_read_arguments_each_set_of_them_is_a_question(make_world):
+    world = await make_world(site=_ARGUMENTS)
+    bearer = await a_token(world)
+    pdp = world.pdp(cache=True)
+    poe, raven = {"query": "poe", "n": 1}, {"query": "raven"}
+    assert (await world.cached(pdp, bearer, arguments=poe)).allow
+    refused = await pdp.authorize(bearer, tool="search", arguments=raven)
+    assert (refused.allow, refused.cached) == (False, False)
+    assert (await pdp.authorize(bearer, tool="search", arguments={"n": 1, "query": "poe"})).cached
+    assert not (await pdp.authorize(bearer, tool="search", arguments={**poe, "n": "1"})).cached
+    assert not (await world.cached(pdp, bearer, arguments=raven)).allow
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_equal_questions_are_asked_once(world, consistency):
+    bearer = await a_token(world)
+    pdp = world.pdp(cache=True, consistency=consistency)
+    await world.cached(pdp, bearer)
+    road = world.roads[pdp]
+    road.open.clear()
+    before = len(road.asked)
+    calls = [
+        asyncio.ensure_future(pdp.authorize(bearer, tool="other", arguments={"n": n}))
+        for n in range(50)
+    ]
+    await until(lambda: len(road.asked) > before, "it is asked")
+    # Who asked first hangs up; the others still get their answer.
+    calls[0].cancel()
+    await asyncio.sleep(0)
+    road.open.set()
+    decisions = await asyncio.gather(*calls[1:])
+    assert all(one.allow for one in decisions)
+    assert len(road.asked) - before <= 2, "one, or two where the state was found to be another"
+    assert len({one.decision_id for one in decisions}) == len(decisions)
+
+
+async def test_a_forged_token_with_a_known_jti_is_refused_after_the_real_one_was_cached(world):
+    _, good = await world.stack.team()
+    await world.told()
+    await world.stack.settle()
+    pdp = world.pdp(cache=True)
+    assert (await world.cached(pdp, good)).allow
+    head, _, signature = good.rpartition(".")
+    claims = jwt.decode(good, options={"verify_signature": False})
+    other = "A" if signature[10] != "A" else "B"
+    forged = [
+        f"{head}.{signature[:10]}{other}{signature[11:]}",
+        jwt.encode(claims, "x" * 32, "HS256", headers={"kid": jwt.get_unverified_header(good)["kid"]}),
+        good + "=",
+    ]  # fmt: skip
+    for bearer in forged:
+        decision = await pdp.authorize(bearer, tool="search")
+        assert (decision.allow, decision.cached) == (False, False)
+    assert (await pdp.authorize(good, tool="search")).cached
+
+
+async def test_a_per_turn_token_is_never_remembered(world, turn_signer, turn_claims):
+    turn = Keyring.from_jwks({"keys": [turn_signer.public_jwk()]})
+    verifier = BearerVerifier([Issuer("daedalus", turn)])
+    pdp = world.pdp(cache=True, verifier=verifier)
+    now = int(time.time())
+    bearer = turn_signer.token({**turn_claims, "iat": now, "exp": now + 300})
+    await world.cached(pdp, None)
+    for _ in range(3):
+        decision = await pdp.authorize(bearer, tool="search")
+        assert (decision.allow, decision.cached) == (False, False)
+
+
+async def test_a_pdp_that_is_closed_answers_who_still_waits(world):
+    bearer = await a_token(world)
+    pdp = world.pdp(cache=True)
+    await world.cached(pdp, bearer)
+    road = world.roads[pdp]
+    road.open.clear()
+    waiting = asyncio.ensure_future(pdp.authorize(bearer, tool="other"))
+    await until(lambda: road.asked[-1]["action"]["name"] == "other", "it is asked")
+    closing = asyncio.ensure_future(pdp.aclose())
+    await asyncio.sleep(0)
+    road.open.set()
+    await closing
+    assert (await waiting).reason in {Reason.OK, Reason.UNAVAILABLE}
