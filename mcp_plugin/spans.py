@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from opentelemetry import context, propagate, trace
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from mcp_plugin.http import Headers, header
 from pdp_client import Action, Decision, Reason, ReasonClass, Visible
@@ -46,52 +46,62 @@ class Spans:
 
     def decided(self, action: Action, decision: Decision, *, seconds: float) -> None:
         """As `Observer.decided`."""
-        said: dict[str, str | bool | int] = {
-            "mcp.method.name": action.method,
-            "lictor.allow": decision.allow,
-            "lictor.cached": decision.cached,
-            "lictor.decision_id": decision.decision_id,
-            "lictor.library_count": len(decision.libraries),
-        }
-        if decision.shadowed:
-            said["lictor.shadowed"] = True
-        if action.method in _NAMED:
-            said[_NAMED[action.method]] = quote(action.name)[1:-1]
-        if decision.principal is not None:
-            said["enduser.id"] = quote(str(decision.principal))[1:-1]
-        if decision.data_age_ms is not None:
-            said["lictor.data_age_ms"] = decision.data_age_ms
-        _span("lictor.decide", decision.reason, seconds, {**said, **_stamp(decision)})
+        with _span("lictor.decide", decision.reason, seconds) as span:
+            # Where nobody records, what follows would be put together for nobody.
+            if not span.is_recording():
+                return
+            said: dict[str, str | bool | int] = {
+                "mcp.method.name": action.method,
+                "lictor.allow": decision.allow,
+                "lictor.cached": decision.cached,
+                "lictor.decision_id": decision.decision_id,
+                "lictor.library_count": len(decision.libraries),
+            }
+            if decision.shadowed:
+                said["lictor.shadowed"] = True
+            if action.method in _NAMED:
+                said[_NAMED[action.method]] = quote(action.name)[1:-1]
+            if decision.principal is not None:
+                said["enduser.id"] = quote(str(decision.principal))[1:-1]
+            if decision.data_age_ms is not None:
+                said["lictor.data_age_ms"] = decision.data_age_ms
+            span.set_attributes({**said, **_stamp(decision)})
 
     def listed(self, actions: Sequence[Action], visible: Visible, *, seconds: float) -> None:
         """As `Observer.listed`."""
-        said = {
-            "lictor.cached": visible.cached,
-            "lictor.list.asked": len(actions),
-            "lictor.list.shown": len(visible.indices),
-        }
-        _span("lictor.list", visible.reason, seconds, {**said, **_stamp(visible)})
+        with _span("lictor.list", visible.reason, seconds) as span:
+            said = {
+                "lictor.cached": visible.cached,
+                "lictor.list.asked": len(actions),
+                "lictor.list.shown": len(visible.indices),
+            }
+            span.set_attributes({**said, **_stamp(visible)})
 
     def authenticated(self, reason: Reason, *, seconds: float) -> None:
         """As `Observer.authenticated`."""
-        _span("lictor.authenticate", reason, seconds, {})
+        with _span("lictor.authenticate", reason, seconds):
+            pass
 
 
 SPANS: Final = Spans()
 
 
-def _span(name: str, reason: Reason, seconds: float, said: Attributes) -> None:
+@contextmanager
+def _span(name: str, reason: Reason, seconds: float) -> Iterator[Span]:
     ended = time.time_ns()
     span = _tracer.start_span(
         name,
         kind=SpanKind.INTERNAL,
-        attributes={"lictor.reason": reason.value, **said},
+        attributes={"lictor.reason": reason.value},
         start_time=ended - round(seconds * 1e9),
     )
     if reason.reason_class is ReasonClass.OUTAGE:
         # A refusal is an answer like any other.
         span.set_status(Status(StatusCode.ERROR, reason.value))
-    span.end(ended)
+    try:
+        yield span
+    finally:
+        span.end(ended)
 
 
 def _stamp(answer: Decision | Visible) -> Attributes:
