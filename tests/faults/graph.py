@@ -21,8 +21,12 @@ class GraphWorld(World):
     def shared_settings(self):
         return {"registry": f"bolt://127.0.0.1:{self.roads['registry'].where}"}
 
+    def graph(self):
+        """The Neo4j, as a context."""
+        return running_neo4j()
+
     async def _start(self):
-        context = running_neo4j()
+        context = self.graph()
         self.neo4j = await asyncio.to_thread(context.__enter__)
         self._exit.push(context)
         # Whoever gave us a server did not give it to be killed.

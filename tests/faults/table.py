@@ -41,6 +41,8 @@ def table(results):
 def summary(results):
     """A sentence or two about a run."""
     ran = [one for one in results if not one.skipped]
+    if not ran:
+        return "Nothing was run."
     took = sorted(one.recovery for one in ran)
     calls, late = sum(one.calls for one in ran), sum(bool(one.late) for one in ran)
     return (

@@ -1,11 +1,13 @@
-"""One seed of each fault of two publishers and of a graph: `make faults` runs many."""
+"""One seed of each fault of two publishers, of a graph, and of a disk under the registry: `make faults` runs many."""
 
 import pytest
 
 from .families import FAMILIES
 from .rows import judge, results_of
 
-HERE = [*FAMILIES["pair"].faults, *FAMILIES["graph"].faults]
+HERE = [
+    name for family in ("disk", "pair", "graph", "graph disk") for name in FAMILIES[family].faults
+]
 
 
 @pytest.fixture(scope="module")
