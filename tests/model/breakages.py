@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from support.plain import ROOT
 
 POLICIES = "policies/lictor"
-DECISION, CALLER, REGISTRY = "lictor.rego", "caller/caller.rego", "registry/registry.rego"
+DECISION, GRANTS, SITE = "lictor.rego", "grants.rego", "refused_by_site.rego"
+VISIBLE, REASONS = "visible.rego", "reasons.rego"
+CALLER, REGISTRY = "caller/caller.rego", "registry/registry.rego"
 BREAKAGES = {
     "lockdown stops nothing": [
         (DECISION, "\tlive.settings.lockdown == false\n\t_fitting", "\t_fitting"),
@@ -67,24 +69,24 @@ BREAKAGES = {
     "a workspace in a shard that lags is passed over": [
         (CALLER, '\tinput.credential.kind == "jwt"\n\tsome workspace in _team.workspaces\n}', "\tfalse\n\tsome workspace in _team.workspaces\n}"),
     ],
-    "a star stops at dots": [(DECISION, "glob.match(pattern, null, action.name)", "glob.match(pattern, [], action.name)")],
-    "a tool's pattern reaches prompts": [(DECISION, "\taction.method in _qualified_methods\n\t_qualifies(caller.tools, action)", "\t_calls(caller.tools, action)")],
-    "a prompt's pattern reaches tools": [(DECISION, "\tsome pattern in caller.tools\n\tnot _qualified(pattern)", "\tsome pattern in caller.tools")],
-    "a star grants unknown methods": [(DECISION, "\tsome i, action in actions\n\taction.method in _methods\n", "\tsome i, action in actions\n")],
-    "lists show what the site refuses": [(DECISION, "_visible := _permitted - _site_denied if", "_visible := _permitted if")],
-    "strangers see what the site refuses": [(DECISION, "_visible := _listed - _site_denied if", "_visible := _listed if")],
-    "a bad bearer sees what none would": [(DECISION, "patterns := live.settings.listable.rejected", "patterns := live.settings.listable.anonymous")],
+    "a star stops at dots": [(GRANTS, "glob.match(pattern, null, action.name)", "glob.match(pattern, [], action.name)")],
+    "a tool's pattern reaches prompts": [(GRANTS, "\taction.method in _qualified_methods\n\t_qualifies(caller.tools, action)", "\t_calls(caller.tools, action)")],
+    "a prompt's pattern reaches tools": [(GRANTS, "\tsome pattern in caller.tools\n\tnot _qualified(pattern)", "\tsome pattern in caller.tools")],
+    "a star grants unknown methods": [(GRANTS, "\tsome i, action in actions\n\taction.method in _methods\n", "\tsome i, action in actions\n")],
+    "lists show what the site refuses": [(VISIBLE, "_visible := _permitted - _site_denied if", "_visible := _permitted if")],
+    "strangers see what the site refuses": [(VISIBLE, "_visible := _listed - _site_denied if", "_visible := _listed if")],
+    "a bad bearer sees what none would": [(VISIBLE, "patterns := live.settings.listable.rejected", "patterns := live.settings.listable.anonymous")],
     "the site hides no library": [(DECISION, "caller.libraries - {library | some library in data.site.hidden}", "caller.libraries - set()")],
     "libraries of which nobody can tell are shown": [(DECISION, "library(uid).tags == null", "false")],
     "rules may read shards that lag": [(DECISION, "_tags_fit if registry.all_fit", "_tags_fit if true")],
-    "a site's broken rule is passed over": [(DECISION, "_site_denied contains i if {\n\t_malformed\n", "_site_denied contains i if {\n\tfalse\n")],
-    "lockdown comes before outages": [(DECISION, '\t"behind", "stale_data", "lockdown",\n\t"missing_token"', '\t"lockdown", "behind", "stale_data",\n\t"missing_token"')],
+    "a site's broken rule is passed over": [(SITE, "_site_denied contains i if {\n\t_malformed\n", "_site_denied contains i if {\n\tfalse\n")],
+    "lockdown comes before outages": [(REASONS, '\t"behind", "stale_data", "lockdown",\n\t"missing_token"', '\t"lockdown", "behind", "stale_data",\n\t"missing_token"')],
 }  # fmt: skip
 """For the agreement with the model."""
 
 LAW_BREAKAGES = {
     "removing_a_grant_gives_nothing": [
-        (DECISION, '_everything if "*" in caller.tools', '_everything if "*" in caller.tools\n\n_everything if count(caller.tools) < 3'),
+        (GRANTS, '_everything if "*" in caller.tools', '_everything if "*" in caller.tools\n\n_everything if count(caller.tools) < 3'),
     ],
     "renaming_principals_changes_nothing": [
         (CALLER, "\t_token.active == true\n", '\t_token.active == true\n\t_token.user != "ada"\n'),
@@ -93,7 +95,7 @@ LAW_BREAKAGES = {
         (DECISION, "caller.libraries - {library | some library in data.site.hidden}", "caller.libraries | {library | some library in data.site.hidden}"),
     ],
     "order_never_matters": [
-        (DECISION, "\tsome pattern in caller.tools\n\tnot _qualified(pattern)", "\tpattern := caller.tools[0]\n\tnot _qualified(pattern)"),
+        (GRANTS, "\tsome pattern in caller.tools\n\tnot _qualified(pattern)", "\tpattern := caller.tools[0]\n\tnot _qualified(pattern)"),
     ],
     "an_answer_holds_until_it_says": [
         (CALLER, "deadlines contains _token.expires_at if {", "deadlines contains _token.expires_at + 1 if {"),

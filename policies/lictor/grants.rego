@@ -1,0 +1,90 @@
+package lictor
+
+import data.lictor.caller
+
+# To `*` everything is granted, whatever kind of thing it is; there is no need to look at 500 names.
+_permitted contains i if {
+	_everything
+	some i, action in actions
+	action.method in _methods
+}
+
+_permitted contains i if {
+	not _everything
+
+	# regal ignore:pointless-reassignment
+	named := _named_tools
+	count(named) > 0
+	some i, name in _called
+
+	# A local set that is looked into takes two thirds of the time of `in`, and half of a rule's.
+	named[name]
+}
+
+_permitted contains i if {
+	not _everything
+	some pattern in (_tool_patterns - _named_tools)
+	some i, name in _called
+	glob.match(pattern, null, name)
+}
+
+_permitted contains i if {
+	not _everything
+	count(_called) < count(actions)
+	some i, action in actions
+	_may(action)
+}
+
+# A comprehension is made once: as a rule it is evaluated for each use, in 2.5 times as long.
+# regal ignore:prefer-set-or-object-rule
+_called := {i: action.name | some i, action in actions; action.method == "tools/call"}
+
+_may(action) if {
+	action.method in _qualified_methods
+	_qualifies(caller.tools, action)
+}
+
+# What concerns the caller's own session alone needs no grant; all else must hold for it too.
+_may(action) if action.method == "logging/setLevel"
+
+_methods := _qualified_methods | {"tools/call", "logging/setLevel"}
+
+# Methods whose grants begin with the method's name, as in `prompts/get:*`. No other is ever granted.
+_qualified_methods := {
+	"completion/complete", "prompts/get", "resources/read", "resources/subscribe",
+	"subscriptions/listen",
+}
+
+_everything if "*" in caller.tools
+
+_tool_patterns contains pattern if {
+	some pattern in caller.tools
+	not _qualified(pattern)
+}
+
+# What has no sign of a pattern in it is looked up, and not matched with each of 500 names.
+_named_tools contains pattern if {
+	some pattern in _tool_patterns
+	regex.match(`^[0-9A-Za-z_./:-]+$`, pattern)
+}
+
+# A pattern for one method is none for tools.
+_qualified(pattern) if {
+	parts := split(pattern, ":")
+	count(parts) > 1
+	parts[0] in _qualified_methods
+}
+
+# Patterns without separators, so that `*` is everything.
+_calls(patterns, action) if {
+	some pattern in patterns
+	glob.match(pattern, null, action.name)
+}
+
+# The method is text and no pattern; what comes after it is one.
+_qualifies(patterns, action) if {
+	prefix := concat("", [action.method, ":"])
+	some pattern in patterns
+	startswith(pattern, prefix)
+	glob.match(substring(pattern, count(prefix), -1), null, action.name)
+}
