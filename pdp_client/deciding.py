@@ -85,6 +85,8 @@ class Deciding:
         self._decisions = decisions
         self._lists = lists
         self._deadline = deadline
+        # Where to begin; what an answer says is what counts.
+        self._sends_arguments = False
 
     async def call(
         self, bearer: str | None, action: Action, context: Context
@@ -99,11 +101,10 @@ class Deciding:
         try:
             if bearer is not None:
                 verified = self._bearers.verify(bearer)
-            asked = self._question(verified, action, context)
-            found = self._remembered(asked)
+            found = self._remembered(verified, action, context)
             if found is None:
                 async with asyncio.timeout(self._deadline):
-                    found = await self._asked(verified, action, context, asked)
+                    found = await self._asked(verified, action, context)
             decision, since_ms = found
             age_ms = None if decision.data_age_ms is None else decision.data_age_ms + since_ms
         except BearerRejected as error:
@@ -195,20 +196,33 @@ class Deciding:
         return visible
 
     async def _asked(
-        self,
-        verified: Verified | None,
-        action: Action,
-        context: Context,
-        asked: Question | None,
+        self, verified: Verified | None, action: Action, context: Context
     ) -> tuple[Decision, int]:
+        """What is remembered of a call, or what OPA says; see `_answer`.
+
+        Arguments may be large, and hold anything: they are sent only where a rule reads them.
+        """
         if verified is not None:
             await self._replay.check(verified.credential)
         shown = verified.shown if verified else _ANONYMOUS
+        sent = self._sends_arguments
 
         async def ask(at_least: Stamp | None) -> Decision:
-            return await self._inquiry.decision(shown, action, context, at_least=at_least)
+            # Forgotten until an answer says it again: arguments that cannot be sent must not stand
+            # in the way of finding out that no rule reads them any more.
+            self._sends_arguments = False
+            decision = await self._inquiry.decision(
+                shown, action, context, arguments=sent, at_least=at_least
+            )
+            self._sends_arguments = decision.uses_arguments
+            return decision
 
-        return await self._answer(self._decisions, asked, ask)
+        while True:
+            asked = self._question(verified, action, context, arguments=sent)
+            found = await self._answer(self._decisions, asked, ask)
+            if found[0].reason is Reason.BEHIND or _counts(found[0], action, sent=sent):
+                return found
+            sent = True
 
     async def _answer(
         self,
@@ -234,12 +248,20 @@ class Deciding:
         """What the answer must be made from, at least; None in `bounded`."""
         return await self._newest.read() if self._strict and self._newest else None
 
-    def _remembered(self, asked: Question | None) -> tuple[Decision, int] | None:
+    def _remembered(
+        self, verified: Verified | None, action: Action, context: Context
+    ) -> tuple[Decision, int] | None:
         """What is remembered of a call, where that can be told without asking anybody."""
-        if self._decisions is None or asked is None or self._strict:
+        if self._decisions is None or self._strict:
             return None
-        state = self._known()
-        return self._decisions.get(state, asked) if state else None
+        state, sent = self._known(), self._sends_arguments
+        while state is not None:
+            asked = self._question(verified, action, context, arguments=sent)
+            found = self._decisions.get(state, asked) if asked else None
+            if found is None or _counts(found[0], action, sent=sent):
+                return found
+            sent = True
+        return None
 
     def _known(self) -> State | None:
         """The state that the registry is known to be in, without asking."""
@@ -254,18 +276,19 @@ class Deciding:
         return newest.state if newest.stamp >= self._inquiry.newest else None
 
     def _question(
-        self, verified: Verified | None, action: Action, context: Context
+        self, verified: Verified | None, action: Action, context: Context, *, arguments: bool
     ) -> Question | None:
         """What an answer is remembered by; None where none may be."""
         # A per-turn token that is remembered would not be checked for replay.
         if self._decisions is None or (verified and verified.credential.is_per_turn):
             return None
-        return question(
-            verified.canonical if verified else "",
-            action,
-            context,
-            arguments=self._inquiry.sends_arguments,
-        )
+        canonical = verified.canonical if verified else ""
+        return question(canonical, action, context, arguments=arguments)
+
+
+def _counts(decision: Decision, action: Action, *, sent: bool) -> bool:
+    """Whether a decision is one on this action, and not on one with other arguments."""
+    return sent or action.arguments is None or not decision.uses_arguments
 
 
 def log_outage(error: BaseException) -> None:

@@ -28,7 +28,6 @@ class Inquiry:
 
     Attributes:
         newest: epoch and revision of the newest state that an answer was made from.
-        sends_arguments: whether rules read the arguments of calls, as far as is known.
     """
 
     def __init__(self, road: Road, *, catch_up: float = CATCH_UP) -> None:
@@ -42,7 +41,6 @@ class Inquiry:
         self._catch_up = catch_up
         self.newest: Stamp = (0, 0)
         self._progress = Progress()
-        self.sends_arguments = False
 
     async def decision(
         self,
@@ -50,41 +48,36 @@ class Inquiry:
         action: Action,
         context: Context,
         *,
+        arguments: bool,
         at_least: Stamp | None = None,
     ) -> Decision:
-        """Ask for a decision, sending the arguments only where a rule reads them.
-
-        They may be large, and hold anything. An answer that they could have changed is not taken
-        without them: it is asked for once more, and so are all that follow while rules read them.
+        """Ask for a decision.
 
         Args:
             credential: as OPA is asked about it.
             action: what is asked for.
             context: where.
+            arguments: whether to send those of the action.
             at_least: the state that the answer must be made from, in `strict`.
 
         Raises:
             PDPError: there was no answer, or none that can be used.
         """
+        asked = action.as_input(arguments=arguments)
 
         async def ask(bound: Mapping[str, int]) -> Decision:
-            # Forgotten until an answer says it again: arguments that cannot be sent must not stand
-            # in the way of finding out that no rule reads them any more.
-            sent, self.sends_arguments = self.sends_arguments, False
-            while True:
-                question = action.as_input(arguments=sent)
-                result = await self._ask("decision", credential, context, bound, action=question)
-                decision = read_decision(result, shadow=context.shadow)
-                self.sends_arguments = decision.uses_arguments
-                if sent or action.arguments is None or not decision.uses_arguments:
-                    return decision
-                sent = True
+            result = await self._ask("decision", credential, context, bound, action=asked)
+            return read_decision(result, shadow=context.shadow)
 
         decision = await self._caught_up(ask, at_least)
         if decision.reason is not Reason.BEHIND:
             return decision
-        behind = Decision.refused(Reason.BEHIND)
-        return replace(behind, epoch=decision.epoch, revision=decision.revision)
+        return replace(
+            Decision.refused(Reason.BEHIND),
+            epoch=decision.epoch,
+            revision=decision.revision,
+            uses_arguments=decision.uses_arguments,
+        )
 
     async def visible(
         self,

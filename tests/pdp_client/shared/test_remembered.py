@@ -197,6 +197,37 @@ async def test_where_rules_read_arguments_each_set_of_them_is_a_question(make_wo
 
 
 @pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_calls_with_other_arguments_at_once_are_decided_each_by_its_own(
+    make_world, consistency
+):
+    world = await make_world(site=_ARGUMENTS)
+    bearer = await a_token(world)
+    told = world.pdp()
+    await until(lambda: knows_rule(told, bearer), "the rule is there")
+    for warm in (None, {"query": "poe"}):
+        pdp = world.pdp(cache=True, consistency=consistency)
+        assert (await world.cached(pdp, bearer, arguments=warm)).allow
+        road = world.roads[pdp]
+        for number in range(5):
+            road.open.clear()
+            before = len(road.asked)
+            queries = [f"poe-{number}", "raven", f"usher-{number}", "raven", "raven"]
+            calls = []
+            for query in queries:
+                call = pdp.authorize(bearer, tool=f"t{number}", arguments={"query": query})
+                calls.append(asyncio.ensure_future(call))
+                # The others come while the first is being asked about.
+                await until(lambda: len(road.asked) > before, "OPA is asked")  # noqa: B023
+            road.open.set()
+            allowed = [decision.allow for decision in await asyncio.gather(*calls)]
+            assert allowed == [query != "raven" for query in queries], (warm, number)
+
+
+async def knows_rule(pdp, bearer):
+    return not (await pdp.authorize(bearer, tool="x", arguments={"query": "raven"})).allow
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
 async def test_equal_questions_are_asked_once(world, consistency):
     bearer = await a_token(world)
     pdp = world.pdp(cache=True, consistency=consistency)
