@@ -134,12 +134,13 @@ def access_token(credential: Credential) -> AccessToken:
 
     The bearer is not in it: a tool has no business with it (MCP, Token Passthrough).
     """
-    claims = {**credential.claims}
+    # FastMCP keeps tasks apart by `client_id` and this claim; a label is too short to be one's own.
+    claims = {"sub": credential.digest, **credential.claims}
     return AccessToken(
         token=credential.label,
         client_id=credential.label,
         scopes=[],
-        subject=credential.digest or str(claims["sub"]),
+        subject=str(claims["sub"]),
         expires_at=claims.get("exp"),
         claims=claims,
     )

@@ -1,6 +1,7 @@
 """What `mcp_plugin` raises: how a refusal crosses FastMCP, which turns it into an error result.
 
     PluginError                     the base; never raised itself
+    ├── ArgumentsRefused            rules read a call's arguments, and the tool would get others
     ├── CallDenied                  the decision on a request was no
     ├── LibrariesUnavailable        a tool asked for libraries that no decision gives it
     ├── LibraryNotAllowed           a tool was asked for a library that is not among them
@@ -21,6 +22,15 @@ class PluginError(AuthorizationError):
     """The base of every error of this package; `code` is stable and fit for a metric's label."""
 
     code: ClassVar[str]
+
+
+class ArgumentsRefused(PluginError):  # noqa: N818 - the state, as in pdp_client
+    """A call's arguments are not what the tool's schema says, and would be made to fit it."""
+
+    code = "arguments_refused"
+
+    def __init__(self) -> None:
+        super().__init__("The arguments do not fit the tool's schema.")
 
 
 class CallDenied(PluginError):  # noqa: N818 - the state, as in pdp_client

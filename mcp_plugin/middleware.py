@@ -14,7 +14,7 @@ from fastmcp.tools import ToolResult
 from mcp import MCPError
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from mcp_plugin import actions, messages
+from mcp_plugin import actions, arguments, messages
 from mcp_plugin.current import running
 from mcp_plugin.exceptions import CallDenied, TaskRefused
 from mcp_plugin.gate import Gate, named
@@ -147,6 +147,7 @@ class PolicyMiddleware(Lists):
 
         Raises:
             CallDenied: The decision is no.
+            ArgumentsRefused: Rules read the call's arguments, and the tool would get others.
             NotFoundError: The caller may call such a tool, but there is none.
             TaskRefused: A worker would run it.
         """
@@ -164,8 +165,10 @@ class PolicyMiddleware(Lists):
         if public:
             decision = self._gate.allow_public(self._caller(context), call.name)
         else:
-            action = actions.call(call.name, tool, call.arguments or {})
-            decision = await self._gate.admit(self._caller(context), action)
+            sent = call.arguments or {}
+            decision = await arguments.admit(
+                self._gate, self._caller(context), call.name, tool, sent
+            )
             if tool is None:
                 # Also for what FastMCP would find by other means than the name that is listed.
                 raise NotFoundError(f"Unknown tool: {call.name!r}")

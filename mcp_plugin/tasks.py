@@ -16,7 +16,7 @@ from fastmcp_tasks.encryption import snapshot_codec
 from fastmcp_tasks.input_store import load_task_args
 from fastmcp_tasks.keys import base_task_key, parse_task_key
 
-from mcp_plugin import actions
+from mcp_plugin import arguments
 from mcp_plugin.auth import BearerAuth
 from mcp_plugin.current import deciding
 from mcp_plugin.middleware import PolicyMiddleware
@@ -79,16 +79,17 @@ class PolicyTasks(TasksExtension):
 
         Raises:
             CallDenied: it is no.
+            ArgumentsRefused: as of a call.
         """
         key = parse_task_key(base_task_key(current_execution.get().key))
         named, _, version = key["component_identifier"].removeprefix("tool:").rpartition("@")
         wanted = VersionSpec(eq=version) if version else None
         tool = await self.server.get_tool(named, version=wanted)
         docket: Any = self.server._docket  # noqa: SLF001 - there is no other way
-        arguments = await load_task_args(docket, key["task_scope"], key["client_task_id"])
+        sent = await load_task_args(docket, key["task_scope"], key["client_task_id"])
         carried = get_http_headers(include_all=True).get("authorization")
         headers = [] if carried is None else [(b"authorization", carried.encode())]
         caller = Caller(extract(headers)[1], "http")
-        decision = await self.policy.gate.admit(caller, actions.call(named, tool, arguments))
+        decision = await arguments.admit(self.policy.gate, caller, named, tool, sent)
         with deciding(decision):
             yield

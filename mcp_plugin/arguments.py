@@ -1,0 +1,122 @@
+"""The arguments that a tool will run with, where a site's rules read them.
+
+FastMCP lets pydantic make of a call's arguments what the tool's signature wants: `"1000"` becomes
+1000, `"yes"` becomes True, what is left out its default. A rule sees JSON. So that both mean the
+same, what would have to be made into another value is refused, and defaults are decided on too.
+"""
+
+import copy
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastmcp.tools import Tool
+from jsonschema import Draft202012Validator
+from jsonschema.protocols import Validator
+from jsonschema.validators import validator_for
+from referencing import Registry
+
+from mcp_plugin import actions
+from mcp_plugin.exceptions import ArgumentsRefused
+from mcp_plugin.gate import Gate
+from mcp_plugin.request import Caller
+from pdp_client import Decision
+
+_log = logging.getLogger(__name__)
+
+Schema = Mapping[str, Any] | bool
+
+
+async def admit(
+    gate: Gate, caller: Caller, name: str, tool: Tool | None, sent: Mapping[str, Any]
+) -> Decision:
+    """The decision on which a call may run, on the arguments that it will run with.
+
+    Args:
+        gate: asks the PDP.
+        caller: who sent it.
+        name: the tool's.
+        tool: the one that will run; None where there is none.
+        sent: the call's arguments.
+
+    Raises:
+        CallDenied: the decision is no.
+        ArgumentsRefused: rules read them, and would read others than the tool gets.
+    """
+    given = {**(_defaults(tool.parameters) if tool else {}), **sent}
+    decision = await gate.admit(caller, actions.call(name, tool, given))
+    if tool is None or not decision.uses_arguments:
+        return decision
+    # After the decision: who may not call a tool learns nothing of its parameters.
+    whole = as_run(tool.parameters, given)
+    return decision if whole == given else await gate.admit(caller, actions.call(name, tool, whole))
+
+
+def as_run(schema: Schema, sent: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments with the defaults that their schema has for what they leave out, at any depth.
+
+    Args:
+        schema: JSON Schema, as the tool's list entry shows it; references within it alone.
+        sent: the arguments.
+
+    Raises:
+        ArgumentsRefused: they do not fit it as they are.
+    """
+    try:
+        # A registry of its own: jsonschema would fetch what a reference names elsewhere.
+        validator = validator_for(schema, default=Draft202012Validator)(schema, registry=Registry())
+        whole = copy.deepcopy({**sent})
+        if validator.is_valid(whole):
+            _fill(validator, schema, whole)
+            return whole
+    except Exception as error:  # noqa: BLE001 - the schema is the server's own; what it breaks is
+        _log.warning("mcp_auth.schema error=%s", type(error).__name__)
+    raise ArgumentsRefused
+
+
+def _defaults(schema: Schema) -> dict[str, Any]:
+    properties = schema.get("properties", {}) if isinstance(schema, Mapping) else {}
+    return {
+        name: copy.deepcopy(one["default"])
+        for name, one in properties.items()
+        if isinstance(one, Mapping) and "default" in one
+    }
+
+
+def _fill(validator: Validator, schema: Schema, value: Any) -> None:
+    """Put defaults into a valid value."""
+    if not isinstance(schema, Mapping):
+        return
+    for one in _applying(validator, schema, value):
+        _fill(validator, one, value)
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        for name, member in value.items():
+            _fill(validator, known.get(name, schema.get("additionalProperties", True)), member)
+        for name, default in _defaults(schema).items():
+            value.setdefault(name, default)
+    if isinstance(value, list):
+        first: Sequence[Schema] = schema.get("prefixItems", ())
+        for index, item in enumerate(value):
+            inner = first[index] if index < len(first) else schema.get("items", True)
+            _fill(validator, inner, item)
+
+
+def _applying(validator: Validator, schema: Mapping[str, Any], value: Any) -> list[Schema]:
+    """The other schemas that a value is held to: all of some, and the first that fits of others."""
+    found: list[Schema] = [*schema.get("allOf", ())]
+    if "$ref" in schema:
+        found.append(_referred(validator.schema, schema["$ref"]))
+    for name in ("anyOf", "oneOf"):
+        fitting = (
+            one for one in schema.get(name, ()) if validator.evolve(schema=one).is_valid(value)
+        )
+        found += [one for one in [next(fitting, None)] if one is not None]
+    return found
+
+
+def _referred(schema: Any, reference: str) -> Any:
+    """What a reference within the schema names: `#/$defs/Shelf`, RFC 6901."""
+    for part in reference.removeprefix("#").split("/")[1:]:
+        schema = schema[part.replace("~1", "/").replace("~0", "~")]
+    return schema
