@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 import mcp_types
 from fastmcp.exceptions import AuthorizationError, NotFoundError
 from fastmcp.prompts.base import PromptResult
+from fastmcp.resources import ResourceTemplate
 from fastmcp.resources.base import ResourceResult
+from fastmcp.resources.template import expand_uri_template
 from fastmcp.server.middleware import CallNext, MiddlewareContext
 from fastmcp.server.middleware.dereference import DereferenceRefsMiddleware
 from fastmcp.tools import ToolResult
@@ -26,7 +28,7 @@ from mcp_plugin.order import HOOKED, Misordered, Order, decides_tasks, would_run
 from mcp_plugin.request import version
 from mcp_plugin.runner import fastmcp_context, run
 from mcp_plugin.stdio import StdioBearer
-from mcp_plugin.uris import is_canonical
+from mcp_plugin.uris import is_canonical, is_expansion
 from pdp_client import PDP, Action, Decision, Reason
 from pdp_client.reasons import message, quote
 
@@ -242,7 +244,8 @@ class PolicyMiddleware(Lists):
         action = actions.read(uri, component or template)
         decision = await self._gate.admit(self._caller(context), action)
         # Patterns and rules see the text of a URI; what has another spelling could pass them by.
-        if (component or template) is None or not is_canonical(uri):
+        known = component is not None or (template is not None and _expands_to(template, uri))
+        if not known or not is_canonical(uri):
             raise NotFoundError(f"Unknown resource: {uri!r}")
         return action, decision
 
@@ -272,3 +275,11 @@ class PolicyMiddleware(Lists):
                 raise MCPError(
                     code=mcp_types.INTERNAL_ERROR, message=message(Reason.UNAVAILABLE)
                 ) from None
+
+
+def _expands_to(template: ResourceTemplate, uri: str) -> bool:
+    """Whether a URI is what the template makes of the values that FastMCP finds in it."""
+    found = template.matches(uri)
+    if found is None:
+        return False
+    return is_expansion(uri, expand_uri_template(template.uri_template, found), found.values())

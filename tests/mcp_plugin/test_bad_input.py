@@ -144,7 +144,7 @@ deny contains {"action": a, "code": "secret", "message": "Secret."} if {
 
 @pytest.mark.parametrize(
     "uri",
-    ["data://x", "file:///a//b.c", "urn:x:y", "ui://a@b:80/c?d=e", "data://a%20b", "x+y-z.1:a",
+    ["data://x", "file:///a/b.c", "data://x/", "data://a?b=c%2Bd&e=%2C", "urn:x:y", "ui://a@b:80/c?d=e", "data://a%20b", "x+y-z.1:a",
      "data://caf%C3%A9", "data://%E6%A4%9C", "data://.../..x/y..", "data://a?b=%22"],
 )  # fmt: skip
 def test_a_uri_with_one_spelling_is_fit_to_decide_on(uri):
@@ -155,7 +155,9 @@ def test_a_uri_with_one_spelling_is_fit_to_decide_on(uri):
     "uri",
     [*ROUND_ABOUT, "", "x", "Data://x", "1x:y", "data://a b", "data://a\n", "data://a\u200b",
      "data://a?b=..", "data://..", "data:..", "data://a%", "data://a%2", "data://a%3Fb",
-     "data://a|b", "data://a%7E", "data://a%ED%A0%80"],
+     "data://a|b", "data://a%7E", "data://a%ED%A0%80", "data://a#b", "data://a?", "data://a?b=c&",
+     "data://a?&b=c", "data://a?b=c&&d=e", "data://a?b=c+d", "file:///a//b.c", "data:////a",
+     "data://a//"],
 )  # fmt: skip
 def test_a_uri_with_another_spelling_is_not(uri):
     assert not is_canonical(uri)
