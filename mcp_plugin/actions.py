@@ -1,9 +1,11 @@
 """What of a request or a component the rules see: MCP's words as the PDP's actions."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import mcp_types
+from fastmcp import FastMCP
 from fastmcp.prompts import Prompt
 from fastmcp.resources import Resource, ResourceTemplate
 from fastmcp.tools import Tool
@@ -35,6 +37,23 @@ def prompt(
 ) -> Action:
     """The rendering of a prompt."""
     return Action(method="prompts/get", name=name, arguments=arguments, **_described(component))
+
+
+async def described(server: FastMCP, action: Action) -> Action:
+    """An action of `of_message` with what its server says of the component that it is about.
+
+    A rule that looks at tags then holds for completions and subscriptions too.
+    """
+    component: FastMCPComponent | None = None
+    if action.method == "completion/complete" and action.uri is None:
+        component = await server.get_prompt(action.name)
+    elif action.method == "completion/complete":
+        templates = await server.list_resource_templates(run_middleware=False)
+        component = next((one for one in templates if one.uri_template == action.uri), None)
+    elif action.uri is not None:
+        component = await server.get_resource(action.uri)
+        component = component or await server.get_resource_template(action.uri)
+    return replace(action, **_described(component, with_hints=action.uri is not None))
 
 
 def of_message(method: str, params: Any) -> list[Action] | None:
@@ -127,4 +146,4 @@ _TOOL_HINTS = (
     ("readOnlyHint", "read_only_hint"),
 )
 
-__all__ = ["ValidationError", "call", "of_message", "prompt", "read"]
+__all__ = ["ValidationError", "call", "described", "of_message", "prompt", "read"]

@@ -1,23 +1,26 @@
 """The same policy for servers that are made with the MCP Python SDK alone."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Final, NamedTuple
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import mcp_types
 from fastmcp.server.auth import AccessToken
 from mcp import MCPError
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult
 from mcp.server.lowlevel import Server
 from prometheus_client import REGISTRY, CollectorRegistry
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from mcp_plugin import messages
+from mcp_plugin import listed, messages
 from mcp_plugin.auth import verified
 from mcp_plugin.current import deciding
 from mcp_plugin.exceptions import PluginError
 from mcp_plugin.gate import Gate
+from mcp_plugin.listed import Context, member
 from mcp_plugin.methods import LISTS, NOTIFICATIONS, PASSED
 from mcp_plugin.mirrored import compare, compare_nothing, is_look_ahead
 from mcp_plugin.request import Caller, caller_of
@@ -27,37 +30,7 @@ from mcp_plugin.uris import is_canonical
 from pdp_client import PDP, Action, Decision, Reason
 from pdp_client.reasons import message, quote
 
-_MOST_PAGES: Final = 1000
-
 _log = logging.getLogger(__name__)
-
-Context = ServerRequestContext[Any, Any]
-
-
-class _Kind(NamedTuple):
-    """A kind of component: how its list is read, and what using an entry would be."""
-
-    entries: str
-    name: str
-    method: str
-    params: type[BaseModel]
-
-
-_KINDS: Final = {
-    "tools/list": _Kind("tools", "name", "tools/call", mcp_types.CallToolRequestParams),
-    "resources/list": _Kind(
-        "resources", "uri", "resources/read", mcp_types.ReadResourceRequestParams
-    ),
-    "resources/templates/list": _Kind(
-        "resourceTemplates", "uriTemplate", "resources/read", mcp_types.ReadResourceRequestParams
-    ),
-    "prompts/list": _Kind("prompts", "name", "prompts/get", mcp_types.GetPromptRequestParams),
-}
-_USES: Final = {
-    kind.method: (listed, kind)
-    for listed, kind in _KINDS.items()
-    if listed != "resources/templates/list"
-}
 
 
 class PolicyGuard:
@@ -69,7 +42,8 @@ class PolicyGuard:
 
     As `PolicyMiddleware` does for FastMCP, with the same rules: calls, reads, prompts and the like
     are decided, lists show what the caller may use, methods it does not know are refused. A tool
-    that its server does not list is not run. Handlers find the decision by `current_decision`, the
+    that its server does not list is not run, nor is a resource read that it neither lists nor has
+    a listed template for. Handlers find the decision by `current_decision`, the
     libraries by `current_libraries`, `allowed`, `cypher` and `sql`.
 
     It is the SDK's `TokenVerifier` too, for `streamable_http_app(token_verifier=…)`.
@@ -125,25 +99,37 @@ class PolicyGuard:
         return caller_of(request, transport="stdio" if self._stdio else "", stdio=self._stdio)
 
     def action(
-        self, method: str, name: str, entry: Any, arguments: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        name: str,
+        entries: Sequence[Any],
+        arguments: Mapping[str, Any] | None = None,
     ) -> Action:
         """What using a component would be.
 
         Args:
             method: the MCP method that uses it.
             name: the component's.
-            entry: as it is listed; None where it is not.
+            entries: as it is listed: itself, or all templates that a URI may come from.
             arguments: of the use.
         """
         reads = method == "resources/read"
+        annotations: dict[str, Any] = {}
+        for entry in entries:
+            annotations |= member(entry, "annotations") or {}
         return Action(
             method=method,
             name=name,
             uri=name if reads else None,
             arguments=arguments,
-            tags=self._tags.get(name, ()),
-            annotations=_member(entry, "annotations"),
+            tags=self.tags(name, entries),
+            annotations=annotations or None,
         )
+
+    def tags(self, name: str, entries: Sequence[Any] = ()) -> list[str]:
+        """The tags given to a name, and to all templates that it may come from."""
+        names = {name, *(member(entry, "uriTemplate") for entry in entries)}
+        return sorted({tag for one in names for tag in self._tags.get(one, ())})
 
 
 class _Guard:
@@ -187,13 +173,18 @@ class _Guard:
 
     async def _decided(self, ctx: Context) -> Decision:
         caller = self._policy.caller(ctx.request)
-        use = _USES.get(ctx.method)
+        use = listed.USES.get(ctx.method)
         if use is None:
             _, decision = await messages.admit(
-                self._gate, caller, ctx.method, ctx.params, protocol_version=ctx.protocol_version
+                self._gate,
+                caller,
+                ctx.method,
+                ctx.params,
+                protocol_version=ctx.protocol_version,
+                describe=partial(self._described, ctx),
             )
             return decision
-        listed, kind = use
+        lists, kind = use
         try:
             params: Any = kind.params.model_validate(ctx.params or {}, by_name=False)
         except ValidationError:
@@ -201,40 +192,36 @@ class _Guard:
                 code=mcp_types.INVALID_PARAMS, message="Invalid request parameters"
             ) from None
         name = str(getattr(params, kind.name))
-        found = await self._entry(ctx, listed, kind, name)
+        found = await listed.entry(self._server, ctx, lists, name)
         if self._gate.is_public(Action(method=ctx.method, name=name)):
             decision = self._gate.allow_public(caller, name)
-            compare(ctx, _member(found, "inputSchema"))
+            compare(ctx, member(found, "inputSchema"))
             return decision
         reads = ctx.method == "resources/read"
         arguments = None if reads else params.arguments or {}
-        action = self._policy.action(ctx.method, name, found, arguments)
+        templates = []
+        if reads and found is None:
+            templates = await listed.templates(self._server, ctx, name)
+        about = templates if found is None else [found]
+        action = self._policy.action(ctx.method, name, about, arguments)
         decision = await self._gate.admit(caller, action)
         if ctx.method == "tools/call" and found is None:
             raise MCPError(code=mcp_types.INVALID_PARAMS, message=f"Unknown tool: {quote(name)}")
-        compare(ctx, _member(found, "inputSchema"))
-        if reads and not is_canonical(name):
+        compare(ctx, member(found, "inputSchema"))
+        # Rules and patterns see a text: what has no place in a list could be another's by its name.
+        known = found is not None or listed.is_spelt_as(templates, name)
+        if reads and not (known and is_canonical(name)):
             raise messages.unknown_resource(name)
         return decision
 
-    async def _entry(self, ctx: Context, listed: str, kind: _Kind, name: str) -> Any:
-        """The component of this name, as its server lists it now; None where it does not."""
-        handler = self._server.get_request_handler(listed)
-        cursor = None
-        for _ in range(_MOST_PAGES if handler else 0):
-            assert handler is not None  # noqa: S101 - for the type alone
-            params = mcp_types.PaginatedRequestParams(cursor=cursor)
-            page = await handler.handler(ctx, params)
-            for entry in _member(page, kind.entries) or ():
-                if str(_member(entry, kind.name)) == name:
-                    return entry
-            cursor = _member(page, "nextCursor")
-            if cursor is None:
-                break
-        return None
+    async def _described(self, ctx: Context, action: Action) -> Action:
+        """An action of a message with its tags; see `mcp_plugin.actions.described`."""
+        subscribes = action.method != "completion/complete" and action.uri is not None
+        found = await listed.templates(self._server, ctx, action.name) if subscribes else []
+        return replace(action, tags=self._policy.tags(action.name, found))
 
     async def _listed(self, ctx: Context, call_next: CallNext) -> HandlerResult:
-        kind = _KINDS[ctx.method]
+        kind = listed.KINDS[ctx.method]
         if is_look_ahead(ctx):
             return {kind.entries: []}
         result = await call_next(ctx)
@@ -247,23 +234,8 @@ class _Guard:
             or kind.name == "uriTemplate"
             or is_canonical(entry[kind.name])
         ]
-        actions = [self._policy.action(kind.method, entry[kind.name], entry) for entry in entries]
+        actions = [self._policy.action(kind.method, entry[kind.name], [entry]) for entry in entries]
         shown = await self._gate.visible(self._policy.caller(ctx.request), actions)
         kept = [entry for i, entry in enumerate(entries) if i in shown]
         private = {"cacheScope": "private"} if "cacheScope" in result else {}
         return {**result, kind.entries: kept, **private}
-
-
-def _member(of: Any, name: str) -> Any:
-    """A member of what a handler returned: a model, or what stands on the wire."""
-    if isinstance(of, Mapping):
-        return of.get(name)
-    found = dict(_named(of)).get(name)
-    if isinstance(found, BaseModel):
-        return found.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return found
-
-
-def _named(of: BaseModel | None) -> Iterator[tuple[str, Any]]:
-    for field, info in type(of).model_fields.items() if of is not None else ():
-        yield info.alias or field, getattr(of, field)

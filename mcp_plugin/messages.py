@@ -1,6 +1,7 @@
 """Requests for which an SDK has no hook: read, decided, or refused as the protocol refuses."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import mcp_types
@@ -18,7 +19,13 @@ _log = logging.getLogger(__name__)
 
 
 async def admit(
-    gate: Gate, caller: Caller, method: str, params: Any, *, protocol_version: str
+    gate: Gate,
+    caller: Caller,
+    method: str,
+    params: Any,
+    *,
+    protocol_version: str,
+    describe: Callable[[Action], Awaitable[Action]],
 ) -> tuple[Action, Decision]:
     """Decide all that a request asks for.
 
@@ -28,6 +35,7 @@ async def admit(
         method: which.
         params: raw.
         protocol_version: negotiated; a method that it does not have has no parameters either.
+        describe: adds what the server says of what an action is about.
 
     Returns:
         The last of its actions, and the decision that allows it.
@@ -46,7 +54,8 @@ async def admit(
         asked = None
     if asked is None:
         raise not_offered(method)
-    for action in asked:
+    for one in asked:
+        action = await describe(one)
         decision = await gate.admit(caller, action)
         if action.uri is not None and not _is_template(action) and not is_canonical(action.uri):
             raise unknown_resource(action.uri)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any, TypeVar
 
 import mcp_types
@@ -125,7 +126,7 @@ class PolicyMiddleware(Lists):
             return await call_next(context)
         carrying = fastmcp_context(context).request_context
         try:
-            if method in TASKS and decides_tasks(fastmcp_context(context).fastmcp, self):
+            if method in TASKS and decides_tasks(server, self):
                 await self._gate.recognise(self._caller(context))
                 return await call_next(context)
             action, decision = await messages.admit(
@@ -134,6 +135,7 @@ class PolicyMiddleware(Lists):
                 method,
                 context.message,
                 protocol_version=carrying.protocol_version if carrying else "",
+                describe=partial(actions.described, server),
             )
             return await self._run(context, decision, call_next, shown=named(action))
         except CallDenied as denied:

@@ -258,6 +258,53 @@ deny contains {"action": action, "code": "sealed", "message": "Sealed."} if {
             await client.read_resource("data://shut/b")
 
 
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_what_a_template_is_tagged_with_holds_for_all_that_comes_from_it(
+    serve_low, grants, mode
+):
+    bearer = grants.token("*")
+    grants.rules(
+        """package site
+
+deny contains {"action": action, "code": "sealed", "message": "Sealed."} if {
+	some action in data.lictor.actions
+	"sealed" in action.tags
+}
+"""
+    )
+    served = await serve_low(tags={"data://shut/{x}": ["sealed"], "ask": ["sealed"]})
+    shut = types.ResourceTemplateReference(uri="data://shut/{x}")
+    async with served.client(bearer, mode=mode) as client:
+        listed = {one.uri_template for one in await client.list_resource_templates()}
+        assert listed == {"data://open/{x}"}
+        assert (await client.read_resource("data://open/c"))[0].text == "text of data://open/c"
+        for asked in (
+            client.read_resource("data://shut/c"),
+            client.complete(shut, {"name": "x", "value": ""}),
+            client.complete(types.PromptReference(name="ask"), {"name": "x", "value": ""}),
+        ):
+            with pytest.raises(MCPError, match="Sealed"):
+                await asked
+    refused = await served.raw("resources/subscribe", {"uri": "data://shut/c"}, bearer=bearer)
+    assert refused["error"]["message"] == "Sealed."
+
+
+async def test_a_resource_from_a_template_has_one_uri(serve_low, grants):
+    bearer = grants.token("*")
+    grants.lay()
+    served = await serve_low()
+
+    async def read(uri):
+        answer = await served.raw("resources/read", {"uri": uri}, bearer=bearer)
+        return answer.get("error", {}).get("message") or answer["result"]["contents"][0]["text"]
+
+    for uri in ("data://open/a%2Cb", "data://shut/b", "data://open/%20"):
+        assert await read(uri) == f"text of {uri}"
+    for end in ("a,b", "c?x=1", "c?", "c#d", "c/", "c/d"):
+        assert "Unknown resource" in await read(f"data://open/{end}"), end
+    assert "Unknown resource" in await read("elsewhere://x")
+
+
 async def test_a_library_that_is_not_the_callers_is_refused_in_band(serve_low, grants):
     bearer = grants.token("*", libraries=["poe"])
     grants.lay()

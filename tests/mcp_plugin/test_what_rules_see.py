@@ -102,8 +102,11 @@ async def test_a_rule_sees_method_name_version_tags_uri_hints_and_arguments(gran
     argument = {"name": "name", "value": "x"}
     assert await refusal(client.complete(ref, argument, {"other": "y"})) == {
         "method": "completion/complete", "name": "data://{name}", "uri": "data://{name}",
-        "tags": [], "arguments": {"name": "x", "other": "y"},
+        "tags": ["any"], "annotations": {"priority": 0.5},
+        "arguments": {"name": "x", "other": "y"},
     }  # fmt: skip
+    of_prompt = await refusal(client.complete({"type": "ref/prompt", "name": "ask"}, argument))
+    assert (of_prompt["tags"], of_prompt["version"]) == (["v2"], "2")
 
 
 async def test_arguments_are_told_only_to_rules_that_read_them(grants, client):
