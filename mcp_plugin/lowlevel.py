@@ -24,6 +24,7 @@ from mcp_plugin.listed import Context, member
 from mcp_plugin.methods import LISTS, NOTIFICATIONS, PASSED
 from mcp_plugin.mirrored import compare, compare_nothing, is_look_ahead
 from mcp_plugin.request import Caller, caller_of
+from mcp_plugin.rounds import bind_to_callers
 from mcp_plugin.spans import joined
 from mcp_plugin.stdio import StdioBearer
 from mcp_plugin.uris import is_canonical
@@ -89,6 +90,7 @@ class PolicyGuard:
         """Guard a server; other middleware has to be added before."""
         server.middleware.append(_Guard(self, server))
         compare_nothing(server)
+        bind_to_callers(server)
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """What the SDK knows of a good bearer; None for one that is not."""

@@ -27,6 +27,7 @@ from mcp_plugin.methods import LISTS, NOTIFICATIONS, PASSED, TASKS
 from mcp_plugin.mirrored import compare, compare_nothing
 from mcp_plugin.order import HOOKED, Misordered, Order, decides_tasks, would_run_later
 from mcp_plugin.request import version
+from mcp_plugin.rounds import bind_to_callers
 from mcp_plugin.runner import fastmcp_context, run
 from mcp_plugin.stdio import StdioBearer
 from mcp_plugin.uris import is_canonical, is_expansion
@@ -118,7 +119,8 @@ class PolicyMiddleware(Lists):
         method = context.method or ""
         server = fastmcp_context(context).fastmcp
         keep_private(server)
-        compare_nothing(server._mcp_server)  # noqa: SLF001 - it has no other name
+        for see_to in (compare_nothing, bind_to_callers):
+            see_to(server._mcp_server)  # noqa: SLF001 - it has no other name
         if method in HOOKED:
             return await call_next(context)
         if method in PASSED | LISTS:
