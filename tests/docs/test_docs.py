@@ -181,7 +181,7 @@ def test_the_table_of_reasons_is_the_code_s():
 
 
 def test_the_order_of_reasons_is_the_rules():
-    rego = (ROOT / "policies" / "lictor" / "lictor.rego").read_text()
+    rego = (ROOT / "policies" / "lictor" / "reasons.rego").read_text()
     order = re.search(r"^_order := \[(.*?)\]", rego, re.DOTALL | re.MULTILINE)[1]
     listed = (REFERENCE / "decision.md").read_text().split("<!-- order -->\n")[1].split("\n\n")[0]
     found = re.findall(r'"(\w+)"', order)
