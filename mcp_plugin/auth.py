@@ -28,6 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mcp_plugin import http
 from mcp_plugin.gate import Gate
 from mcp_plugin.middleware import PolicyMiddleware
+from mcp_plugin.mirrored import compare_nothing
 from mcp_plugin.request import Outcome, extract
 from mcp_plugin.spans import joined
 from pdp_client import Credential, Reason, ReasonClass
@@ -159,11 +160,14 @@ class _Door:
         if endpoint is None:
             await self._app(scope, receive, send)
             return
-        if not any(one is self._policy for one in scope["app"].state.fastmcp_server.middleware):
+        server = scope["app"].state.fastmcp_server
+        if not any(one is self._policy for one in server.middleware):
             # Whoever is authenticated would be allowed everything.
             _log.error("mcp_auth.unguarded the policy is not in the server's middleware; add it")
             await http.answer(send, 500, {"error": "This server has no policy."})
             return
+        # The policy does so itself, but the SDK compares before it, also at the very first request.
+        compare_nothing(server._mcp_server)  # noqa: SLF001 - it has no other name
         with joined(scope["headers"]):
             await self._answer(endpoint, scope, receive, http.not_stored(send))
 

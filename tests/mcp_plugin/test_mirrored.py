@@ -10,7 +10,7 @@ from mcp.server.lowlevel import Server
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, Field
 
-from mcp_plugin import PolicyGuard
+from mcp_plugin import BearerAuth, PolicyGuard, PolicyMiddleware
 
 pytestmark = pytest.mark.anyio
 
@@ -149,6 +149,23 @@ async def test_they_are_compared_as_clients_see_the_tool(serve_plain, grants, se
     assert refused(await call(served, may, "eu-west-2", **of)) is seen
     # A client that sees a reference finds no such parameter there, and sends no header.
     assert refused(await call(served, may, None, **of)) is seen
+
+
+async def test_with_the_door_not_even_the_first_caller_is_told_of_them(
+    serve_open, grants, plain_pdp
+):
+    may_not = grants.token("search")
+    grants.lay()
+    policy = PolicyMiddleware(plain_pdp, registry=CollectorRegistry())
+    mcp = fast_server(auth=BearerAuth(policy, base_url="http://127.0.0.1"))
+    mcp.add_middleware(policy)
+    served = await serve_open(mcp)
+
+    answer = await call(served, may_not, "eu-west-2")
+
+    assert answer.status_code == 200
+    assert "permission" in answer.text
+    assert "Region" not in answer.text
 
 
 async def test_a_call_inside_a_call_is_compared_with_no_headers(serve_plain, grants):
