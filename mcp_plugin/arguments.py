@@ -18,7 +18,7 @@ from referencing import Registry
 
 from mcp_plugin import actions
 from mcp_plugin.exceptions import ArgumentsRefused
-from mcp_plugin.gate import Gate
+from mcp_plugin.gate import Gate, named
 from mcp_plugin.request import Caller
 from pdp_client import Decision
 
@@ -44,11 +44,20 @@ async def admit(
         ArgumentsRefused: rules read them, and would read others than the tool gets.
     """
     given = {**(_defaults(tool.parameters) if tool else {}), **sent}
-    decision = await gate.admit(caller, actions.call(name, tool, given))
+    action = actions.call(name, tool, given)
+    decision = await gate.admit(caller, action)
     if tool is None or not decision.uses_arguments:
         return decision
-    # After the decision: who may not call a tool learns nothing of its parameters.
-    whole = as_run(tool.parameters, given)
+    try:
+        # After the decision: who may not call a tool learns nothing of its parameters.
+        whole = as_run(tool.parameters, given)
+    except ArgumentsRefused as refused:
+        watched = gate.watches(action)
+        said = "would_deny" if watched else "denied"
+        _log.info("mcp_auth.%s %s reason=%s", said, named(action), refused.code)
+        if watched:
+            return decision
+        raise
     return decision if whole == given else await gate.admit(caller, actions.call(name, tool, whole))
 
 

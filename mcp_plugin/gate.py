@@ -120,7 +120,7 @@ class Gate:
             caller.bearer,
             actions=[actions[i] for i in asked],
             transport=caller.transport,
-            shadow={n for n, i in enumerate(asked) if self._watches(actions[i])},
+            shadow={n for n, i in enumerate(asked) if self.watches(actions[i])},
         )
         unauthenticated = shown.reason.reason_class is ReasonClass.AUTHENTICATION
         if unauthenticated and not self._list_without_token:
@@ -137,7 +137,7 @@ class Gate:
 
         async def ask(bearer: str | None) -> Decision:
             return await self.pdp.decide(
-                bearer, action, transport=caller.transport, shadow=self._watches(action)
+                bearer, action, transport=caller.transport, shadow=self.watches(action)
             )
 
         decision = await ask(caller.bearer)
@@ -153,7 +153,7 @@ class Gate:
             self._count(decision.reason)
         return anonymous, passes
 
-    def _watches(self, action: Action) -> bool:
+    def watches(self, action: Action) -> bool:
         """Whether an action is in shadow mode."""
         if isinstance(self._shadow, bool):
             return self._shadow

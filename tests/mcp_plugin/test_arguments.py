@@ -1,5 +1,7 @@
 """What a site's rules read of a call's arguments is what the tool runs with."""
 
+import logging
+
 import pytest
 from fastmcp import FastMCP
 from pydantic import BaseModel
@@ -120,6 +122,19 @@ async def test_who_may_not_call_a_tool_learns_nothing_of_its_parameters(served, 
     served.bearer = grants.token("dig")
     grants.lay()
     assert "does not have permission" in await said(served, "search", {"limit": "x"})
+
+
+async def test_in_shadow_mode_arguments_that_do_not_fit_stop_nothing_and_are_logged(
+    serve_plain, grants, caplog
+):
+    caplog.set_level(logging.INFO, "mcp_plugin")
+    served = await serve_plain(library(), shadow={"search"})
+    served.bearer = grants.token("*")
+    grants.rules(RULES, arguments=True)
+    assert await said(served, "search", {"limit": "1000"}) == "ran"
+    assert "mcp_auth.would_deny tool='search' reason=arguments_refused" in caplog.text
+    assert await said(served, "wipe", {"force": "yes"}) == UNFIT
+    assert "mcp_auth.denied tool='wipe' reason=arguments_refused" in caplog.text
 
 
 async def test_where_no_rule_reads_arguments_fastmcp_takes_them_as_ever(serve_plain, grants):
