@@ -1,0 +1,133 @@
+"""OPA over TCP or TLS: opa-python-client, held to the rules of the other road.
+
+No retries, no redirects, nothing but 200, nothing that is not JSON.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from opa_client.opa_async import AsyncOpaClient
+
+from pdp_client.answer import LARGEST, encode, result_of
+from pdp_client.exceptions import AnswerUnusable, OPAUnreachable
+
+
+class HTTPRoad:
+    """OPA over TCP or TLS, through opa-python-client."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: bool = False,
+        token: str | None = None,
+        client_cert: tuple[str, str] | None = None,
+    ) -> None:
+        self._client = _StrictClient(
+            f"[{host}]" if ":" in host else host,
+            port,
+            ssl=tls,
+            cert=client_cert,
+            token=token,
+            retries=0,
+            timeout=None,
+        )
+
+    async def ask(self, rule: str, question: Mapping[str, Any]) -> Any:
+        """As `Road.ask`."""
+        try:
+            body = await self._client.query_rule(
+                question, "lictor", rule, {"strict-builtin-errors": "true"}
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            raise OPAUnreachable(type(error).__name__) from None
+        return result_of(body)
+
+    async def aclose(self) -> None:
+        """As `Road.aclose`."""
+        await self._client.close_connection()
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """As much of aiohttp's response as `query_rule` uses, after the whole body was read."""
+
+    body: bytes
+
+    def raise_for_status(self) -> None:
+        """Other statuses than 200 have been refused before."""
+
+    async def json(self) -> bytes:
+        """Hand the bytes through, for `result_of` to read as strictly as on the other road."""
+        return self.body
+
+
+@dataclass(slots=True)
+class _Attempt:
+    reused: bool = False
+
+
+async def _note_reuse(_: object, context: Any, __: object) -> None:
+    context.trace_request_ctx.reused = True
+
+
+class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # the library has no types
+    """opa-python-client without its retries and redirects, and with a bounded answer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._session: Any = None
+        self._opening = asyncio.Lock()
+        self._closed = False
+
+    async def close_connection(self) -> None:
+        self._closed = True
+        await super().close_connection()
+
+    async def _init_session(self) -> None:
+        # The library's connector, with its TLS, under a session as strict as the other road.
+        await super()._init_session()
+        self._session.detach()
+        reuse = aiohttp.TraceConfig()
+        reuse.on_connection_reuseconn.append(_note_reuse)
+        self._session = aiohttp.ClientSession(
+            headers=self.headers,
+            connector=self._connector,
+            json_serialize=encode,
+            timeout=aiohttp.ClientTimeout(total=None),
+            trace_configs=[reuse],
+        )
+
+    @asynccontextmanager
+    async def _request(self, method: str, url: str, **kwargs: Any) -> AsyncIterator[_Answer]:
+        async with self._opening:
+            if self._closed:
+                raise OPAUnreachable("closed")
+            if self._session is None:
+                await self._init_session()
+        async with await self._send(method, url, **kwargs) as response:
+            if response.status != 200:  # noqa: PLR2004 - HTTP's own number
+                raise AnswerUnusable(f"HTTP {response.status}")
+            body = bytearray()
+            async for chunk in response.content.iter_any():
+                body += chunk
+                if len(body) > LARGEST:
+                    raise AnswerUnusable("an answer past 16 MiB")
+        yield _Answer(bytes(body))
+
+    async def _send(self, method: str, url: str, **kwargs: Any) -> aiohttp.ClientResponse:
+        session: aiohttp.ClientSession = self._session
+        kwargs |= {"allow_redirects": False}
+        attempt = _Attempt()
+        try:
+            return await session.request(method, url, trace_request_ctx=attempt, **kwargs)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            if not attempt.reused:
+                raise
+        # OPA closed a connection that had idled; it cannot have begun to answer. Once, afresh.
+        return await session.request(method, url, trace_request_ctx=_Attempt(), **kwargs)
