@@ -50,7 +50,7 @@ async def admit(
         return decision
     try:
         # After the decision: who may not call a tool learns nothing of its parameters.
-        whole = as_run(tool.parameters, given)
+        whole = as_run(tool.parameters, sent)
     except ArgumentsRefused as refused:
         watched = gate.watches(action)
         said = "would_deny" if watched else "denied"

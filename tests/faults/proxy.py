@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ class Fault:
     met: int = 0
 
 
-class Proxy:
+class Proxy(ABC):
     """Listens for as long as it is open; `fault` is what it does wrong, or None."""
 
     def __init__(self, where, to):
@@ -102,8 +103,9 @@ class Proxy:
             return await asyncio.open_connection("127.0.0.1", self._to, limit=1 << 24)
         return await asyncio.open_unix_connection(self._to, limit=1 << 24)
 
+    @abstractmethod
     async def serve(self, reader, writer):
-        raise NotImplementedError
+        """Handle one connection."""
 
 
 class Relay(Proxy):

@@ -65,6 +65,11 @@ def library():
         return "ran"
 
     @mcp.tool
+    def odd(limit: int = None, force: bool = False) -> str:  # noqa: RUF013 - it is written so
+        mcp.ran.append((limit, force))
+        return "ran"
+
+    @mcp.tool
     def dig(plan: Plan) -> str:
         mcp.ran.append(plan)
         return "ran"
@@ -104,6 +109,10 @@ async def said(served, tool, arguments, mode="auto"):
         # What is left out is what the tool makes of it.
         ("wipe", {}, "No force."),
         ("wipe", {"force": False}, "ran"),
+        # Nobody sent the default, so it need not fit.
+        ("odd", {}, "ran"),
+        ("odd", {"force": True}, "No force."),
+        ("odd", {"limit": None}, UNFIT),
         ("dig", {"plan": {}}, "ran"),
         ("dig", {"plan": {"steps": [{"name": "x", "depth": 3}]}}, "ran"),
         ("dig", {"plan": {"steps": [{"depth": 3}, {"name": "x"}]}}, "Not that deep."),
