@@ -58,11 +58,11 @@ async def test_of_all_that_wait_for_an_opa_one_asks_and_another_goes_on_for_it(w
     road = world.roads[pdp]
     calls = [asyncio.ensure_future(pdp.authorize(bearer, tool=f"t{n}")) for n in range(20)]
 
-    def each_has_asked():
-        names = {question["action"]["name"] for question in road.asked}
-        return len(names) == len(calls) and road.under_way <= 1
+    def each_was_answered():
+        # One first answer that is still to come would be counted beside whoever asks for all.
+        return len({question["action"]["name"] for question in road.answered}) == len(calls)
 
-    await until(each_has_asked, "each has asked once")
+    await until(each_was_answered, "each has asked once, and was answered")
     road.most, asked = 0, len(road.asked)
     await until(lambda: len(road.asked) > asked + 10, "it is asked again")
     assert road.most == 1

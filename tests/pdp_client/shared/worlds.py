@@ -14,7 +14,7 @@ class CountingRoad:
 
     def __init__(self, road):
         self._road = road
-        self.asked = []
+        self.asked, self.answered = [], []
         self.under_way = self.most = 0
         self.open = asyncio.Event()
         self.open.set()
@@ -25,7 +25,9 @@ class CountingRoad:
         self.most = max(self.most, self.under_way)
         try:
             await self.open.wait()
-            return await self._road.ask(rule, question)
+            answer = await self._road.ask(rule, question)
+            self.answered.append(question)
+            return answer
         finally:
             self.under_way -= 1
 
