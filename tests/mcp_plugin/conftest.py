@@ -185,9 +185,9 @@ class Grants:
         self.site = {}
         self.lay()
 
-    def token(self, *tools, libraries=()):
+    def token(self, *tools, libraries=(), number=None):
         """A new bearer with these patterns; in force after `lay`."""
-        bearer = f"bearer-{len(self._tokens)}-{'x' * 16}"
+        bearer = f"bearer-{len(self._tokens) if number is None else number}-{'x' * 16}"
         self._tokens[digest(bearer)] = {
             "label": f"lct_…{len(self._tokens)}", "user": "ada", "active": True,
             "expires_at": None, "libraries": list(libraries), "tools": list(tools),

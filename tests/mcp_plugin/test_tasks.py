@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from mcp_plugin import AllowedLibraries, BearerAuth, PolicyMiddleware, current_decision
 from pdp_client import ConfigurationError, FileRecord
+from pdp_client.opaque import digest
 
 from .conftest import serving
 
@@ -169,6 +170,20 @@ async def test_nobody_sees_or_stops_anothers_task(grants, plain_pdp):
         grants.lay()
         grants.revoke(ada)
         assert "result" not in await asked(served, "tasks/get", task.task_id, ada)
+
+
+async def test_callers_of_one_name_in_logs_are_kept_apart(grants, plain_pdp):
+    """FastMCP keeps tasks by what it knows of a caller, and logs name one by 32 bits of a digest."""
+    ada, eve = (grants.token("*", number=number) for number in (55402, 87595))
+    assert digest(ada)[:8] == digest(eve)[:8]
+    grants.lay()
+    async with guarded(plain_pdp) as (shop, served), served.client(ada) as first:
+        task = await call_tool_task(first, "hold", {})
+        for method in ("tasks/get", "tasks/cancel"):
+            answer = await asked(served, method, task.task_id, eve)
+            assert "not found" in answer["error"]["message"]
+        shop.go.set()
+        assert await result_of(task) == "held"
 
 
 async def asked(served, method, task_id, bearer=None):
