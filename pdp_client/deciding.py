@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol
 
-from pdp_client.cache import Answer, AnswerCache, Question, State, list_question, question
+from pdp_client.answers import Answers
+from pdp_client.cache import AnswerCache, Question, list_question, question
 from pdp_client.decision import Action, Context, Decision, Visible
 from pdp_client.exceptions import BearerRejected, PDPError
 from pdp_client.inquiry import Inquiry
 from pdp_client.memo import Verified, VerifiedBearers
-from pdp_client.newest import Newest, NewestRevision
+from pdp_client.newest import NewestRevision
 from pdp_client.progress import Stamp
 from pdp_client.reasons import Reason
 from pdp_client.replay import ReplayGuard
@@ -80,8 +81,9 @@ class Deciding:
         self._inquiry = inquiry
         self._bearers = bearers
         self._replay = replay
-        self._newest = newest
-        self._strict = strict
+        self._answers = Answers(
+            newest, strict=strict, deadline=deadline, reached=lambda: inquiry.newest
+        )
         self._decisions = decisions
         self._lists = lists
         self._deadline = deadline
@@ -192,13 +194,13 @@ class Deciding:
         async def ask(at_least: Stamp | None) -> Visible:
             return await self._inquiry.visible(shown, actions, context, at_least=at_least)
 
-        visible, _ = await self._answer(self._lists, asked, ask)
+        visible, _ = await self._answers.get(self._lists, asked, ask)
         return visible
 
     async def _asked(
         self, verified: Verified | None, action: Action, context: Context
     ) -> tuple[Decision, int]:
-        """What is remembered of a call, or what OPA says; see `_answer`.
+        """What is remembered of a call, or what OPA says; see `Answers.get`.
 
         Arguments may be large, and hold anything: they are sent only where a rule reads them.
         """
@@ -219,42 +221,18 @@ class Deciding:
 
         while True:
             asked = self._question(verified, action, context, arguments=sent)
-            found = await self._answer(self._decisions, asked, ask)
+            found = await self._answers.get(self._decisions, asked, ask)
             if found[0].reason is Reason.BEHIND or _counts(found[0], action, sent=sent):
                 return found
             sent = True
-
-    async def _answer(
-        self,
-        cache: AnswerCache[Answer] | None,
-        asked: Question | None,
-        ask: Callable[[Stamp | None], Awaitable[Answer]],
-    ) -> tuple[Answer, int]:
-        """What is remembered, or else what OPA says; and the milliseconds since it said so."""
-        newest = await self._required()
-        at_least = newest.stamp if newest else None
-
-        async def ask_for_all() -> Answer:
-            # Whoever waits for the answer has a deadline too, but it outlives each of them.
-            async with asyncio.timeout(self._deadline):
-                return await ask(at_least)
-
-        state = self._state(newest) if newest else self._known()
-        if cache is None or asked is None or state is None:
-            return await ask(at_least), 0
-        return cache.get(state, asked) or (await cache.ask(state, asked, ask_for_all), 0)
-
-    async def _required(self) -> Newest | None:
-        """What the answer must be made from, at least; None in `bounded`."""
-        return await self._newest.read() if self._strict and self._newest else None
 
     def _remembered(
         self, verified: Verified | None, action: Action, context: Context
     ) -> tuple[Decision, int] | None:
         """What is remembered of a call, where that can be told without asking anybody."""
-        if self._decisions is None or self._strict:
+        if self._decisions is None:
             return None
-        state, sent = self._known(), self._sends_arguments
+        state, sent = self._answers.known(), self._sends_arguments
         while state is not None:
             asked = self._question(verified, action, context, arguments=sent)
             found = self._decisions.get(state, asked) if asked else None
@@ -262,18 +240,6 @@ class Deciding:
                 return found
             sent = True
         return None
-
-    def _known(self) -> State | None:
-        """The state that the registry is known to be in, without asking."""
-        if self._decisions is None or self._newest is None:
-            return None
-        self._newest.watch()
-        newest = self._newest.known()
-        return self._state(newest) if newest else None
-
-    def _state(self, newest: Newest) -> State | None:
-        # Redis may be told late. What OPA has said meanwhile ends what was remembered before.
-        return newest.state if newest.stamp >= self._inquiry.newest else None
 
     def _question(
         self, verified: Verified | None, action: Action, context: Context, *, arguments: bool
