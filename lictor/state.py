@@ -5,6 +5,7 @@ import secrets
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bundles.opa_binary import OPA
 from bundles.policies import build_policy, build_site
@@ -35,12 +36,33 @@ async def initialise(settings: Settings, *, actor: str) -> None:
 
     Raises:
         AlreadyInitialised: it is there.
+        RegistryError: the registry cannot be used; no key was made.
     """
     toml = settings.state / TOML
     if toml.exists():
         raise AlreadyInitialised(f"{settings.state} is initialised already")
     for folder in (settings.state, settings.bundle_keys, settings.keys, settings.site):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    async with aclosing(await registry_opener(settings)()) as registry:
+        # Before any key is made, none of which may be overwritten: an address or a password that
+        # is wrong is put right, and the same command given again. A graph gets its constraints and
+        # its first node here; a file has been made whole.
+        await registry.check(fix=True)
+        public = _make_keys(settings)
+        await Operator(registry, actor=actor).add_key(public["kid"], alg=public["alg"])
+    if not any(settings.site.glob("*.rego")):
+        (settings.site / "site.rego").write_text(_README)
+    # Last: what marks the directory as whole.
+    kept = ["bundles_url"]
+    kept += [name for name in _WHERE if name in settings.model_fields_set]
+    toml.write_text(
+        "# Flags and LICTOR_* variables come before what stands here.\n"
+        + "".join(f"{name} = {json.dumps(str(getattr(settings, name)))}\n" for name in kept)
+    )
+
+
+def _make_keys(settings: Settings) -> dict[str, Any]:
+    """Make every key and secret; returns the public JWK of the key that signs team JWTs."""
     for keyid in ("policy", "data"):
         key = SigningKey.generate(keyid)
         key.save(settings.bundle_keys)
@@ -49,20 +71,7 @@ async def initialise(settings: Settings, *, actor: str) -> None:
     for secret in (settings.bundles_token_file, settings.opa_token_file):
         secret.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_private(secret, secrets.token_urlsafe(32))
-    if not any(settings.site.glob("*.rego")):
-        (settings.site / "site.rego").write_text(_README)
-    public = KeyFolder(settings.keys).new()
-    async with aclosing(await registry_opener(settings)()) as registry:
-        # A graph gets its constraints and its first node here; a file has been made whole.
-        await registry.check(fix=True)
-        await Operator(registry, actor=actor).add_key(public["kid"], alg=public["alg"])
-    # Last: what marks the directory as whole.
-    kept = ["bundles_url"]
-    kept += [name for name in _WHERE if name in settings.model_fields_set]
-    toml.write_text(
-        "# Flags and LICTOR_* variables come before what stands here.\n"
-        + "".join(f"{name} = {json.dumps(str(getattr(settings, name)))}\n" for name in kept)
-    )
+    return KeyFolder(settings.keys).new()
 
 
 def require_newest_key(settings: Settings) -> Path:

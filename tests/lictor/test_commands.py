@@ -64,6 +64,21 @@ def test_init_twice_overwrites_nothing(shell):
     assert {p: p.read_bytes() for p in shell.settings.state.rglob("*") if p.is_file()} == before
 
 
+def test_init_that_finds_no_registry_can_be_given_again(short_path, capsys, monkeypatch):
+    state, secret = short_path / "new", short_path / "password"
+    secret.write_text("planted-password\n")
+
+    with monkeypatch.context() as told:
+        told.setenv("LICTOR_REGISTRY_PASSWORD_FILE", str(secret))
+        assert run(["init", f"--state={state}", "--registry=bolt://neo4j@127.0.0.1:1/neo4j"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("lictor: ")
+    assert "planted" not in err
+    assert run(["init", f"--state={state}"]) == 0
+    assert run(["user", "add", "ada", f"--state={state}"]) == 0
+
+
 def test_a_command_without_a_state_directory_says_how_to_make_one(short_path, capsys):
     assert run(["user", "list", f"--state={short_path / 'none'}"]) == 1
     assert "lictor init" in capsys.readouterr().err
