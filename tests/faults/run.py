@@ -15,11 +15,15 @@ from .world import template
 
 
 @asynccontextmanager
-async def prepared():
-    """What worlds are made from; a folder that is gone at the end, with all logs of this process in it."""
+async def prepared(*, rules=""):
+    """What worlds are made from; a folder that is gone at the end, with all logs of this process in it.
+
+    Args:
+        rules: of the site, as Rego; by default it has none.
+    """
     binary = await asyncio.to_thread(find_opa)
     with tempfile.TemporaryDirectory(prefix="lf-", dir="/tmp") as folder:
-        yield binary, await template(Path(folder) / "s", binary)
+        yield binary, await template(Path(folder) / "s", binary, rules=rules)
 
 
 async def run(names, seeds, *, worlds=1, brief=False, told=lambda _: None):

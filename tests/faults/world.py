@@ -47,10 +47,12 @@ NAMES = ("policy", "site", "live", "heartbeat", "base-00")
 MODES = ("strict", "bounded")
 
 
-async def template(folder, binary):
+async def template(folder, binary, *, rules=""):
     """A state directory from which worlds are copied: keys, rules, an empty registry."""
     settings = Settings(state=folder, bundles_url="http://127.0.0.1:0")
     await initialise(settings, actor="tests")
+    if rules:
+        (settings.site / "site.rego").write_text(rules)
     await asyncio.to_thread(publish_policies, settings, binary)
     async with aclosing(await open_registry(settings.registry)) as registry:
         text = f"version: 1\nsettings:\n  staleness_limit: {LIMIT:g}\n"
@@ -288,10 +290,10 @@ class World:
             os.dup2(file, pdp._record._file)
             os.close(file)
 
-    async def ask(self, mode, bearer, argument=None, *, tool="search"):
-        """One call, whose arguments hold a secret."""
-        argument = argument or self.callers.secret
-        return await self._pdps[mode].authorize(bearer, tool=tool, arguments={"query": argument})
+    async def ask(self, mode, bearer, argument=None, *, tool="search", **more):
+        """One call, whose arguments hold a secret; `more` are others of them."""
+        arguments = {"query": argument or self.callers.secret, **more}
+        return await self._pdps[mode].authorize(bearer, tool=tool, arguments=arguments)
 
     async def write(self, verb):
         """As a command does: write, tell Redis, wake `lictor serve`. Returns what went wrong, or nothing."""

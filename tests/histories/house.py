@@ -19,6 +19,16 @@ YET_UNKNOWN = "key_unknown"
 """What an MCP server says by itself of a key that is new: it looks at its key files once a second."""
 MODES = ("strict", "bounded", "strict, remembering", "bounded, remembering")
 PARTS = ("serve", "opa", "redis")
+DEPTHS = (1, 9)
+"""What a call may say; the site refuses more than five."""
+RULES = """\
+package site
+
+deny contains {"action": action, "code": "too_deep", "message": "Not so deep."} if {
+	some action in data.lictor.actions
+	action.arguments.depth > 5
+}
+"""
 
 
 class Deployment(World):
@@ -29,7 +39,7 @@ class Deployment(World):
 
 @asynccontextmanager
 async def _deployment():
-    async with prepared() as (binary, made), Deployment(binary, made) as world:
+    async with prepared(rules=RULES) as (binary, made), Deployment(binary, made) as world:
         yield world
 
 
@@ -103,22 +113,29 @@ class House:
         assert done, said
         return done[0], said
 
-    def ask(self, mode, bearer, tool="search"):
-        """One call. Where all parts are well, an outage has to pass."""
+    def ask(self, mode, bearer, tool="search", depths=DEPTHS[:1]):
+        """Calls at once, one of each depth. Where all parts are well, an outage has to pass."""
 
-        async def once():
+        async def once(depth):
             at = time.monotonic()
-            found = await self._world.ask(mode, bearer, tool=tool)
+            found = await self._world.ask(mode, bearer, tool=tool, depth=depth)
             stamp = (found.epoch, found.revision) if found.revision is not None else None
             return Answer(at, found.reason.value, found.libraries, stamp)
 
-        async def answered():
-            answer = await once()
+        async def answered(depth):
+            answer = await once(depth)
             return None if answer.is_no_answer else answer
 
-        if self.at_rest:
-            return self._call(until, answered, f"{mode} answers")
-        return self._call(once)
+        async def all_of_them():
+            if self.at_rest:
+                calls = [
+                    until(lambda at=depth: answered(at), f"{mode} answers") for depth in depths
+                ]
+            else:
+                calls = [once(depth) for depth in depths]
+            return await asyncio.gather(*calls)
+
+        return self._call(all_of_them)
 
     def stored(self, type_, id_):
         """A record, as the registry has it."""

@@ -6,6 +6,9 @@ It knows nothing of bundles, caches, processes or time. Records that a history d
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
+DEEPEST = 5
+"""What the site's rule lets pass."""
+
 
 @dataclass(frozen=True)
 class Bearer:
@@ -56,12 +59,14 @@ class Ledger:
         """The ledger with one entry changed."""
         return self.with_(kind, key, replace(getattr(self, kind)[key], **fields))
 
-    def expected(self, bearer, tool):
+    def expected(self, bearer, tool, depth=0):
         """The reason that a call should get, and the libraries that it may touch."""
         reason = self._refusal(bearer)
         facts = self.teams.get(bearer.id) if bearer.jti else self.tokens.get(bearer.id)
         if not reason and not any(fnmatchcase(tool, pattern) for pattern in facts.tools):
             reason = "tool_not_allowed"
+        if not reason and depth > DEEPEST:
+            reason = "site_rule"
         if reason:
             return reason, ()
         if not bearer.jti:

@@ -39,7 +39,7 @@ def test_what_was_acknowledged_holds_in_every_history(opa_binary):
         house.renew()
         for bearer, reason, libraries in house.made:
             for mode in MODES:
-                answer = house.ask(mode, bearer.text)
+                (answer,) = house.ask(mode, bearer.text)
                 assert (answer.reason, answer.libraries) == (reason, libraries), mode
         assert house.leaks() == []
         print(f"{MANY or 8} histories:", dict(sorted(house.counts.items())))
