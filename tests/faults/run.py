@@ -13,6 +13,9 @@ from .cell import Result, run_cell
 from .families import FAMILIES, MISSING
 from .world import template
 
+_CELLS = 100
+"""That a world serves. After each, all that it has left is searched for the secrets of all that it has served."""
+
 
 @asynccontextmanager
 async def prepared(*, rules=""):
@@ -78,7 +81,9 @@ async def _work(family, cells, add, *, binary, made, brief):
                 continue
             logs = _log_into(world.folder / "pdp.log", exit_)
             logs.info("a world")
-            while cells and world.usable:
+            for _ in range(_CELLS):
+                if not (cells and world.usable):
+                    break
                 fault, seed = cells.popleft()
                 add(await run_cell(world, fault, seed, brief=brief))
 
