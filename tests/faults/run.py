@@ -43,13 +43,12 @@ async def run(names, seeds, *, worlds=1, brief=False, told=lambda _: None):
         All results.
     """
     results = []
-    logging.getLogger().addHandler(logging.NullHandler())
 
     def add(result):
         results.append(result)
         told(result)
 
-    async with prepared() as (binary, made):
+    async with prepared() as (binary, made), _everything_logged():
         # One family after another: a machine has room for so many processes only.
         for family in FAMILIES.values():
             mine = [name for name in names if name in family.faults]
@@ -88,17 +87,28 @@ async def _work(family, cells, add, *, binary, made, brief):
                 add(await run_cell(world, fault, seed, brief=brief))
 
 
+@asynccontextmanager
+async def _everything_logged():
+    """For the handlers of all worlds, which come and go beside each other."""
+    root, nowhere = logging.getLogger(), logging.NullHandler()
+    level = root.level
+    root.setLevel(logging.DEBUG)
+    root.addHandler(nowhere)  # nor on standard error, while there is no world
+    try:
+        yield
+    finally:
+        root.removeHandler(nowhere)
+        root.setLevel(level)
+
+
 def _log_into(path, exit_):
     """All that this process logs, whoever it is about: the PDPs are in it."""
     handler = logging.FileHandler(path)
     root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.DEBUG)
     root.addHandler(handler)
 
     def end():
         root.removeHandler(handler)
-        root.setLevel(level)
         handler.close()
 
     exit_.callback(end)
