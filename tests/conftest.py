@@ -79,6 +79,7 @@ def neo4j_server():
         with running_neo4j() as server:
             yield server
     except NoNeo4j as error:
+        # It wants a JDK and a download, which not every machine has; SQLite has the same contract.
         pytest.skip(str(error))
 
 
@@ -89,6 +90,7 @@ def redis_process():
         try:
             server = exit_.enter_context(redis_server())
         except Unavailable as reason:
+            # Not on PATH, no wheel for this machine, and not Debian: there is none to test with.
             pytest.skip(str(reason))
         yield server
 

@@ -73,6 +73,7 @@ def suite():
     try:
         return find_suite()
     except Unavailable as reason:
+        # It is npm's: a machine without Node cannot run it.
         pytest.skip(str(reason))
 
 

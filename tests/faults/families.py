@@ -35,7 +35,7 @@ class Family:
 
 
 MISSING = (NoNeo4j, NoMount, Unavailable, pytest.skip.Exception)
-"""What says that a part of a world cannot be had here, and why."""
+"""What says that a part of a world cannot be had here, and why; a server that was lent to us is not killed."""
 
 FAMILIES = {
     "one": Family(ONE, World, 4),

@@ -25,6 +25,7 @@ def results_of(request):
 def judge(result):
     """Fail with all that was wrong with a cell."""
     if result.skipped:
+        # No Neo4j here, nobody who may mount, a Redis not ours to kill: see `families.MISSING`.
         pytest.skip(result.skipped)
     # Other tests run at the same time: `make faults` is what holds recovery to its seconds.
     assert not result.faults, (

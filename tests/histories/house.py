@@ -126,16 +126,11 @@ class House:
             answer = await once(depth)
             return None if answer.is_no_answer else answer
 
-        async def all_of_them():
-            if self.at_rest:
-                calls = [
-                    until(lambda at=depth: answered(at), f"{mode} answers") for depth in depths
-                ]
-            else:
-                calls = [once(depth) for depth in depths]
-            return await asyncio.gather(*calls)
+        async def in_the_end(depth):
+            return await until(lambda: answered(depth), f"{mode} answers")
 
-        return self._call(all_of_them)
+        calls = map(in_the_end if self.at_rest else once, depths)
+        return self._call(lambda: asyncio.gather(*calls))
 
     def stored(self, type_, id_):
         """A record, as the registry has it."""

@@ -17,6 +17,7 @@ def disk(short_path):
         with small_disk(short_path / "disk", 2) as disk:
             yield disk
     except NoMount as reason:
+        # Only root mounts, and nothing else has a disk that is really full.
         pytest.skip(str(reason))
 
 

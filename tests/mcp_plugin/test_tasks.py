@@ -21,6 +21,7 @@ from fastmcp_tasks.client import call_tool_task  # noqa: E402 - it may not be th
 from mcp_plugin.tasks import PolicyTasks  # noqa: E402
 
 TasksExtension = fastmcp_tasks.TasksExtension
+OF_A_TASK = ("tasks/get", "tasks/cancel")
 pytestmark = pytest.mark.anyio
 
 
@@ -156,9 +157,8 @@ async def test_nobody_sees_or_stops_anothers_task(grants, plain_pdp):
     grants.lay()
     async with guarded(plain_pdp) as (shop, served), served.client(ada) as first:
         task = await call_tool_task(first, "hold", {})
-        for method in ("tasks/get", "tasks/cancel"):
-            answer = await asked(served, method, task.task_id, eve)
-            assert "not found" in answer["error"]["message"]
+        await is_nothing_to(eve, served, task)
+        for method in OF_A_TASK:
             assert "result" not in await asked(served, method, task.task_id)
         shop.go.set()
         assert await result_of(task) == "held"
@@ -179,11 +179,15 @@ async def test_callers_of_one_name_in_logs_are_kept_apart(grants, plain_pdp):
     grants.lay()
     async with guarded(plain_pdp) as (shop, served), served.client(ada) as first:
         task = await call_tool_task(first, "hold", {})
-        for method in ("tasks/get", "tasks/cancel"):
-            answer = await asked(served, method, task.task_id, eve)
-            assert "not found" in answer["error"]["message"]
+        await is_nothing_to(eve, served, task)
         shop.go.set()
         assert await result_of(task) == "held"
+
+
+async def is_nothing_to(bearer, served, task):
+    for method in OF_A_TASK:
+        answer = await asked(served, method, task.task_id, bearer)
+        assert "not found" in answer["error"]["message"]
 
 
 async def asked(served, method, task_id, bearer=None):

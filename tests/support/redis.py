@@ -61,7 +61,7 @@ class RedisServer:
         self._process.send_signal(signal.SIGCONT)
 
     def must_be_ours(self):
-        """For a test that kills or freezes it."""
+        """For a test that kills or freezes it: whoever lent us a server wants it back alive."""
         if not self._ours:
             pytest.skip(f"the server of {GIVEN} is not ours to kill")
 

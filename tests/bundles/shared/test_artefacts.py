@@ -120,6 +120,7 @@ async def test_a_bucket_that_is_set_to_write_unconditionally_is_an_outage(monkey
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     artefacts = Artefacts("s3://bucket/prefix")
+    # What obstore raises for what a store is set not to do: it has no error of its own for that.
     for replaces in ("", '"an-etag"'):
         with pytest.raises(ArtefactsUnavailable, match="live: NotImplementedError"):
             await artefacts.put("live", b"x", replaces=replaces)

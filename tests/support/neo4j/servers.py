@@ -32,7 +32,7 @@ class GivenServer:
         _wait(self.url, lambda: None)
 
     def must_be_ours(self):
-        """For a test that kills it."""
+        """For a test that kills it: whoever lent us a server wants it back alive."""
         pytest.skip("the Neo4j of LICTOR_TEST_NEO4J_URL is not ours to kill")
 
     def stop(self):
