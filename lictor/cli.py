@@ -44,9 +44,9 @@ for module, verbs in {
         "init": "Make a state directory with keys, settings and an empty registry.",
         "serve": "Publish the registry as signed bundles, until stopped.",
         "opa": "Find or build OPA, and run it, joined to `lictor serve`.",
-        "policies": "The Rego: check, build, sign, test.",
         "registry": "The registry as a whole: export, import, check.",
     },
+    "policies": {"policies": "The Rego: check, build, sign, test."},
     "fleet": {
         "status": "What is published, what each OPA runs, and what is wrong.",
         "instance": "OPAs that fetch from `lictor serve`.",

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bundles.build.policies import build_policy, build_site
 from bundles.opa_binary import OPA
-from bundles.policies import build_policy, build_site
 from bundles.private import write_private
 from bundles.scan import Opener
 from bundles.signing import Bundle, SigningKey

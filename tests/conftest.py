@@ -15,8 +15,8 @@ from support.redis import redis_server
 from support.served import Served
 from support.stack import Stack, fresh_settings
 
+from bundles.build.policies import build_policy
 from bundles.opa_binary import find_opa
-from bundles.policies import build_policy
 from bundles.signing import SigningKey
 from lictor.settings import Settings
 from lictor.state import initialise, publish_policies

@@ -1,4 +1,4 @@
-"""`lictor init`, `serve`, `opa`, `policies` and `registry`: what runs, and what it runs on."""
+"""`lictor init`, `serve`, `opa` and `registry`: what runs, and what it runs on."""
 
 import asyncio
 import getpass
@@ -22,7 +22,6 @@ from bundles.exceptions import BundleError
 from bundles.instances import Instances
 from bundles.opa_binary import find_opa
 from bundles.opa_server import OPASettings, bundles_token_file, command, prepare
-from bundles.policies import product_folder
 from bundles.store import Store
 from lictor.admin import Admin
 from lictor.console import Common, note
@@ -31,10 +30,9 @@ from lictor.listening import listens
 from lictor.progress import PublicationProgress
 from lictor.serving import serving
 from lictor.settings import Settings, read_secret, require
-from lictor.state import build_policies, initialise, publish_policies
+from lictor.state import initialise, publish_policies
 from registry.document import export_document, import_document
 
-policies = App(name="policies", help="The Rego: check, build, sign, test.")
 registry = App(name="registry", help="The registry as a whole.")
 
 _DEFAULT = Common()
@@ -133,38 +131,6 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A
     arguments = command(binary, told)
     # In place of this process, so that whoever supervises it supervises OPA.
     os.execv(arguments[0], arguments)  # noqa: S606 - an argument list, no shell
-
-
-@policies.command(name="build")
-def build(
-    *,
-    sign: Annotated[bool, Parameter(negative="")] = False,
-    output: Path | None = None,
-    common: Common = _DEFAULT,
-) -> None:
-    """Check the product's and the site's rules, and build their bundles.
-
-    Args:
-        sign: sign them and hand them to `lictor serve`; without it they are only checked.
-        output: the folder to write them to, in place of the one that `lictor serve` looks in.
-        common: the flags that every command has.
-    """
-    if sign:
-        require(common.settings)
-    built = build_policies(common.settings, find_opa(), sign=sign)
-    if sign:
-        store = Store(output or common.settings.bundles)
-        for bundle in built:
-            store.save(bundle)
-    common.show([{"bundle": b.name, "revision": b.revision, "signed": sign} for b in built])
-
-
-@policies.command(name="test")
-def run_tests(*, common: Common = _DEFAULT) -> None:
-    """Run the site's own Rego tests, with `opa test`."""
-    folders = [str(product_folder() / "lictor"), str(common.settings.site)]
-    said = find_opa().run("test", "--run=^data\\.site", *folders)
-    sys.stdout.write(said.decode())
 
 
 @registry.command(name="export")

@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 import pytest
 
 from bundles import current
+from bundles.build.policies import build_site
 from bundles.catalogue import Catalogue
 from bundles.fleet import Fleet
-from bundles.policies import build_site
 from bundles.publisher import Publisher
 from bundles.signing import data_of
 from bundles.store import Store

@@ -5,8 +5,8 @@ import json
 import pytest
 from support.served import unpack
 
+from bundles.build.policies import Reads, build_policy, build_site, inspect_site, product_folder
 from bundles.exceptions import PolicyRefused
-from bundles.policies import Reads, build_policy, build_site, inspect_site, product_folder
 from bundles.signing import SigningKey
 
 KEY = SigningKey.generate("policy")

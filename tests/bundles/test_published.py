@@ -6,7 +6,7 @@ import pytest
 from support.stack import until
 
 from bundles.bases import GRACE as _GRACE
-from bundles.policies import build_site
+from bundles.build.policies import build_site
 from pdp_client.opaque import digest
 from registry import Setting, Token
 from registry.exceptions import Unavailable

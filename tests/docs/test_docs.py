@@ -13,7 +13,7 @@ import yaml
 
 import mcp_plugin
 import pdp_client
-from bundles.policies import FORBIDDEN, READABLE
+from bundles.build.policies import FORBIDDEN, READABLE
 from lictor.cli import app
 from lictor.commands.decide import EXIT_CODES
 from lictor.console import Common

@@ -43,8 +43,8 @@ class Reads:
 
 def product_folder() -> Path:
     """Where the product's Rego is: in the wheel beside this module, in a checkout at its top."""
-    packed = Path(__file__).parent / "_policies"
-    return packed if packed.is_dir() else Path(__file__).parent.parent / "policies"
+    packed = Path(__file__).parent.parent / "_policies"
+    return packed if packed.is_dir() else Path(__file__).parent.parent.parent / "policies"
 
 
 def build_policy(opa: OPA, key: SigningKey) -> Bundle:

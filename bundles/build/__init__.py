@@ -1,0 +1,1 @@
+"""Policy and site bundles: what is checked before they are signed."""
