@@ -44,15 +44,36 @@ class OPA:
     version: str
     origin: str
 
-    def run(self, *arguments: str, stdin: bytes | None = None) -> bytes:
+    def run(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        cwd: Path | None = None,
+        timeout: float | None = None,
+    ) -> bytes:
         """Run one command to its end and return its standard output.
 
+        Args:
+            arguments: the command and its flags.
+            stdin: what it reads.
+            cwd: the folder that it runs in.
+            timeout: seconds after which it is killed.
+
         Raises:
-            OPAFailed: it exited with another code than 0; the message is what it printed.
+            OPAFailed: it exited with another code than 0, or took too long; the message is what it
+                printed.
         """
-        done = subprocess.run(  # noqa: S603 - an argument list, no shell
-            [self.path, *arguments], input=stdin, capture_output=True, check=False
-        )
+        try:
+            done = subprocess.run(  # noqa: S603 - an argument list, no shell
+                [self.path, *arguments],
+                input=stdin,
+                capture_output=True,
+                check=False,
+                cwd=cwd,
+                timeout=timeout,
+            )
+        except subprocess.TimeoutExpired:
+            raise OPAFailed(f"opa {arguments[0]} took longer than {timeout:g} seconds") from None
         if done.returncode:
             said = (done.stderr + done.stdout).decode(errors="replace").strip()
             raise OPAFailed(said or f"opa {arguments[0]} exited with {done.returncode}")

@@ -1,50 +1,65 @@
-"""The policy and site bundles: what is checked before they are signed, and what is read off them.
+"""The policy and site bundles: checked, then signed; what is checked is what is signed.
 
 `policy` is the product's Rego (roots `lictor`, `system/authz`, `system/log`); `site` is a folder
 that a security team edits (root `site`). Both are signed with the policy key, in CI as a rule.
 """
 
 import hashlib
-import json
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from bundles.exceptions import OPAFailed, PolicyRefused
+from bundles.build import syntax
+from bundles.build.report import RuleReport, describe
+from bundles.build.site_folder import SiteFolder, SourceFile, read_site
+from bundles.build.site_rules import Reads, inspect, misplaced_rules
+from bundles.build.staging import CHECK_SECONDS, staged
+from bundles.exceptions import OPAFailed
 from bundles.opa_binary import OPA
 from bundles.signing import Bundle, SigningKey, canonical, sign
-
-FORBIDDEN = ("http.send", "opa.runtime", "net.", "rego.parse_module", "trace")
-"""Builtins that a decision has no use for: they reach out, or tell about the host."""
-
-READABLE = frozenset({"actions", "principal", "granted_libraries", "library"})
-"""What a site rule may read of `data.lictor`. The rest depends on the site's rules in turn, or
-would bypass the one way to a record."""
 
 _POLICY_ROOTS = ["lictor", "system/authz", "system/log"]
 
 
-@dataclass(frozen=True, slots=True)
-class Reads:
-    """What a site's rules may read, as found in their syntax trees; in doubt True.
+@dataclass(frozen=True)
+class SiteRules:
+    """A site's rules that have passed every check.
 
     Attributes:
-        clock: the time, or anything else that differs from one evaluation to the next.
-        arguments: the arguments of a call.
-        libraries: libraries' own records, beyond those that the decision rests on.
+        folder: the files, as they were read once.
+        reads: what the rules may read.
+        rules: what each rule does.
     """
 
-    clock: bool = False
-    arguments: bool = False
-    libraries: bool = False
+    folder: SiteFolder
+    reads: Reads
+    rules: tuple[RuleReport, ...]
+
+    @property
+    def sources(self) -> dict[str, bytes]:
+        """The files by their paths in the bundle."""
+        return {f"site/{file.name}": file.content for file in self.folder.rules}
+
+    @property
+    def revision(self) -> str:
+        """A digest over the rules."""
+        return _revision(self.sources)
 
 
 def product_folder() -> Path:
-    """Where the product's Rego is: in the wheel beside this module, in a checkout at its top."""
+    """Where the product's Rego is: in the wheel beside this package, in a checkout at its top."""
     packed = Path(__file__).parent.parent / "_policies"
     return packed if packed.is_dir() else Path(__file__).parent.parent.parent / "policies"
+
+
+def product_sources(*parts: str) -> list[SourceFile]:
+    """The product's own Rego without its tests, by its path in the bundle."""
+    return [
+        SourceFile(str(path), path.relative_to(product_folder()).as_posix(), path.read_bytes())
+        for part in parts
+        for path in sorted((product_folder() / part).rglob("*.rego"))
+        if not path.name.endswith("_test.rego")
+    ]
 
 
 def build_policy(opa: OPA, key: SigningKey) -> Bundle:
@@ -53,13 +68,9 @@ def build_policy(opa: OPA, key: SigningKey) -> Bundle:
     Raises:
         PolicyRefused: they fail a check.
     """
-    folder = product_folder()
-    sources = {
-        path: text
-        for part in ("lictor", "system")
-        for path, text in _sources(folder / part, prefix=part).items()
-    }
-    _check(opa, [folder / "lictor", folder / "system"])
+    files = product_sources("lictor", "system")
+    _check(opa, files)
+    sources = {file.name: file.content for file in files}
     revision = _revision(sources)
     data = {"lictor": {"manifest": {"revision": revision}}}
     return sign("policy", revision=revision, roots=_POLICY_ROOTS, key=key, data=data, rego=sources)
@@ -69,173 +80,54 @@ def build_site(opa: OPA, folder: Path, key: SigningKey) -> Bundle:
     """Check and sign a site's rules; an empty folder is a site without rules.
 
     Raises:
-        PolicyRefused: a file is no Rego, has another package than `site` or below, reads what it
-            must not, or does not compile with the restricted capabilities.
+        PolicyRefused: as `check_site`.
     """
-    sources = _sources(folder, prefix="site")
-    # Before `opa check`, whose words for a rule in the wrong place are about recursion and types.
-    reads = inspect_site(opa, folder)
-    _check(opa, [product_folder() / "lictor", folder])
-    revision = _revision(sources)
-    data = {"site": {"manifest": {"revision": revision, **asdict(reads)}}}
-    return sign("site", revision=revision, roots=["site"], key=key, data=data, rego=sources)
+    return sign_site(check_site(opa, folder), key)
 
 
-def inspect_site(opa: OPA, folder: Path) -> Reads:
-    """Look through the syntax trees of a site's rules.
+def sign_site(rules: SiteRules, key: SigningKey) -> Bundle:
+    """Sign rules that have been checked."""
+    data = {"site": {"manifest": {"revision": rules.revision, **asdict(rules.reads)}}}
+    return sign(
+        "site", revision=rules.revision, roots=["site"], key=key, data=data, rego=rules.sources
+    )
+
+
+def check_site(opa: OPA, folder: Path) -> SiteRules:
+    """Read a site's folder once, and check all that is to be signed.
 
     Raises:
-        PolicyRefused: a package, a rule's form or a reference that a site may not have.
+        PolicyRefused: the folder or a file of it cannot be used; a file is not Rego; a rule reads
+            what it may not, calls what reaches outside of OPA, or can have no effect; or the rules
+            do not compile. The message names each place as `file:row:col`.
     """
-    clocks = {name for name, builtin in _builtins(opa).items() if builtin.get("nondeterministic")}
-    clock = arguments = libraries = False
-    for path in _rego_files(folder):
-        tree = _parse(opa, path)
-        _check_package(path, tree)
-        _check_heads(path, tree)
-        aliases = _aliases(tree)
-        for reference in _references(tree.get("rules", [])):
-            dotted = ".".join(map(str, reference))
-            clock = clock or dotted in clocks
-            full = [*aliases.get(reference[0], [reference[0]]), *reference[1:]]
-            libraries = libraries or _reads_library(path, full)
-            arguments = arguments or _may_read_arguments(full)
-        # Anywhere in a text: `json.filter` and its like take paths.
-        arguments = arguments or any("arguments" in t for t in _strings(tree.get("rules", [])))
-    return Reads(clock=clock, arguments=arguments, libraries=libraries)
+    site = read_site(folder)
+    modules = syntax.parse(opa, site.rules)
+    tests = syntax.parse(opa, site.tests)
+    # Before `opa check`, whose words for a rule in the wrong place are about recursion and types.
+    schemas = product_folder() / "schemas"
+    findings, reads = inspect(opa, modules, schemas)
+    syntax.refuse([*findings, *misplaced_rules(tests)])
+    _check(opa, product_sources("lictor"), site.rules)
+    return SiteRules(site, reads, tuple(describe(opa, modules, tests, schemas)))
 
 
-def _check_package(path: Path, tree: Mapping[str, Any]) -> None:
-    package = [term["value"] for term in tree["package"]["path"]][1:]
-    if package[:1] != ["site"] or package[:2] == ["site", "manifest"]:
-        raise PolicyRefused(
-            f"{path}: package {'.'.join(package)}; a site's rules are in package site or below it"
-        )
+def _check(opa: OPA, product: Sequence[SourceFile], site: Sequence[SourceFile] = ()) -> None:
+    """Compile rules as strictly as OPA can, with nothing that reaches outside of it.
 
-
-def _check_heads(path: Path, tree: Mapping[str, Any]) -> None:
-    if len(tree["package"]["path"]) > 2:  # noqa: PLR2004 - below `site`; nobody asks for these
-        return
-    for rule in tree.get("rules", []):
-        head = rule["head"]
-        name = head["ref"][0]["value"]
-        partial_set = "key" in head and "value" not in head and len(head["ref"]) == 1
-        if name in {"deny", "hidden"} and not partial_set:
-            raise PolicyRefused(f"{path}: `{name}` is a set, add to it with `{name} contains …`")
-        if name == "manifest":
-            raise PolicyRefused(f"{path}: `manifest` is written by `lictor policies build`")
-
-
-def _reads_library(path: Path, reference: list[Any]) -> bool:
-    if reference[0] != "data" or reference[1:2] == ["site"]:
-        return False
-    if reference[1:2] != ["lictor"] or reference[2:3] == [] or reference[2] not in READABLE:
-        said = ".".join(part if isinstance(part, str) else "[…]" for part in reference)
-        readable = ", ".join(sorted(READABLE))
-        raise PolicyRefused(f"{path}: reads {said}; a site's rules read data.lictor.{{{readable}}}")
-    return bool(reference[2] == "library")
-
-
-def _may_read_arguments(reference: list[Any]) -> bool:
-    """Whether a reference reaches the input so broadly that arguments may be in what it finds."""
-    if reference[0] != "input":
-        return False
-    narrow = [
-        ["credential"],
-        ["context"],
-        ["action", "name"],
-        ["action", "method"],
-        ["action", "tags"],
-    ]
-    return not any(reference[1 : 1 + len(path)] == path for path in narrow)
-
-
-def _aliases(tree: Mapping[str, Any]) -> dict[str, list[Any]]:
-    found = {}
-    for entry in tree.get("imports", []):
-        path = [term["value"] for term in entry["path"]["value"]]
-        found[entry.get("alias") or path[-1]] = path
-    return found
-
-
-def _references(node: Any) -> Iterator[list[Any]]:
-    """Every reference in a syntax tree, as its head and the constants behind it (else None)."""
-    for child in _nodes(node):
-        if child.get("type") == "ref":
-            head, *rest = child["value"]
-            yield [
-                head["value"] if head["type"] == "var" else None,
-                *(term["value"] if term["type"] == "string" else None for term in rest),
-            ]
-        elif child.get("type") == "var":
-            yield [child["value"]]
-
-
-def _strings(node: Any) -> set[str]:
-    return {child["value"] for child in _nodes(node) if child.get("type") == "string"}
-
-
-def _nodes(node: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(node, dict):
-        yield node
-        children: Any = node.values()
-        if node.get("type") == "ref" and node["value"][0]["type"] == "var":
-            # The head has been yielded with its reference, and is no variable by itself.
-            children = node["value"][1:]
-        for child in children:
-            yield from _nodes(child)
-    elif isinstance(node, list):
-        for child in node:
-            yield from _nodes(child)
-
-
-def _parse(opa: OPA, path: Path) -> dict[str, Any]:
-    try:
-        tree: dict[str, Any] = json.loads(opa.run("parse", "--format", "json", str(path)))
-    except OPAFailed as error:
-        raise PolicyRefused(str(error)) from None
-    return tree
-
-
-def _check(opa: OPA, folders: list[Path]) -> None:
-    capabilities = json.loads(opa.run("capabilities", "--current"))
-    capabilities["builtins"] = [
-        builtin for builtin in capabilities["builtins"] if not builtin["name"].startswith(FORBIDDEN)
-    ]
-    capabilities["allow_net"] = []
-    with tempfile.NamedTemporaryFile(suffix=".json") as file:
-        file.write(canonical(capabilities))
-        file.flush()
+    Raises:
+        PolicyRefused: they do not compile.
+    """
+    with staged(opa, product, site) as stage:
         try:
             opa.run(
-                "check", "--strict", f"--capabilities={file.name}",
-                f"--schema={product_folder() / 'schemas'}",
-                "--ignore=*_test.rego", *map(str, folders),
+                "check", "--strict", "--format=json", "--capabilities=capabilities.json",
+                f"--schema={product_folder().resolve() / 'schemas'}", *stage.folders,
+                cwd=stage.path, timeout=CHECK_SECONDS,
             )  # fmt: skip
         except OPAFailed as error:
-            raise PolicyRefused(str(error)) from None
-
-
-def _builtins(opa: OPA) -> dict[str, dict[str, Any]]:
-    capabilities = json.loads(opa.run("capabilities", "--current"))
-    return {builtin["name"]: builtin for builtin in capabilities["builtins"]}
-
-
-def _rego_files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise PolicyRefused(f"{folder}: no such folder")
-    return sorted(path for path in folder.rglob("*.rego") if not path.name.endswith("_test.rego"))
-
-
-def _sources(folder: Path, *, prefix: str) -> dict[str, bytes]:
-    # OPA would load data files too, under a path that no check here has looked at.
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in {".json", ".yaml", ".yml"} and not path.name.startswith("."):
-            raise PolicyRefused(f"{path}: only Rego goes into a policy bundle")
-    return {
-        f"{prefix}/{path.relative_to(folder).as_posix()}": path.read_bytes()
-        for path in _rego_files(folder)
-    }
+            syntax.refuse(syntax.findings_of(error, stage.files))
+            raise
 
 
 def _revision(sources: Mapping[str, bytes]) -> str:

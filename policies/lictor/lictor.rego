@@ -174,7 +174,7 @@ _untold := set() if data.site.manifest.libraries == false
 
 _untold := {uid | some uid in caller.libraries; library(uid).tags == null} if data.site.manifest.libraries
 
-_bounds := sort((caller.libraries - {library | some library in data.site.hidden}) - _untold)
+_bounds := sort(_unhidden - _untold)
 
 # Refusals of this very action; those of the caller, lockdown and outages stop it in any mode.
 _only_watched(refusal) if refusal in {"tool_not_allowed", "site_rule"}

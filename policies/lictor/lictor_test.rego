@@ -218,6 +218,69 @@ test_a_rule_may_name_a_part_of_actions if {
 	_left([tool, prompt], {}) == []
 }
 
+_tagged := {
+	"method": "tools/call", "name": "pay", "tags": ["eu", "finance", "write"],
+	"annotations": {"readOnlyHint": false}, "arguments": {"ids": ["a", "b"], "to": {"bank": "x", "iban": "y"}},
+}
+
+test_a_list_or_a_set_in_a_part_means_all_of_these_in_any_order if {
+	every tags in [[], ["write"], ["finance", "write"], ["write", "eu"], {"write", "eu"}, {"finance"}, set()] {
+		_left([_tagged], {"tags": tags}) == []
+	}
+	every tags in [["writes"], ["write", "us"], {"us"}, "write", null, {}] {
+		_left([_tagged], {"tags": tags}) == [0]
+	}
+}
+
+test_parts_reach_into_objects if {
+	every part in [
+		{"annotations": {"readOnlyHint": false}}, {"annotations": {}}, {"arguments": {"ids": {"b", "a"}}},
+		{"arguments": {"to": {"iban": "y"}}}, {"name": "pay", "arguments": {"to": {}}},
+	] {
+		_refuses(part)
+	}
+	every part in [
+		{"annotations": {"readOnlyHint": true}}, {"annotations": {"title": {}}}, {"arguments": {"ids": ["c"]}},
+		{"arguments": {"to": {"iban": "z"}}}, {"name": "pays", "tags": ["write"]}, {"version": null}, {"uri": []},
+	] {
+		not _refuses(part)
+	}
+}
+
+_refuses(part) if {
+	decision := lictor.decision with input as {
+		"credential": {"kind": "token", "digest": crypto.sha256("everything")},
+		"action": _tagged,
+	}
+		with data.registry as _registry({})
+		with data.site as object.union(world.site, {
+			"deny": {{"action": part, "code": "closed", "message": "Closed."}},
+			"manifest": object.union(world.site.manifest, {"arguments": true}),
+		})
+		with lictor.manifest as world.lictor.manifest
+	decision.reasons == ["site:closed", "site_rule"]
+}
+
+test_hidden_elements_that_are_no_text_hide_everything if {
+	every hidden in [{7}, {null}, {{"uid": "lib-a"}}, {"lib-z", {"name": "x"}}, [["lib-a"]]] {
+		decision := _hiding(hidden)
+		decision.allow
+		decision.libraries == []
+	}
+	_hiding({"lib-a"}).libraries == ["lib-b"]
+	_hiding(set()).libraries == ["lib-a", "lib-b"]
+}
+
+_hiding(hidden) := decision if {
+	decision := lictor.decision with input as {
+		"credential": {"kind": "token", "digest": crypto.sha256("alice")},
+		"action": {"method": "tools/call", "name": "search"},
+	}
+		with data.registry as _registry({})
+		with data.site as object.union(world.site, {"hidden": hidden})
+		with lictor.manifest as world.lictor.manifest
+}
+
 test_a_part_that_is_one_action_of_a_list_is_a_part_of_the_others_too if {
 	old := {"method": "tools/call", "name": "edit"}
 	tagged := {"method": "tools/call", "name": "edit", "tags": ["write"]}

@@ -61,4 +61,9 @@ _told := input.action.name if input.action.method == "tools/call"
 # As the pattern would be written that grants it.
 _told := concat(":", [input.action.method, input.action.name]) if not input.action.method == "tools/call"
 
-_message["site_rule"] := concat(" ", sort({rule.message | some rule in _site_rules}))
+_message["site_rule"] := _messages_of_site_rules if _messages_of_site_rules != ""
+
+# Where no rule has one to show: a malformed rule refuses too.
+_message["site_rule"] := "A rule of this site refused the call." if _messages_of_site_rules == ""
+
+_messages_of_site_rules := concat(" ", sort({rule.message | some rule in _site_rules}))

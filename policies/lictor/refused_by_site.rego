@@ -1,5 +1,7 @@
 package lictor
 
+import data.lictor.caller
+
 _site_denied contains i if {
 	count(_denied) > 0
 	some i, action in actions
@@ -8,8 +10,9 @@ _site_denied contains i if {
 
 _site_denied contains i if {
 	some part in _denied_parts
+	members := _members_of(part)
 	some i, action in actions
-	object.subset(action, part)
+	_has_all(action, members)
 }
 
 # A rule without an action, code and message was meant to refuse something: it refuses everything.
@@ -65,7 +68,7 @@ _concerns(rule, action) if rule.action == action.name
 
 _concerns(rule, action) if {
 	is_object(rule.action)
-	object.subset(action, rule.action)
+	_has_all(action, _members_of(rule.action))
 }
 
 # The rules that refuse the first action; for a call it is the only one.
@@ -74,3 +77,53 @@ _site_rules contains rule if {
 	_well_formed(rule)
 	_concerns(rule, actions[0])
 }
+
+# What an action must have to be one that a part means, by path.
+_members_of(part) := {path: value |
+	walk(part, [path, value])
+	_is_member(value)
+	not _within_a_collection(part, path)
+}
+
+_is_member(value) if not is_object(value)
+
+_is_member(value) if value == {}
+
+_within_a_collection(part, path) if {
+	some i, _ in path
+	i > 0
+	_is_collection(object.get(part, array.slice(path, 0, i), null))
+}
+
+_is_collection(value) if is_array(value)
+
+_is_collection(value) if is_set(value)
+
+# A member that the action lacks is a set, which no JSON value equals.
+_has_all(action, members) if {
+	every path, wanted in members {
+		_has(object.get(action, path, set()), wanted)
+	}
+}
+
+_has(actual, wanted) if actual == wanted
+
+_has(actual, wanted) if {
+	wanted == {}
+	is_object(actual)
+}
+
+# A list or a set in a part means all of these, in any order.
+_has(actual, wanted) if {
+	_is_collection(wanted)
+	is_array(actual)
+	every one in wanted {
+		one in actual
+	}
+}
+
+# An element of `hidden` that is no text was meant to hide something: it hides everything.
+_unhidden := set() if {
+	some uid in data.site.hidden
+	not is_string(uid)
+} else := caller.libraries - {uid | some uid in data.site.hidden}

@@ -76,9 +76,16 @@ BREAKAGES = {
     "lists show what the site refuses": [(VISIBLE, "_visible := _permitted - _site_denied if", "_visible := _permitted if")],
     "strangers see what the site refuses": [(VISIBLE, "_visible := _listed - _site_denied if", "_visible := _listed if")],
     "a bad bearer sees what none would": [(VISIBLE, "patterns := live.settings.listable.rejected", "patterns := live.settings.listable.anonymous")],
-    "the site hides no library": [(DECISION, "caller.libraries - {library | some library in data.site.hidden}", "caller.libraries - set()")],
+    "the site hides no library": [(SITE, "caller.libraries - {uid | some uid in data.site.hidden}", "caller.libraries - set()")],
     "libraries of which nobody can tell are shown": [(DECISION, "library(uid).tags == null", "false")],
     "rules may read shards that lag": [(DECISION, "_tags_fit if registry.all_fit", "_tags_fit if true")],
+    "a part's list is taken in its order": [
+        (SITE, "\tevery one in wanted {\n\t\tone in actual\n\t}\n", "\tobject.subset(actual, wanted)\n"),
+    ],
+    "a part's list has to be in the action by one element": [
+        (SITE, "\tevery one in wanted {\n\t\tone in actual\n\t}\n", "\tsome one in wanted\n\tone in actual\n"),
+    ],
+    "what hides in the wrong form hides nothing": [(SITE, "\tnot is_string(uid)\n", "\tfalse\n")],
     "a site's broken rule is passed over": [(SITE, "_site_denied contains i if {\n\t_malformed\n", "_site_denied contains i if {\n\tfalse\n")],
     "lockdown comes before outages": [(REASONS, '\t"behind", "stale_data", "lockdown",\n\t"missing_token"', '\t"lockdown", "behind", "stale_data",\n\t"missing_token"')],
 }  # fmt: skip
@@ -92,7 +99,7 @@ LAW_BREAKAGES = {
         (CALLER, "\t_token.active == true\n", '\t_token.active == true\n\t_token.user != "ada"\n'),
     ],
     "a_site_rule_never_widens": [
-        (DECISION, "caller.libraries - {library | some library in data.site.hidden}", "caller.libraries | {library | some library in data.site.hidden}"),
+        (SITE, "caller.libraries - {uid | some uid in data.site.hidden}", "caller.libraries | {uid | some uid in data.site.hidden}"),
     ],
     "order_never_matters": [
         (GRANTS, "\tsome pattern in caller.tools\n\tnot _qualified(pattern)", "\tpattern := caller.tools[0]\n\tnot _qualified(pattern)"),

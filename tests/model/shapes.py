@@ -103,13 +103,20 @@ def refused_by_site(rules, actions, action):
 
 
 def _hits(rule, action):
-    target = entry(rule, "action")
+    target, absent = entry(rule, "action"), object()
     if isinstance(target, str | dict) and all(
         isinstance(entry(rule, it), str) for it in ("code", "message")
     ):
         return (
             action["name"] == target
             if isinstance(target, str)
-            else target.items() <= action.items()
+            else all(_has(action.get(name, absent), part) for name, part in target.items())
         )
     return True  # one that is not well formed was meant to refuse something
+
+
+def _has(actual, part):
+    """A member as a rule wants it; of a list all of these, in any order."""
+    if isinstance(part, list) and isinstance(actual, list):
+        return all(one in actual for one in part)
+    return actual == part

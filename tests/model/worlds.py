@@ -184,11 +184,12 @@ def _rules(chance):
                 *ODD[:4],
                 {"method": "prompts/get"},
                 {"name": "search", "method": "tools/call"},
+                {"tags": some_of(chance, TAGS[:2], 3)},
+                {"method": "tools/call", "tags": some_of(chance, TAGS, 1)},
             ),
         )
         if once_in(chance, 15):
-            # Of members that are lists DESIGN.md does not say what it is to have them, so none is here.
-            named = one_of(chance, ({}, 5, None))
+            named = one_of(chance, ({}, 5, None, {"tags": "write"}, {"version": None}))
         rules["deny"] = [{"action": named, "code": "closed", "message": "Closed."}]
         if once_in(chance, 15):
             del rules["deny"][0][one_of(chance, ("action", "code", "message"))]
@@ -197,6 +198,8 @@ def _rules(chance):
     rules["hidden"] = (
         some_of(chance, ("lib-0", "lib-1", "", "gone"), 2) if once_in(chance, 3) else []
     )
+    if once_in(chance, 30):
+        rules["hidden"] = [*rules["hidden"], one_of(chance, (7, None, ["lib-0"], {"uid": "lib-0"}))]
     rules["sealed"] = some_of(chance, TAGS, 2) if once_in(chance, 3) else []
     return rules
 
@@ -319,7 +322,7 @@ def _action(chance):
         name = one_of(chance, OTHER_NAMES)
     action = {"method": method, "name": name}
     if not once_in(chance, 10):
-        action["tags"] = some_of(chance, TAGS, 2)
+        action["tags"] = some_of(chance, TAGS, 3)
     if once_in(chance, 10):
         action["version"] = one_of(chance, ("1", "2", ""))
     return action
