@@ -5,6 +5,7 @@ BundleError            never raised itself; every subclass carries a stable `cod
 ├── OPAUnavailable     no OPA binary that can serve was found
 ├── OPAFailed          the OPA binary refused what it was given (its own words follow)
 ├── PolicyRefused      a policy or site folder that must not be signed
+├── NoTests            a site's folder holds no test that could run
 ├── KeyUnusable        a signing key that is missing, unreadable or of the wrong type
 ├── AddressInvalid     OPA cannot listen there
 ├── ReceiptInvalid     a receipt that proves nothing
@@ -43,6 +44,12 @@ class PolicyRefused(BundleError):  # noqa: N818 - the same
     """A policy folder fails a check that comes before signing; the message names file and line."""
 
     code = "policy_refused"
+
+
+class NoTests(BundleError):  # noqa: N818 - the same
+    """A site's folder holds no test that could run: that is not a success."""
+
+    code = "no_tests"
 
 
 class KeyUnusable(BundleError):  # noqa: N818 - the same

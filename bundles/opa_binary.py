@@ -63,8 +63,26 @@ class OPA:
             OPAFailed: it exited with another code than 0, or took too long; the message is what it
                 printed.
         """
+        done = self.attempt(*arguments, stdin=stdin, cwd=cwd, timeout=timeout)
+        if done.returncode:
+            said = (done.stderr + done.stdout).decode(errors="replace").strip()
+            raise OPAFailed(said or f"opa {arguments[0]} exited with {done.returncode}")
+        return done.stdout
+
+    def attempt(
+        self,
+        *arguments: str,
+        stdin: bytes | None = None,
+        cwd: Path | None = None,
+        timeout: float | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run one command to its end, as `run` does, whatever its exit code is.
+
+        Raises:
+            OPAFailed: it took too long.
+        """
         try:
-            done = subprocess.run(  # noqa: S603 - an argument list, no shell
+            return subprocess.run(  # noqa: S603 - an argument list, no shell
                 [self.path, *arguments],
                 input=stdin,
                 capture_output=True,
@@ -74,10 +92,6 @@ class OPA:
             )
         except subprocess.TimeoutExpired:
             raise OPAFailed(f"opa {arguments[0]} took longer than {timeout:g} seconds") from None
-        if done.returncode:
-            said = (done.stderr + done.stdout).decode(errors="replace").strip()
-            raise OPAFailed(said or f"opa {arguments[0]} exited with {done.returncode}")
-        return done.stdout
 
 
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:

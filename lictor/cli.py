@@ -46,7 +46,7 @@ for module, verbs in {
         "opa": "Find or build OPA, and run it, joined to `lictor serve`.",
         "registry": "The registry as a whole: export, import, check.",
     },
-    "policies": {"policies": "The Rego: check, build, sign, test."},
+    "policies": {"policies": "The Rego: make, check, build, sign, test."},
     "fleet": {
         "status": "What is published, what each OPA runs, and what is wrong.",
         "instance": "OPAs that fetch from `lictor serve`.",

@@ -3,11 +3,12 @@
 import json
 import secrets
 from contextlib import aclosing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bundles.build.policies import build_policy, build_site
+from bundles.build.policies import SiteRules, build_policy, check_site, sign_site
 from bundles.opa_binary import OPA
 from bundles.private import write_private
 from bundles.scan import Opener
@@ -98,7 +99,21 @@ def registry_opener(settings: Settings) -> Opener:
     )
 
 
-def build_policies(settings: Settings, opa: OPA, *, sign: bool) -> list[Bundle]:
+@dataclass(frozen=True)
+class BuiltPolicies:
+    """The policy and site bundles, and what was found in the site's rules."""
+
+    policy: Bundle
+    site: Bundle
+    rules: SiteRules
+
+    @property
+    def bundles(self) -> tuple[Bundle, Bundle]:
+        """Both bundles."""
+        return self.policy, self.site
+
+
+def build_policies(settings: Settings, opa: OPA, *, sign: bool) -> BuiltPolicies:
     """Check and build the policy and site bundles.
 
     Without `sign` no key is needed: they are signed with one that is thrown away.
@@ -111,7 +126,8 @@ def build_policies(settings: Settings, opa: OPA, *, sign: bool) -> list[Bundle]:
         if sign
         else SigningKey.generate("policy")
     )
-    return [build_policy(opa, key), build_site(opa, settings.site, key)]
+    rules = check_site(opa, settings.site)
+    return BuiltPolicies(build_policy(opa, key), sign_site(rules, key), rules)
 
 
 def publish_policies(settings: Settings, opa: OPA) -> None:
@@ -121,5 +137,5 @@ def publish_policies(settings: Settings, opa: OPA) -> None:
         BundleError: as `build_policies`.
     """
     store = Store(settings.bundles)
-    for bundle in build_policies(settings, opa, sign=True):
+    for bundle in build_policies(settings, opa, sign=True).bundles:
         store.save(bundle)

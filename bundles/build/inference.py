@@ -107,9 +107,7 @@ class Inference:
             body.run(branch["body"])
             for part in head["ref"][1:]:
                 body.type(part)
-            if "key" in head and "value" in head:
-                body.type(head["value"])
-            node = head.get("key") or head.get("value")
+            node = head.get("value") or head.get("key")
             yield node or head, body.type(node) if node else t.BOOLEAN
 
     def _along(self, rule: Rule, path: Path) -> Type:

@@ -1,5 +1,6 @@
 """Which rules rest on which: the way from `deny` and `hidden` to every rule that has an effect."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,23 +17,49 @@ def is_decision(rule: Rule) -> bool:
     return rule.module.package == ("site",) and rule.name in DECISIONS
 
 
-def reached_from(rules: Sequence[Rule], roots: Iterable[Rule]) -> list[Rule]:
-    """The rules that some rules rest on, themselves among them."""
-    found, waiting = {}, list(roots)
-    while waiting:
-        rule = waiting.pop()
-        if id(rule.node) not in found:
-            found[id(rule.node)] = rule
-            paths = _references_of(rule)
-            waiting += [one for one in rules if any(overlap(one.path, path) for path in paths)]
-    return list(found.values())
+class RuleGraph:
+    """The rules of a site, and which of them each rests on."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules = rules
+        self._by_start: dict[Any, list[Rule]] = defaultdict(list)
+        self._needs: dict[int, list[Rule]] = {}
+        for rule in rules:
+            self._by_start[rule.path[:2]].append(rule)
+
+    def reached_from(self, roots: Iterable[Rule]) -> list[Rule]:
+        """The rules that some rules rest on, themselves among them."""
+        found, waiting = {}, list(roots)
+        while waiting:
+            rule = waiting.pop()
+            if id(rule.node) not in found:
+                found[id(rule.node)] = rule
+                waiting += self._needed_by(rule)
+        return list(found.values())
+
+    def _needed_by(self, rule: Rule) -> list[Rule]:
+        key = id(rule.node)
+        if key not in self._needs:
+            self._needs[key] = [
+                one
+                for path in _references_of(rule)
+                for one in self._near(path)
+                if overlap(one.path, path)
+            ]
+        return self._needs[key]
+
+    def _near(self, path: tuple[Any, ...]) -> Sequence[Rule]:
+        """The rules that a path may mean, before a closer look."""
+        is_constant = len(path) > 1 and None not in path[:2]
+        return self._by_start.get(path[:2], ()) if is_constant else self.rules
 
 
 def _references_of(rule: Rule) -> set[tuple[Any, ...]]:
     """The paths below `data` that a rule names; a variable may look like a rule of its package."""
+    own_names = {id(branch["head"]["ref"][0]) for branch in rule.branches}
     found = set()
     for node in syntax.nodes(rule.node):
-        if node.get("type") not in {"ref", "var"}:
+        if node.get("type") not in {"ref", "var"} or id(node) in own_names:
             continue
         path = syntax.reference(rule.module, node)
         if path[0] == "data" and path[1:]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundles.build import builtins, syntax
-from bundles.build.reach import is_decision, reached_from
+from bundles.build.reach import RuleGraph, is_decision
 from bundles.build.syntax import Module, Rule
 from bundles.build.visible import infer
 from bundles.opa_binary import OPA
@@ -34,18 +34,23 @@ def describe(
     opa: OPA, modules: Sequence[Module], tests: Sequence[Module], schemas: Path
 ) -> list[RuleReport]:
     """Describe the rules of a site that are in force, in the order of its files."""
-    rules = [rule for module in modules for rule in module.rules]
-    test_rules = [rule for module in [*modules, *tests] for rule in module.rules]
+    graph = RuleGraph([rule for module in modules for rule in module.rules])
+    decisions = [rule for rule in graph.rules if is_decision(rule)]
+    codes = {code for rule in decisions if (code := _code(rule))}
+    subjects = _subjects([rule for module in [*modules, *tests] for rule in module.rules], codes)
     return [
         RuleReport(
             location=f"{rule.module.file.path}:{rule.module.locate(rule.head).row}",
             effect=rule.name,
             code=(code := _code(rule)),
-            reads=_reads(opa, reached_from(rules, [rule]), schemas),
-            tests=tuple(_tests_of(rule, code, test_rules)),
+            reads=_reads(opa, graph.reached_from([rule]), schemas),
+            tests=tuple(
+                name
+                for name, effects, named in subjects
+                if rule.name in effects and (code is None or not named or code in named)
+            ),
         )
-        for rule in rules
-        if is_decision(rule)
+        for rule in decisions
     ]
 
 
@@ -75,32 +80,18 @@ def _reads(opa: OPA, rules: Sequence[Rule], schemas: Path) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _tests_of(rule: Rule, code: str | None, rules: Sequence[Rule]) -> list[str]:
-    """The tests that read the rule's set, and name its code where they name any."""
-    found = []
-    for test in rules:
-        if not test.is_test:
-            continue
-        reached = reached_from(rules, [test])
-        if not any(is_decision(one) and one.name == rule.name for one in reached):
-            continue
-        texts = {
+def _subjects(rules: Sequence[Rule], codes: set[str]) -> list[tuple[str, set[str], set[str]]]:
+    """Each test, the sets that it reads, and the codes that it names."""
+    graph, found = RuleGraph(rules), []
+    for test in sorted((rule for rule in rules if rule.is_test), key=lambda rule: rule.name):
+        reached = graph.reached_from([test])
+        effects = {one.name for one in reached if is_decision(one)}
+        named = {
             node["value"]
             for one in reached
             if one.module.file.is_test
             for node in syntax.nodes(one.node)
-            if node.get("type") == "string"
+            if node.get("type") == "string" and node["value"] in codes
         }
-        if code is None or code in texts or not texts & _codes(rules):
-            found.append(test.name)
-    return sorted(found)
-
-
-def _codes(rules: Sequence[Rule]) -> set[str]:
-    return {
-        code
-        for rule in rules
-        if is_decision(rule) and rule.name == "deny"
-        for code in [_code(rule)]
-        if code
-    }
+        found.append((test.name, effects, named))
+    return found

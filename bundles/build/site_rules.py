@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bundles.build import builtins, syntax
 from bundles.build.elements import faults_of_denial, faults_of_hidden
-from bundles.build.reach import DECISIONS, is_decision, reached_from
+from bundles.build.reach import DECISIONS, RuleGraph, is_decision
 from bundles.build.syntax import Finding, Module, Node, Rule
 from bundles.build.visible import READABLE, infer, members_of_an_action
 from bundles.opa_binary import OPA
@@ -65,9 +65,8 @@ class _Inspection:
         self._modules = modules
         self._declared = builtins.declared(opa)
         self._rules = [rule for module in modules for rule in module.rules]
-        self._reached = {
-            id(rule.node) for rule in reached_from(self._rules, filter(is_decision, self._rules))
-        }
+        reached = RuleGraph(self._rules).reached_from(filter(is_decision, self._rules))
+        self._reached = {id(rule.node) for rule in reached}
         self._called: set[str] = set()
         self._libraries = False
         self._inference = infer(opa, self._rules, schemas)

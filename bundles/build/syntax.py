@@ -194,7 +194,7 @@ def findings_of(error: OPAFailed, files: Mapping[str, SourceFile]) -> list[Findi
     for one in _errors(str(error)):
         location = one.get("location") or {}
         file = files.get(str(location.get("file", "")))
-        row, col = location.get("row", 1), max(1, location.get("col", 1))
+        row, col = max(1, location.get("row", 1)), max(1, location.get("col", 1))
         message = printable(str(one.get("message", "")))
         if file is None:
             found.append(Finding(Location("opa", 1, 1), message))

@@ -164,7 +164,7 @@ READS = {
     "the whole action of the input": (deny("some k, v in input.action\n\tk == v"), Reads(arguments=True)),
     "the action of the input by another name": (deny("count(act) > 0", head="import input.action as act"), Reads(arguments=True)),
     "the input by another name": (deny('i.action[_] == "x"', head="import input as i"), Reads(arguments=True)),
-    "the input by a variable": (deny('x := input\n\tx.action == action'), Reads(arguments=True)),
+    "the input by a variable": (deny("x := input\n\tx.action == action"), Reads(arguments=True)),
     "the input by a key": (deny("some k\n\tinput[k]"), Reads(arguments=True)),
     "the list's actions": (deny("count(input.actions) > 3"), Reads(arguments=True)),
     "object.get": (deny('object.get(action, "arguments", null) == null'), Reads(arguments=True)),

@@ -1,0 +1,8 @@
+package site
+
+_blocked := set()
+
+deny contains {"action": action.name, "code": "c", "message": "m"} if {
+	some action in data.lictor.actions
+	action.name in _blocked
+}

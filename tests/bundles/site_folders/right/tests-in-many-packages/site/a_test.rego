@@ -1,0 +1,3 @@
+package site_test
+
+test_a if data.site.deny == set() with data.lictor.actions as []

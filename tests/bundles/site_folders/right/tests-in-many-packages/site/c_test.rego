@@ -1,0 +1,3 @@
+package site
+
+test_c if deny == set() with data.lictor.actions as []

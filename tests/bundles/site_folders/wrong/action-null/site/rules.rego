@@ -1,0 +1,3 @@
+package site
+
+deny contains {"action": null, "code": "c", "message": "m"} if true

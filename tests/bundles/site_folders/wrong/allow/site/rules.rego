@@ -1,0 +1,3 @@
+package site
+
+allow if input.action.name == "x"

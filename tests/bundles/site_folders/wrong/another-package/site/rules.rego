@@ -1,0 +1,3 @@
+package lictor
+
+allow := true

@@ -1,0 +1,3 @@
+package site.host
+
+name := opa.runtime().env.HOSTNAME

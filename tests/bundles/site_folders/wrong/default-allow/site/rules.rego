@@ -1,0 +1,3 @@
+package site
+
+default allow := false

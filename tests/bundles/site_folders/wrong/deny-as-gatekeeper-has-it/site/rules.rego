@@ -1,0 +1,3 @@
+package site
+
+deny contains {"msg": "no"} if input.action.name == "x"

@@ -1,0 +1,3 @@
+package site
+
+deny if input.action.name == "x"

@@ -1,0 +1,7 @@
+package site
+
+deny contains msg if {
+	some action in data.lictor.actions
+	action.name == "x"
+	msg := sprintf("%s is refused", [action.name])
+}

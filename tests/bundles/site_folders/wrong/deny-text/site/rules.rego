@@ -1,0 +1,3 @@
+package site
+
+deny contains "text" if input.action.name == "x"

@@ -1,0 +1,3 @@
+package site
+
+deny contains {"action": "x", "code": "c"}

@@ -1,0 +1,3 @@
+package site
+
+hidden(x) := x

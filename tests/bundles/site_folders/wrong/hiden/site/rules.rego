@@ -1,0 +1,3 @@
+package site
+
+hiden contains "lib-a"

@@ -1,0 +1,3 @@
+package site
+
+manifest := {"clock": false}

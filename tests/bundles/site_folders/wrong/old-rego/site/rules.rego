@@ -1,0 +1,3 @@
+package site
+
+deny[x] { x := 1 }

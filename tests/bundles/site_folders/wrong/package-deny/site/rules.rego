@@ -1,0 +1,3 @@
+package site.deny
+
+drafts contains "x"

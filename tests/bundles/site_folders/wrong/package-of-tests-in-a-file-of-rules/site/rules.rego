@@ -1,0 +1,3 @@
+package site_test
+
+test_x if true

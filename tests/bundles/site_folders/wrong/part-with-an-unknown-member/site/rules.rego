@@ -1,0 +1,3 @@
+package site
+
+deny contains {"action": {"tag": ["write"]}, "code": "c", "message": "m"} if true

@@ -1,0 +1,3 @@
+package site
+
+deny contains {"action": {"method": "tools/list"}, "code": "c", "message": "m"} if true

@@ -1,0 +1,3 @@
+package site
+
+deny contains {"action": {"tags": "write"}, "code": "c", "message": "m"} if true

@@ -1,0 +1,3 @@
+package site
+
+deny contains {"action": {"name": "pay_?"}, "code": "c", "message": "m"} if true

@@ -1,0 +1,3 @@
+package site
+
+deny contains if {

@@ -1,0 +1,3 @@
+package site.lib
+
+writes(a) if "write" in a.tagz

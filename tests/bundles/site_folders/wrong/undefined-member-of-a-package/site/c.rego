@@ -1,0 +1,3 @@
+package site.constants
+
+open := {"a"}

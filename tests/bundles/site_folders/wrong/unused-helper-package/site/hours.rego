@@ -1,0 +1,3 @@
+package site.hours
+
+late if time.now_ns() > 0
