@@ -120,7 +120,7 @@ def _run(opa: OPA, stage: Stage, *flags: str, seconds: float, name: str) -> Any:
     # OPA prints the results of failed tests and exits with an error all the same.
     said = opa.attempt(*arguments, cwd=stage.path, timeout=max(60.0, 60 * seconds))
     try:
-        return json.loads(said.stdout or b"null") or []
+        return json.loads(said.stdout)  # `[]` where there is no test
     except ValueError:
         error = OPAFailed((said.stderr + said.stdout).decode(errors="replace").strip())
         syntax.refuse(syntax.findings_of(error, stage.files))

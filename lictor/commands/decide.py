@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from lictor.console import Common, note
 from lictor.exceptions import InvalidArgument
 from lictor.keys import KeyFolder
+from lictor.question import Question, read_question
 from lictor.settings import require
 from pdp_client import PDP, Decision, FileRecord, ReasonClass
 
@@ -28,35 +29,74 @@ _DEFAULT = Common()
 
 async def decide(
     *,
-    tool: str,
+    tool: str | None = None,
+    method: str | None = None,
+    name: str | None = None,
+    uri: str | None = None,
     tag: Annotated[list[str] | None, Parameter(negative="")] = None,
+    arguments: str | None = None,
+    annotations: str | None = None,
+    tool_version: str | None = None,
+    server: str | None = None,
+    transport: str | None = None,
+    action: Path | None = None,
     bearer_file: Path | None = None,
     common: Common = _DEFAULT,
 ) -> int:
     """Decide a call for the bearer on standard input.
 
+    Everything that a rule can read can be given. With `--site FOLDER` the rules in that folder are
+    tried out, unsigned, on the data that is published in the state directory.
+
     Exits with 0 when it is allowed, 3 denied, 4 unauthenticated, 1 on an outage.
 
     Args:
-        tool: the tool's name.
-        tag: a tag of the tool; more than once for several.
+        tool: the tool's name; the same as `--name` with the method `tools/call`.
+        method: the MCP method, such as `prompts/get`.
+        name: the tool's or the prompt's name, or the URI of a resource.
+        uri: a resource's URI; it is the name too, unless `--name` is given.
+        tag: a tag of the component; more than once for several.
+        arguments: the call's arguments, as a JSON object.
+        annotations: the component's hints, as a JSON object.
+        tool_version: the component's version.
+        server: the MCP server's name.
+        transport: `http` or `stdio`.
+        action: a JSON file with any of these as `method`, `name`, `uri`, `tags`, `arguments`,
+            `annotations`, `version`, `server`, `transport`; flags come before it.
         bearer_file: read the bearer from here instead.
         common: the flags that every command has.
     """
+    question = read_question(
+        action,
+        method=method or ("tools/call" if tool else None),
+        name=tool if tool is not None else name,
+        uri=uri,
+        tags=tag,
+        arguments=arguments,
+        annotations=annotations,
+        version=tool_version,
+        server=server,
+        transport=transport,
+    )
     settings = common.settings
     if not settings.keys.is_dir():
         require(settings)
+    decision = await _decided(common, question, _bearer(bearer_file))
+    indent = None if common.format == "json" else 2
+    print(json.dumps(as_json(decision), indent=indent, ensure_ascii=False))
+    return EXIT_CODES[decision.reason_class]
+
+
+async def _decided(common: Common, question: Question, bearer: str | None) -> Decision:
+    settings = common.settings
     async with PDP(
         opa_url=settings.opa_url,
         opa_token_file=settings.opa_token_file if settings.opa_token_file.exists() else None,
         verifier=KeyFolder(settings.keys).verifier(),
         record=FileRecord(settings.record) if settings.state.is_dir() else None,
-        server="lictor",
+        server=question.server,
     ) as pdp:
-        decision = await pdp.authorize(_bearer(bearer_file), tool=tool, tags=tag or ())
-    indent = None if common.format == "json" else 2
-    print(json.dumps(as_json(decision), indent=indent, ensure_ascii=False))
-    return EXIT_CODES[decision.reason_class]
+        return await pdp.decide(bearer, question.action, transport=question.transport)
 
 
 def as_json(decision: Decision) -> dict[str, Any]:
@@ -72,7 +112,7 @@ def _bearer(file: Path | None) -> str | None:
             with file.open("rb") as opened:
                 raw = opened.read(_LONGEST_READ)
         elif sys.stdin is None or sys.stdin.isatty():
-            note("no bearer on standard input: deciding for nobody")
+            note("no bearer on standard input: deciding for an anonymous caller")
             return None
         else:
             raw = sys.stdin.buffer.read(_LONGEST_READ)
