@@ -21,6 +21,40 @@ from bundles.signing import SigningKey
 from lictor.settings import Settings
 from lictor.state import initialise, publish_policies
 
+_TIERS = {
+    "tests/faults": "system",
+    "tests/histories": "system",
+    "tests/test_killed.py": "system",
+    "tests/lictor/test_several.py": "system",
+    "tests/bundles/shared/test_turns.py": "system",
+    "tests/model": "model",
+    "tests/conformance": "conformance",
+    "tests/docs": "docs",
+}
+_TIERS_BY_FIXTURE = {"neo4j_server": "neo4j"}
+_TIERS_BY_PARAMETER = {"neo4j": "neo4j", "s3": "system"}
+
+
+def pytest_collection_modifyitems(items):
+    """Put each test into its tier: `make test` runs those of none, and those marked `quick`."""
+    root = Path(__file__).parents[1]
+    for item in items:
+        path = item.path.relative_to(root).as_posix()
+        callspec = getattr(item, "callspec", None)
+        parameters = list(callspec.params.values()) if callspec else []
+        tiers = [
+            *(t for start, t in _TIERS.items() if path == start or path.startswith(f"{start}/")),
+            *(t for name, t in _TIERS_BY_FIXTURE.items() if name in item.fixturenames),
+            *(
+                t
+                for name, t in _TIERS_BY_PARAMETER.items()
+                if any(one == name for one in parameters if isinstance(one, str))
+            ),
+        ]
+        for tier in tiers[:1]:
+            item.add_marker(tier)
+
+
 # How long an example may take depends on what else the machine does.
 hypothesis.settings.register_profile("lictor", deadline=None)
 hypothesis.settings.load_profile("lictor")

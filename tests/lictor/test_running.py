@@ -13,6 +13,7 @@ def installation(short_path, opa_binary):
     installation.stop_all()
 
 
+@pytest.mark.system
 def test_from_an_empty_directory_to_a_revocation_and_through_outages(installation):
     run = installation
     run.json("init")

@@ -229,6 +229,7 @@ def crowded_server():
     return mcp
 
 
+@pytest.mark.system
 async def test_a_thousand_callers_on_shared_sessions_are_kept_apart(grants, guard, plain_opa):
     bearers = [grants.token("*", libraries=[f"lib-{n}"]) for n in range(MANY)]
     grants.lay()

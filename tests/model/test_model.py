@@ -23,10 +23,11 @@ SETTINGS = settings(
 )  # what is found is made small by `smallest`, which keeps both answers as they are
 
 
-def test_opa_and_the_model_agree_on_ten_thousand_questions(modelled_opa):
+def agreed_reasons(modelled_opa, worlds):
+    """Ask both in so many worlds, and count the reasons in which they agree."""
     reasons = Counter()
 
-    @settings(SETTINGS, max_examples=WORLDS)
+    @settings(SETTINGS, max_examples=worlds)
     @given(st.randoms(use_true_random=False))
     def agree(chance):
         asked = world(chance), [question(chance) for _ in range(QUESTIONS)]
@@ -36,7 +37,17 @@ def test_opa_and_the_model_agree_on_ten_thousand_questions(modelled_opa):
             pytest.fail(f"the smallest of {len(found)}:\n{smallest(modelled_opa, found[0])}")
 
     agree()
-    assert reasons.total() >= WORLDS * QUESTIONS
+    assert reasons.total() >= worlds * QUESTIONS
+    return reasons
+
+
+@pytest.mark.quick
+def test_opa_and_the_model_agree_on_five_hundred_questions(modelled_opa):
+    assert len(agreed_reasons(modelled_opa, 20)) > 10
+
+
+def test_opa_and_the_model_agree_on_ten_thousand_questions(modelled_opa):
+    reasons = agreed_reasons(modelled_opa, WORLDS)
     # Each reason is reached, and none crowds out the rest.
     assert {code for code in reasons if reasons[code] >= 20} == {*model.ORDER, "ok"}
     assert reasons["ok"] >= 0.15 * reasons.total()

@@ -210,6 +210,7 @@ async def moved(records, *, source, target):
             assert await two.get(type(record), record.ref.id) == record
 
 
+@pytest.mark.system
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(registries())
 def test_what_is_exported_imported_and_exported_again_is_the_same(records):
