@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from support.plain import free_port
 from support.stack import until
+from yarl import URL
 
 from bundles.exceptions import AddressInvalid, KeyUnusable
 from bundles.opa_server import OPASettings, client_token_file, command, prepare
@@ -48,6 +49,7 @@ async def opa(served):
         yield request
 
 
+STRICT = "?strict-builtin-errors=true"
 QUESTION = {
     "input": {"credential": {"kind": "anonymous"}, "action": {"method": "tools/call", "name": "x"}}
 }
@@ -67,10 +69,34 @@ async def test_without_its_token_it_answers_nothing(opa):
 
 async def test_with_the_token_the_two_questions_can_be_asked(opa):
     for rule in ("decision", "visible"):
-        status, text = await opa("POST", f"/v1/data/lictor/{rule}", json=QUESTION)
+        status, text = await opa("POST", f"/v1/data/lictor/{rule}{STRICT}", json=QUESTION)
         assert status == 200
         assert json.loads(text)["result"]["reason"] == "missing_token"
     assert (await opa("GET", "/health"))[0] == 200
+
+
+@pytest.mark.parametrize("rule", ["decision", "visible"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "", "?", "?explain=debug", "?explain=full", "?strict-builtin-errors=false", "?strict-builtin-errors",
+        "?strict-builtin-errors=true&strict-builtin-errors=true",
+        *(
+            f"{STRICT}&{more}"
+            for more in (
+                "explain=debug", "explain=full", "explain=notes", "explain=fails", "explain", "metrics=true",
+                "metrics", "instrument=true", "provenance=true", "pretty=true", "input={}", "x=y",
+                "%65xplain=debug", "watch=true",
+            )
+        ),
+    ],
+)  # fmt: skip
+async def test_query_with_other_parameters_is_refused(opa, rule, query):
+    url = URL(f"http://opa/v1/data/lictor/{rule}{query}", encoded=True)
+    for method in ("POST", "GET"):
+        status, text = await opa(method, url, json=QUESTION)
+        assert status == 401, (method, query, text)
+        assert "lib-a" not in text
 
 
 async def test_the_token_reads_no_data_and_writes_nothing(opa):
@@ -105,9 +131,9 @@ async def test_the_socket_and_the_files_are_their_owners_alone(opa):
 
 async def test_a_body_past_a_mebibyte_is_refused(opa):
     large = json.dumps({"input": {"x": "y" * (1 << 20)}}).encode()
-    status, _ = await opa("POST", "/v1/data/lictor/decision", data=io.BytesIO(large))
+    status, _ = await opa("POST", f"/v1/data/lictor/decision{STRICT}", data=io.BytesIO(large))
     assert status in (400, 413)
-    assert (await opa("POST", "/v1/data/lictor/decision", json=QUESTION))[0] == 200
+    assert (await opa("POST", f"/v1/data/lictor/decision{STRICT}", json=QUESTION))[0] == 200
 
 
 async def test_started_with_no_bundle_every_call_is_unavailable(served):
