@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 REGAL := v0.42.0
-REGO := policies/lictor policies/site policies/system
+REGO := policies/lictor policies/local policies/site policies/system
 # Tests that run at once. Each has OPAs, servers and maybe a JVM of its own.
 WORKERS ?= 2
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lictor

@@ -2,21 +2,35 @@
 
 OPA gets nothing that it does not need: a unix socket that its owner may open (or a TCP address that
 was asked for), a bearer for every request, its own authorization policy, bounded bodies, no
-telemetry.
+telemetry, an environment of its own.
+
+It starts with a bundle that is written here, `local`: the digests of client tokens, and the rule that
+answers no request before the policy bundle is there. OPA lets no two bundles own overlapping roots,
+so what `local` owns no bundle from elsewhere can have.
 """
 
+import itertools
 import json
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from bundles.build.policies import product_folder
 from bundles.exceptions import AddressInvalid, KeyUnusable
 from bundles.opa_binary import OPA
-from bundles.private import write_private
+from bundles.private import replace_private, write_private
+from bundles.signing import pack_unsigned
+
+_LOCAL_ROOTS = ("local", "system/bundles", "system/modules")
+"""What no bundle from elsewhere may own: OPA's client tokens, and what OPA keeps about bundles and
+their modules, by which the rules recognise a bundle that brings more than it may."""
+
+_INHERITED = ("GOGC", "GOMAXPROCS", "GOMEMLIMIT", "SSL_CERT_DIR", "SSL_CERT_FILE", "TZ")
+"""Environment variables that OPA gets: settings of Go's runtime, and where certificates are."""
 
 _BODY_LIMIT = 1 << 20
 _SOCKET_PATH_LIMIT = 100
@@ -69,9 +83,9 @@ def prepare(settings: OPASettings) -> None:
     settings.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     token = _token(client_token_file(settings.folder))
     # OPA learns the token's digest only; nothing that it serves or logs can give the token away.
-    local = {"local": {"clients": {sha256(token.encode()).hexdigest(): "query"}}}
+    clients = {sha256(token.encode()).hexdigest(): "query"}
     write_private(bundles_token_file(settings.folder), settings.bundles_bearer)
-    write_private(settings.folder / "local.json", json.dumps(local))
+    replace_private(_local_file(settings.folder), _local_bundle(clients))
     write_private(settings.folder / "config.json", json.dumps(_configuration(settings), indent=1))
 
 
@@ -100,8 +114,43 @@ def command(opa: OPA, settings: OPASettings) -> list[str]:
         f"--config-file={settings.folder / 'config.json'}",
         "--skip-version-check",
         "--log-level=error",
-        str(settings.folder / "local.json"),
+        str(_local_file(settings.folder)),
     ]  # fmt: skip
+
+
+def environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """The environment that OPA runs with: rules that reach it find no secret in it."""
+    return {name: inherited[name] for name in _INHERITED if name in inherited}
+
+
+def _local_file(folder: Path) -> Path:
+    # OPA takes what ends like this for a bundle, and not for a file of data.
+    return folder / "local.tar.gz"
+
+
+def _local_bundle(clients: Mapping[str, str]) -> bytes:
+    data = {"clients": dict(clients), "protects_roots": True}
+    rego = (product_folder() / "local" / "local.rego").read_bytes()
+    roots = sorted({spelling for root in _LOCAL_ROOTS for spelling in _spellings(root)})
+    return pack_unsigned(roots=roots, data=data, path="local", rego={"local/local.rego": rego})
+
+
+def _spellings(root: str) -> Iterator[str]:
+    """A root, and what OPA takes for another one although it writes to the same place.
+
+    OPA 1.22.2 compares roots as they are written, and decodes percent-escapes only when it writes
+    below them (hasRootsOverlap and Truncate in v1/bundle/store.go and v1/storage/inmem/inmem.go). A
+    root with an escape overlaps with this one's whole path or begins with an escaped spelling of a
+    part of it, so those are the roots to own.
+    """
+    parts = root.split("/")
+    yield root
+    for n, part in enumerate(parts):
+        spelt = ({char, f"%{ord(char):02x}", f"%{ord(char):02X}"} for char in part)
+        for chosen in itertools.product(*spelt):
+            escaped = "".join(chosen)
+            if escaped != part:
+                yield "/".join([*parts[:n], escaped])
 
 
 def _configuration(settings: OPASettings) -> dict[str, Any]:
@@ -120,6 +169,7 @@ def _configuration(settings: OPASettings) -> dict[str, Any]:
         },
         "bundles": {name: _bundle(name) for name in settings.bundles},
         "persistence_directory": str(settings.folder / "persisted"),
+        "default_authorization_decision": "/local/allow",
         "status": {"service": "lictor"},
         "server": {
             "decoding": {"max_length": _BODY_LIMIT, "gzip": {"max_length": _BODY_LIMIT}},

@@ -13,7 +13,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,16 +166,12 @@ def sign(
         path: such as `registry/live`. OPA parses what it finds above a root once for each level,
             while it holds the lock that every activation needs: a large document belongs in a file
             at its root.
-        rego: path in the bundle to source.
+        rego: path in the bundle to source; None for a bundle of data, which may bring no rules.
         level: gzip's, 0 to 9.
     """
-    manifest = {"revision": revision, "roots": roots, "rego_version": 1}
-    place = f"{path}/data.json".lstrip("/")
-    files = {
-        ".manifest": canonical(manifest),
-        place: data if isinstance(data, bytes) else canonical(data or {}),
-    }
-    files |= dict(rego or {})
+    # OPA records modules that are not of version 1: the rules find one that came with data by that.
+    manifest = {"revision": revision, "roots": roots, "rego_version": 0 if rego is None else 1}
+    files = _files(manifest, data, path, rego)
     payload = {
         "files": [
             {"name": path, "hash": hashlib.sha256(body).hexdigest(), "algorithm": "SHA-256"}
@@ -188,6 +184,24 @@ def sign(
     files[".signatures.json"] = canonical({"signatures": [token]})
     content = _pack(files, level=level)
     return Bundle(name, revision, etag_of(content), content)
+
+
+def pack_unsigned(
+    *, roots: Sequence[str], data: Any, path: str, rego: Mapping[str, bytes]
+) -> bytes:
+    """A bundle for an OPA on this host, that reads it from a file; the arguments are `sign`'s."""
+    manifest = {"revision": "", "roots": list(roots), "rego_version": 1}
+    return _pack(_files(manifest, data, path, rego), level=6)
+
+
+def _files(
+    manifest: Mapping[str, Any], data: Any, path: str, rego: Mapping[str, bytes] | None
+) -> dict[str, bytes]:
+    files = {
+        ".manifest": canonical(manifest),
+        f"{path}/data.json".lstrip("/"): data if isinstance(data, bytes) else canonical(data or {}),
+    }
+    return files | dict(rego or {})
 
 
 def data_of(content: bytes) -> dict[str, Any]:

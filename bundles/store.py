@@ -22,6 +22,7 @@ from bundles.private import BEGUN, replace_private
 from bundles.signing import Bundle, canonical, etag_of
 
 _STATE = "published.json"
+_WITH_RULES = frozenset({"policy", "site"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +107,9 @@ class Store:
             # All of it, to the checksum at its end: tarfile stops at the last member.
             with tarfile.open(fileobj=io.BytesIO(gzip.decompress(content)), mode="r:") as tar:
                 members = {member.name.lstrip("/") for member in tar.getmembers()}
-                manifest = tar.extractfile("/.manifest")
-                revision = json.load(manifest)["revision"] if manifest else None
+                file = tar.extractfile("/.manifest")
+                manifest = json.load(file) if file else {}
+                revision = manifest["revision"]
         except (
             OSError,
             EOFError,
@@ -119,6 +121,9 @@ class Store:
         ):
             return None
         if not isinstance(revision, str) or ".signatures.json" not in members:
+            return None
+        if name not in _WITH_RULES and manifest.get("rego_version") != 0:
+            # Written by a version of lictor whose data bundles no OPA may answer from any more.
             return None
         return Bundle(name, revision, etag_of(content), content)
 

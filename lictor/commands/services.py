@@ -21,7 +21,13 @@ from bundles import rollout
 from bundles.exceptions import BundleError
 from bundles.instances import Instances
 from bundles.opa_binary import find_opa
-from bundles.opa_server import OPASettings, bundles_token_file, command, prepare
+from bundles.opa_server import (
+    OPASettings,
+    bundles_token_file,
+    command,
+    environment,
+    prepare,
+)
 from bundles.store import Store
 from lictor.admin import Admin
 from lictor.console import Common, note
@@ -130,7 +136,7 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A
     sys.stderr.flush()
     arguments = command(binary, told)
     # In place of this process, so that whoever supervises it supervises OPA.
-    os.execv(arguments[0], arguments)  # noqa: S606 - an argument list, no shell
+    os.execve(arguments[0], arguments, environment(os.environ))  # noqa: S606 - no shell
 
 
 @registry.command(name="export")

@@ -32,6 +32,28 @@ decision := {
 	"valid_until": valid_until,
 	"uses_arguments": uses_arguments,
 	"shadow": shadow,
+} if {
+	registry.intact
+}
+
+# Constants alone: rules that arrived with data, and data from elsewhere, take no part in it.
+decision := {
+	"allow": false,
+	"reason": "stale_data",
+	"reasons": ["stale_data"],
+	"message": "Policy data is too old to decide on.",
+	"principal": null,
+	"libraries": [],
+	"epoch": null,
+	"revision": null,
+	"policy": null,
+	"site": null,
+	"data_age_ms": null,
+	"valid_until": null,
+	"uses_arguments": true,
+	"shadow": null,
+} if {
+	not registry.intact
 }
 
 # METADATA
@@ -193,6 +215,7 @@ _unread if {
 
 # What must hold before anything is allowed to anyone.
 _open if {
+	registry.intact
 	registry.caught_up
 	registry.fresh
 	live.settings.lockdown == false

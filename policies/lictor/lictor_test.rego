@@ -440,3 +440,33 @@ _list(credential, patch, site) := visible if {
 		with data.site as object.union(world.site, site)
 		with lictor.manifest as world.lictor.manifest
 }
+
+test_nothing_is_answered_while_opa_holds_what_it_must_not if {
+	input_ := {
+		"credential": {"kind": "token", "digest": crypto.sha256("everything")},
+		"action": {"method": "tools/call", "name": "search"},
+		"actions": _tools(["search"]),
+	}
+	decision := lictor.decision with input as input_ with lictor.registry.intact as false
+		with data.registry as _registry({})
+		with data.site as world.site
+		with lictor.manifest as world.lictor.manifest
+	visible := lictor.visible with input as input_ with lictor.registry.intact as false
+		with data.registry as _registry({})
+		with data.site as world.site
+		with lictor.manifest as world.lictor.manifest
+	allow := lictor.allow with input as input_ with lictor.registry.intact as false
+		with data.registry as _registry({})
+		with data.site as world.site
+		with lictor.manifest as world.lictor.manifest
+	stale := lictor.decision with input as input_ with data.registry as {} with data.site as {} with lictor.manifest as {}
+	object.keys(decision) == object.keys(stale)
+	decision.reasons == ["stale_data"]
+	decision.message == stale.message
+	decision == object.union(decision, {"allow": false, "libraries": [], "principal": null, "valid_until": null})
+	visible == {
+		"indices": [], "reason": "stale_data", "epoch": null, "revision": null,
+		"policy": null, "site": null, "valid_until": null,
+	}
+	not allow
+}

@@ -1,6 +1,7 @@
 package lictor
 
 import data.lictor.caller
+import data.lictor.registry
 import data.registry.live
 
 # METADATA
@@ -15,6 +16,20 @@ visible := {
 	"policy": policy,
 	"site": site,
 	"valid_until": _visible_until,
+} if {
+	registry.intact
+}
+
+visible := {
+	"indices": [],
+	"reason": "stale_data",
+	"epoch": null,
+	"revision": null,
+	"policy": null,
+	"site": null,
+	"valid_until": null,
+} if {
+	not registry.intact
 }
 
 default _visible := set()

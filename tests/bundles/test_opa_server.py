@@ -121,7 +121,7 @@ async def test_the_token_reads_no_data_and_writes_nothing(opa):
 async def test_the_socket_and_the_files_are_their_owners_alone(opa):
     assert (opa.folder / "opa.sock").stat().st_mode & 0o777 == 0o600
     assert opa.folder.stat().st_mode & 0o777 == 0o700
-    for name in ("client.token", "local.json", "config.json"):
+    for name in ("client.token", "local.tar.gz", "config.json"):
         assert (opa.folder / name).stat().st_mode & 0o777 == 0o600
     token = client_token_file(opa.folder).read_text()
     for path in opa.folder.rglob("*"):

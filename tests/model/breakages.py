@@ -22,7 +22,7 @@ BREAKAGES = {
     ],
     "base comes before live": [
         (REGISTRY, "found := live[kind][id]", "found := base[shard(kind, id)][kind][id]"),
-        (REGISTRY, "else := found if {\n\tfound := base[shard(kind, id)][kind][id]", "else := found if {\n\tfound := live[kind][id]"),
+        (REGISTRY, "found := base[in_shard][kind][id]", "found := live[kind][id]"),
     ],
     "a shard may lag behind since": [(REGISTRY, "\t_reaches(base[id].revision, live.since[id])\n", "")],
     "a shard may be of another epoch": [(REGISTRY, "\tbase[id].epoch == live.epoch\n", "")],

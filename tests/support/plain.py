@@ -34,6 +34,24 @@ def union(below, above):
     return merged
 
 
+def _started_rightly(shards=64):
+    """Rules with what `lictor.registry.intact` finds in an OPA that has the bundles of `lictor serve`.
+
+    As rules, since OPA takes no data over HTTP below a root that a bundle seems to own.
+    """
+    roots = {"live": "registry/live", "heartbeat": "registry/heartbeat"}
+    roots |= {f"base-{n:02x}": f"registry/base/{n:02x}" for n in range(shards)}
+    bundles = {
+        name: {"manifest": {"revision": "1:1", "roots": [root], "rego_version": 0}}
+        for name, root in roots.items()
+    }
+    bundles["site"] = {"manifest": {"revision": "site-1", "roots": ["site"], "rego_version": 1}}
+    return {
+        "local.rego": "package local\n\nprotects_roots := true\n",
+        "bundles.rego": f"package system\n\nbundles := {json.dumps(bundles)}\n",
+    }
+
+
 def world(patch=None, without=(), *, now=None):
     """The table's world with a case's changes; `*_ago` become moments."""
     laid = union(TABLE["world"], patch or {})
@@ -64,8 +82,10 @@ class PlainOPA:
             str(binary.path), "run", "--server", "--disable-telemetry", "--log-level=error",
             "--ignore=*_test.rego", *options,
             *([] if tls else [f"--addr=unix://{self.socket}"]), f"--addr=localhost:{self.port}",
-            str(ROOT / "policies" / "lictor"),
+            str(ROOT / "policies" / "lictor"), *(str(folder / name) for name in _started_rightly()),
         ]  # fmt: skip
+        for name, rego in _started_rightly().items():
+            (folder / name).write_text(rego)
         self._process = None
 
     def start(self):

@@ -1,6 +1,7 @@
 """A whole lictor on one machine: registry, publisher, bundle server, and a real OPA."""
 
 import asyncio
+import os
 import shutil
 import subprocess
 import time
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundles.instances import Instances
-from bundles.opa_server import OPASettings, client_token_file, command, prepare
+from bundles.opa_server import OPASettings, client_token_file, command, environment, prepare
 from lictor.keys import KeyFolder
 from lictor.serving import serving
 from lictor.settings import Settings, read_secret
@@ -47,7 +48,10 @@ class OPAProcess:
         log = (self.settings.folder / "opa.log").open("ab")
         with log:
             self.process = subprocess.Popen(
-                command(self.binary, self.settings), stdout=log, stderr=log
+                command(self.binary, self.settings),
+                env=environment(os.environ),
+                stdout=log,
+                stderr=log,
             )
 
     def kill(self):

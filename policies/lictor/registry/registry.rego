@@ -12,12 +12,41 @@ import data.registry.live
 
 # METADATA
 # description: |
+#   True while OPA holds only what its bundles may bring: data bundles bring data alone, below their own
+#   root, and `site` owns the site's rules. Nothing else may be evaluated while it is not.
+intact if {
+	# Only the bundle that `lictor opa` starts OPA with has this. It keeps all others from OPA's own records of them.
+	data.local.protects_roots == true
+
+	# OPA records here the modules that are not of the default Rego version. `policy` and `site` declare that
+	# version and data bundles another: a module that arrived with data is recorded. The empty record that it leaves
+	# behind counts too, until OPA is started again, since it may have taken the place of a site's module.
+	not data.system.modules
+
+	# One with another member has Rego versions for single files, or Wasm.
+	{"revision": _, "roots": ["registry/live"], "rego_version": 0} = data.system.bundles.live.manifest
+	{"revision": _, "roots": ["registry/heartbeat"], "rego_version": 0} = data.system.bundles.heartbeat.manifest
+	data.system.bundles.site.manifest.roots == ["site"]
+}
+
+# METADATA
+# description: |
 #   The record of a kind by its id: `null` when it was deleted or refused by the publisher, undefined
 #   when there never was one. An `else` chain, since two clauses would conflict on a false record.
 record(kind, id) := found if {
 	found := live[kind][id]
 } else := found if {
-	found := base[shard(kind, id)][kind][id]
+	in_shard := shard(kind, id)
+	_is_data_only(in_shard)
+	found := base[in_shard][kind][id]
+}
+
+# A base whose bundle may bring more than data has no records.
+_is_data_only(id) if {
+	manifest := data.system.bundles[concat("", ["base-", id])].manifest
+	count(manifest) == 3
+	manifest.rego_version == 0
+	manifest.roots == [concat("", ["registry/base/", id])]
 }
 
 # METADATA
@@ -26,15 +55,18 @@ record(kind, id) := found if {
 #   other id, modulo the number of shards, as two hexadecimal digits. One that does not fit, where `live`
 #   goes on from none.
 shard(kind, id) := "00" if {
-	count(live.since) == 1
+	_shards == 1
 } else := _shard(id) if {
 	kind == "tokens"
 } else := _shard(crypto.sha256(id)) if {
 	kind != "tokens"
 } else := "none"
 
-_shard(digest) := sprintf("%02x", [((16 * first) + second) % count(live.since)]) if {
-	count(live.since) > 0
+# A rule of its own, as OPA makes the whole map anew for each count.
+_shards := count(live.since)
+
+_shard(digest) := sprintf("%02x", [((16 * first) + second) % _shards]) if {
+	_shards > 0
 	first := indexof("0123456789abcdef", substring(digest, 0, 1))
 	second := indexof("0123456789abcdef", substring(digest, 1, 1))
 }
@@ -42,6 +74,7 @@ _shard(digest) := sprintf("%02x", [((16 * first) + second) % count(live.since)])
 # METADATA
 # description: True when `live` goes on from where this base shard ends, so that no change lies between.
 fits(id) if {
+	_is_data_only(id)
 	base[id].epoch == live.epoch
 	_reaches(base[id].revision, live.since[id])
 }

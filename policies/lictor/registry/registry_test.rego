@@ -59,11 +59,13 @@ test_a_shard_fits_from_where_live_starts if {
 test_all_shards_fit_when_none_is_left_out if {
 	base := {id: {"epoch": 2, "revision": 7} | some id, _ in _sixty_four}
 	registry.all_fit with data.registry as {"live": {"epoch": 2, "since": _sixty_four}, "base": base}
+		with data.system.bundles as _bundles
 	every id in ["00", "07", "1f"] {
 		holed := {"epoch": 2, "since": object.remove(_sixty_four, [id])}
-		not registry.all_fit with data.registry as {"live": holed, "base": base}
+		not registry.all_fit with data.registry as {"live": holed, "base": base} with data.system.bundles as _bundles
 		lagging := object.union(base, {id: {"revision": 6}})
 		not registry.all_fit with data.registry as {"live": {"epoch": 2, "since": _sixty_four}, "base": lagging}
+			with data.system.bundles as _bundles
 	}
 }
 
@@ -120,4 +122,68 @@ _fresh(live, heartbeat) if {
 _first(text) := (16 * indexof("0123456789abcdef", substring(digest, 0, 1))) + second if {
 	digest := crypto.sha256(text)
 	second := indexof("0123456789abcdef", substring(digest, 1, 1))
+}
+
+# What OPA keeps of 64 bases.
+_bundles[bundle] := {"manifest": {"revision": "2:7", "roots": [root], "rego_version": 0}} if {
+	some id, _ in _sixty_four
+	bundle := concat("", ["base-", id])
+	root := concat("", ["registry/base/", id])
+}
+
+test_intact_is_what_the_bundles_of_lictor_serve_leave if {
+	registry.intact
+	registry.intact with data.system.bundles.live.manifest.revision as "9:9"
+}
+
+test_not_intact_with_a_module_that_came_with_data if {
+	not registry.intact with data.system.modules as {"live/registry/live/x.rego": {"rego_version": 0}}
+	not registry.intact with data.system.modules as {}
+}
+
+test_not_intact_with_another_manifest if {
+	every bundle in ["live", "heartbeat"] {
+		every change in [
+			{"roots": []},
+			{"roots": [concat("", ["registry/", bundle]), "evil"]},
+			{"roots": [concat("", ["registry/", bundle]), "%6cictor"]},
+			{"roots": ["registry"]},
+			{"roots": [""]},
+			{"rego_version": 1},
+			{"rego_version": 2},
+			{"rego_version": "0"},
+			{"file_rego_versions": {"/x.rego": 1}},
+			{"wasm": [{"entrypoint": "x", "module": "y"}]},
+		] {
+			manifest := object.union(data.system.bundles[bundle].manifest, change)
+			bundles := object.union(data.system.bundles, {bundle: {"manifest": manifest}})
+			not registry.intact with data.system.bundles as bundles
+		}
+		not registry.intact with data.system.bundles as object.remove(data.system.bundles, [bundle])
+	}
+	not registry.intact with data.system.bundles.site.manifest.roots as ["site", "evil"]
+	not registry.intact with data.system.bundles as object.remove(data.system.bundles, ["site"])
+}
+
+test_not_intact_in_an_opa_started_in_another_way if {
+	not registry.intact with data.local as {}
+	not registry.intact with data.local.protects_roots as false
+}
+
+test_a_base_with_another_manifest_has_no_records if {
+	base := {"00": {"epoch": 2, "revision": 7, "users": {"ada": {"name": "Ada"}}}}
+	live := {"epoch": 2, "since": {"00": 7}}
+	registry.record("users", "ada") == {"name": "Ada"} with data.registry as {"live": live, "base": base}
+	every change in [
+		{"roots": ["registry/base/00", "evil"]},
+		{"roots": ["registry/base/01"]},
+		{"rego_version": 1},
+		{"file_rego_versions": {"/x.rego": 1}},
+	] {
+		manifest := object.union(data.system.bundles["base-00"].manifest, change)
+		bundles := {"base-00": {"manifest": manifest}}
+		not registry.record("users", "ada") with data.registry as {"live": live, "base": base}
+			with data.system.bundles as bundles
+		not registry.fits("00") with data.registry as {"live": live, "base": base} with data.system.bundles as bundles
+	}
 }
