@@ -4,7 +4,7 @@ OPA gets nothing that it does not need: a unix socket that its owner may open (o
 was asked for), a bearer for every request, its own authorization policy, bounded bodies, no
 telemetry, an environment of its own.
 
-It starts with a bundle that is written here, `local`: the digests of client tokens, and the rule that
+It starts with a bundle that is written here, `local`: digests of client tokens, and the rule that
 answers no request before the policy bundle is there. OPA lets no two bundles own overlapping roots,
 so what `local` owns no bundle from elsewhere can have.
 """

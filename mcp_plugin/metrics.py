@@ -76,6 +76,12 @@ class Metrics:
         self._hidden = Counter(
             "lictor_list_hidden", "Entries that did not show in lists.", registry=registry
         )
+        self._rule_errors = Counter(
+            "lictor_rule_errors",
+            "Errors of rules in OPA, each of which made an answer unavailable.",
+            ["code"],
+            registry=registry,
+        )
         self._epoch, self._revision, self._age = (
             Gauge(name, text, registry=registry, multiprocess_mode="mostrecent")
             for name, text in (
@@ -111,6 +117,8 @@ class Metrics:
         self._authentication_seconds.observe(seconds)
 
     def _stamp(self, answer: Decision | Visible) -> None:
+        for error in answer.errors:
+            self._rule_errors.labels(code=error.code).inc()
         if answer.epoch is not None and answer.revision is not None:
             self._epoch.set(answer.epoch)
             self._revision.set(answer.revision)

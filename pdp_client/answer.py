@@ -4,13 +4,31 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pdp_client.exceptions import AnswerUnusable
+from pdp_client.exceptions import AnswerUnusable, EvaluationError, RuleError
 
 LARGEST: Final = 16 << 20
 """Bytes of an answer; OPA's to a list of thousands of tools has less than a hundredth."""
 
 LARGEST_QUESTION: Final = 1 << 20
 """Bytes of a question; `lictor opa` has OPA read no more (server.decoding.max_length)."""
+
+
+_EVALUATION_CODES: Final = frozenset(
+    {
+        "eval_builtin_error",
+        "eval_cancel_error",
+        "eval_conflict_error",
+        "eval_internal_error",
+        "eval_type_error",
+        "eval_unsupported_builtin_error",
+        "eval_with_merge_error",
+    }
+)
+"""OPA's codes (v1/topdown/errors.go), for labels of a metric."""
+
+_MOST_ERRORS: Final = 8
+_LONGEST_FILE: Final = 256
+_LAST_ROW: Final = 10_000_000
 
 
 def _refuse(constant: str) -> None:
@@ -51,3 +69,30 @@ def result_of(body: bytes | bytearray) -> Any:
     if not isinstance(document, dict) or "result" not in document:
         raise AnswerUnusable("no `result`")
     return document["result"]
+
+
+def error_of(status: int, body: bytes | bytearray) -> AnswerUnusable:
+    """The error for another status than 200, with the rules that failed where OPA names them."""
+    try:
+        document = _DECODER.decode(body.decode())
+        listed = document["errors"][:_MOST_ERRORS]
+        errors = [_rule_error(one["code"], one.get("location")) for one in listed]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        errors = []
+    return EvaluationError(status, errors) if errors else AnswerUnusable(f"HTTP {status}")
+
+
+def _rule_error(code: Any, location: Any) -> RuleError:
+    place = location if isinstance(location, dict) else {}
+    row = place.get("row")
+    return RuleError(
+        code=code if isinstance(code, str) and code in _EVALUATION_CODES else "other",
+        file=_printable(place.get("file")),
+        row=row if type(row) is int and 0 <= row <= _LAST_ROW else 0,
+    )
+
+
+def _printable(file: Any) -> str:
+    # Whatever answers in OPA's place must not write lines of its own into a log.
+    text = file[:_LONGEST_FILE] if isinstance(file, str) else ""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

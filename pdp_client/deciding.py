@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from pdp_client.answers import Answers
 from pdp_client.cache import AnswerCache, Question, list_question, question
 from pdp_client.decision import Action, Context, Decision, Visible
-from pdp_client.exceptions import BearerRejected, PDPError
+from pdp_client.exceptions import BearerRejected, EvaluationError, PDPError, RuleError
 from pdp_client.inquiry import Inquiry
 from pdp_client.memo import Verified, VerifiedBearers
 from pdp_client.newest import NewestRevision
@@ -113,7 +113,8 @@ class Deciding:
             return None, Decision.refused(error.reason, error.message), None
         except (PDPError, TimeoutError) as error:
             log_outage(error)
-            decision, age_ms = Decision.refused(Reason.UNAVAILABLE), None
+            refused = Decision.refused(Reason.UNAVAILABLE)
+            decision, age_ms = replace(refused, errors=_rule_errors(error)), None
         return verified.credential if verified else None, decision, age_ms
 
     async def list(
@@ -138,7 +139,7 @@ class Deciding:
                 )
         except (PDPError, TimeoutError) as error:
             log_outage(error)
-            visible = Visible(indices=(), reason=Reason.UNAVAILABLE)
+            visible = Visible(indices=(), reason=Reason.UNAVAILABLE, errors=_rule_errors(error))
         if rejected and visible.reason is Reason.MISSING_TOKEN:
             visible = replace(visible, reason=rejected)
         return verified.credential if verified else None, visible
@@ -156,7 +157,7 @@ class Deciding:
             return None, Visible(indices=(), reason=error.reason)
         except (PDPError, TimeoutError) as error:
             log_outage(error)
-            visible = Visible(indices=(), reason=Reason.UNAVAILABLE)
+            visible = Visible(indices=(), reason=Reason.UNAVAILABLE, errors=_rule_errors(error))
         return verified.credential if verified else None, visible
 
     async def aclose(self) -> None:
@@ -255,6 +256,10 @@ class Deciding:
 def _counts(decision: Decision, action: Action, *, sent: bool) -> bool:
     """Whether a decision is one on this action, and not on one with other arguments."""
     return sent or action.arguments is None or not decision.uses_arguments
+
+
+def _rule_errors(error: BaseException) -> tuple[RuleError, ...]:
+    return error.errors if isinstance(error, EvaluationError) else ()
 
 
 def log_outage(error: BaseException) -> None:

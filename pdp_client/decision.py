@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pdp_client.exceptions import RuleError
 from pdp_client.reasons import Reason, ReasonClass, message
 from pdp_client.verifier import Credential
 
@@ -109,6 +110,7 @@ class Decision:
         credential: what the bearer proved; None without a bearer, or with one that was refused.
         cached: whether it was made for an earlier call, and nothing has changed since.
         shadowed: whether it is a denial that stops nothing.
+        errors: the rules that failed in OPA, where that is why there is no other answer.
     """
 
     allow: bool
@@ -128,6 +130,7 @@ class Decision:
     credential: Credential | None = field(default=None, repr=False)
     cached: bool = False
     shadowed: bool = False
+    errors: tuple[RuleError, ...] = ()
 
     @property
     def runs(self) -> bool:
@@ -164,6 +167,7 @@ class Visible:
         valid_until: as in `Decision`.
         cached: whether it was made for an equal list before, and nothing has changed since.
         shadowed: those of the positions that show in shadow mode alone.
+        errors: as in `Decision`.
     """
 
     indices: tuple[int, ...]
@@ -175,3 +179,4 @@ class Visible:
     valid_until: float | None = None
     cached: bool = False
     shadowed: tuple[int, ...] = ()
+    errors: tuple[RuleError, ...] = ()

@@ -4,6 +4,7 @@
     ├── BearerRejected        a bearer that Python refuses before OPA is asked
     ├── OPAUnreachable        OPA gave no answer
     ├── AnswerUnusable        OPA's answer is no decision
+    │   └── EvaluationError   a rule failed while OPA evaluated it
     ├── RecordFailed          the record of a decision could not be written
     └── ConfigurationError    what it was built with cannot work
         └── KeyringError      a JWK set that cannot be used
@@ -13,6 +14,8 @@ package unless a caller uses its parts by themselves. No message ever holds a pa
 of a key; a `kid` is quoted.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from pdp_client.reasons import Reason
@@ -59,6 +62,42 @@ class AnswerUnusable(PDPError):  # noqa: N818 - the same
     """OPA answered, but with no decision: another status, no JSON, no `result`, another shape."""
 
     code = "answer_unusable"
+
+
+@dataclass(frozen=True, slots=True)
+class RuleError:
+    """An error of a rule in OPA, without OPA's message, which may quote input.
+
+    Attributes:
+        code: OPA's code, such as `eval_conflict_error`; `other` for one that is not known.
+        file: the file of the rule as OPA names it, with the bundle in front; may be empty.
+        row: the line; 0 where OPA names none.
+    """
+
+    code: str
+    file: str
+    row: int
+
+    def __str__(self) -> str:
+        return f"{self.code} at {self.file or '?'}:{self.row}"
+
+
+class EvaluationError(AnswerUnusable):
+    """OPA could not evaluate the rules.
+
+    Attributes:
+        errors: what failed, and where.
+    """
+
+    code = "evaluation_failed"
+
+    def __init__(self, status: int, errors: Sequence[RuleError]) -> None:
+        super().__init__(status, errors)
+        self.status = status
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        return f"HTTP {self.status}: {', '.join(map(str, self.errors))}"
 
 
 class RecordFailed(PDPError):  # noqa: N818 - the same

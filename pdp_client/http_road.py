@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 from opa_client.opa_async import AsyncOpaClient
 
-from pdp_client.answer import LARGEST, encode, result_of
+from pdp_client.answer import LARGEST, encode, error_of, result_of
 from pdp_client.exceptions import AnswerUnusable, OPAUnreachable
 
 
@@ -111,13 +111,13 @@ class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # the library has no
             if self._session is None:
                 await self._init_session()
         async with await self._send(method, url, **kwargs) as response:
-            if response.status != 200:  # noqa: PLR2004 - HTTP's own number
-                raise AnswerUnusable(f"HTTP {response.status}")
             body = bytearray()
             async for chunk in response.content.iter_any():
                 body += chunk
                 if len(body) > LARGEST:
                     raise AnswerUnusable("an answer past 16 MiB")
+            if response.status != 200:  # noqa: PLR2004 - HTTP's own number
+                raise error_of(response.status, body)
         yield _Answer(bytes(body))
 
     async def _send(self, method: str, url: str, **kwargs: Any) -> aiohttp.ClientResponse:

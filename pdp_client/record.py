@@ -9,11 +9,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from pdp_client.decision import Action, Context, Decision, Visible
-from pdp_client.exceptions import RecordFailed
+from pdp_client.exceptions import RecordFailed, RuleError
 from pdp_client.reasons import Reason, ReasonClass
 from pdp_client.verifier import Credential
 
@@ -117,6 +118,7 @@ def entry(
         "site": decision.site,
         "data_age_ms": decision.data_age_ms,
         **({"shadowed": True} if decision.shadowed else {}),
+        **_errors(decision.errors),
     }
 
 
@@ -154,7 +156,12 @@ def list_entry(
         "list": {**listed, "shadowed": shadowed} if shadowed else listed,
         "epoch": visible.epoch,
         "revision": visible.revision,
+        **_errors(visible.errors),
     }
+
+
+def _errors(errors: Sequence[RuleError]) -> dict[str, list[dict[str, Any]]]:
+    return {"errors": [asdict(error) for error in errors]} if errors else {}
 
 
 def _by_method(actions: Iterable[Action]) -> dict[str, list[str]]:

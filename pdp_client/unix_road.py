@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import httptools
 
-from pdp_client.answer import LARGEST, encode, result_of
+from pdp_client.answer import LARGEST, encode, error_of, result_of
 from pdp_client.exceptions import AnswerUnusable, OPAUnreachable
 
 _MOST_IDLE = 32
@@ -159,7 +159,7 @@ class _Connection(asyncio.Protocol):
         if not self._parser.should_keep_alive():
             self.usable = False
         if status != 200:  # noqa: PLR2004 - HTTP's own number
-            self._fail(AnswerUnusable(f"HTTP {status}"))
+            self._fail(error_of(status, self._body))
         elif self._answer is not None and not self._answer.done():
             self._answer.set_result(bytes(self._body))
 

@@ -13,6 +13,7 @@ from bundles.receipt import verify
 from lictor.admin import Admin
 from lictor.console import Common, note, show_table
 from lictor.exceptions import InvalidArgument
+from lictor.rule_errors import recent_errors
 from lictor.settings import require
 
 instance = App(name="instance", help="OPAs that fetch from `lictor serve`.")
@@ -25,11 +26,19 @@ async def status(*, common: Common = _DEFAULT) -> None:
     """Show what is published, what each OPA runs, and what is wrong."""
     require(common.settings)
     told = await Admin(common.settings.admin_socket).status()
+    told["rule_errors"] = recent_errors(common.settings.record)
     if common.format == "json":
         common.show(told)
         return
     now = time.time()
     instances, problems = told.pop("instances"), told.pop("problems")
+    if errors := told.pop("rule_errors"):
+        last = errors["last"]
+        problems.append(
+            f"rules: {errors['failed']} of the last {errors['decisions']} recorded decisions "
+            f"failed in a rule, last {last['code']} at {last['file'] or '?'}:{last['row']}, "
+            f"{_ago(now, last['at'])}"
+        )
     for name in ("synced_at", "reconciled_at"):
         told[name.replace("_at", "")] = _ago(now, told.pop(name))
     common.show(told)

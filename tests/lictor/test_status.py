@@ -1,10 +1,14 @@
 """What `lictor status` is told of things that are wrong here."""
 
+import json
+
 import pytest
 from support.stack import until
 
 from bundles.reconciler import Reconciler
 from lictor.admin import Admin
+from lictor.commands.fleet import status
+from lictor.console import Common
 from lictor.serving import serving
 from registry import Setting
 
@@ -37,3 +41,17 @@ async def test_a_read_of_everything_that_is_late_is_told_before_it_is_stale(sett
             return any("reconcile:" in line for line in (await admin.status())["problems"])
 
         await until(told, "it is told")
+
+
+async def test_rules_that_failed_are_shown_with_their_place(settings, capsys):
+    failed = {"code": "eval_conflict_error", "file": "site/site/rules.rego", "row": 7}
+    lines = [{"at": 1.0, "reason": "ok"}, {"at": 2.0, "errors": [failed]}]
+    settings.record.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    async with serving(settings):
+        await status(common=Common(state=settings.state, format="json"))
+        shown = json.loads(capsys.readouterr().out)["rule_errors"]
+        assert shown == {"failed": 1, "decisions": 2, "last": {**failed, "at": 2.0}}
+        await status(common=Common(state=settings.state))
+    told = capsys.readouterr()
+    assert "1 of the last 2 recorded decisions" in told.err
+    assert "eval_conflict_error at site/site/rules.rego:7" in told.err
