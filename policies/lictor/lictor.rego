@@ -118,34 +118,31 @@ shadow := {"libraries": _bounds} if {
 }
 
 # METADATA
-# description: Everything that applies, unsorted; `ok` stands alone.
+# description: |
+#   Everything that applies, unsorted; `ok` stands alone. The default is out of reach while every positive fact
+#   above has its refusal below; if one is ever forgotten, it is an outage.
 # scope: document
-reasons := {"ok"} if allow
+default reasons := {"unavailable"}
 
-reasons := _refusals if {
-	not allow
+reasons := {"ok"} if {
+	allow
+} else := _refusals if {
 	count(_refusals) > 0
-}
-
-# Unreachable while every positive fact above has its refusal below; if one is ever forgotten, an outage.
-reasons := {"unavailable"} if {
-	not allow
-	count(_refusals) == 0
 }
 
 # METADATA
 # description: The first reason that applies, in the contract's order.
 # scope: document
-reason := "ok" if allow
-
-reason := _first(reasons) if not allow
+reason := "ok" if {
+	allow
+} else := _first(reasons)
 
 # METADATA
 # description: The reason for people; nothing where the call is allowed.
 # scope: document
 default message := ""
 
-message := _message[reason] if not allow
+message := _message[reason] if reason != "ok"
 
 # METADATA
 # description: The registry's epoch that this answer was made from, or null.
@@ -192,11 +189,11 @@ uses_arguments := data.site.manifest.arguments
 _unchanged_until := min({registry.deadline} | caller.deadlines) if data.site.manifest.clock == false
 
 # A rule that hides by tag would not hide a library whose record the publisher could not tell.
-_untold := set() if data.site.manifest.libraries == false
-
 _untold := {uid | some uid in caller.libraries; library(uid).tags == null} if data.site.manifest.libraries
 
-_bounds := sort(_unhidden - _untold)
+_bounds := sort(_unhidden) if data.site.manifest.libraries == false
+
+_bounds := sort(_unhidden - _untold) if not data.site.manifest.libraries == false
 
 # Refusals of this very action; those of the caller, lockdown and outages stop it in any mode.
 _only_watched(refusal) if refusal in {"tool_not_allowed", "site_rule"}
@@ -223,9 +220,7 @@ _open if {
 }
 
 _fitting if {
-	every id in caller.shards {
-		registry.fits(id)
-	}
+	count({id | some id in caller.shards; not registry.fits(id)}) == 0
 	_tags_fit
 }
 
@@ -242,7 +237,9 @@ _blocked contains "stale_data" if not _fitting
 
 _blocked contains "lockdown" if not live.settings.lockdown == false
 
-_refusals := (_blocked | caller.reasons) | _action_refusals
+_refusals := caller.reasons | _action_refusals if {
+	_open
+} else := (_blocked | caller.reasons) | _action_refusals
 
 _action_refusals contains "tool_not_allowed" if {
 	caller.principal.type in {"token", "team"}
@@ -251,4 +248,7 @@ _action_refusals contains "tool_not_allowed" if {
 
 _action_refusals contains "site_rule" if 0 in _site_denied
 
-_action_refusals contains sprintf("site:%v", [rule.code]) if some rule in _site_rules
+_action_refusals contains sprintf("site:%v", [rule.code]) if {
+	0 in _site_denied
+	some rule in _site_rules
+}
