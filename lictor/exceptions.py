@@ -10,6 +10,7 @@ LictorError            never raised itself; every subclass carries a stable `cod
 ├── NoSigningKey       no key is there to mint a team's JWT with
 ├── ServeUnavailable   `lictor serve` does not answer, or could not do what it was asked
 ├── WakeFailed         the registry was written, `lictor serve` could not be told
+├── TrialFailed        an OPA to try rules out does not start, or cannot load what is published
 ├── NotEffective       a revocation was published, and is not known to hold everywhere
 └── DemoFailed         a part of the demo did not come up
 ```
@@ -68,6 +69,12 @@ class ServeUnavailable(LictorError):  # noqa: N818 - the same
     """`lictor serve` does not answer, or says why it cannot do what it was asked."""
 
     code = "serve_unavailable"
+
+
+class TrialFailed(LictorError):  # noqa: N818 - the same
+    """An OPA to try rules out on did not come up."""
+
+    code = "trial_failed"
 
 
 class NotEffective(LictorError):  # noqa: N818 - the same

@@ -8,11 +8,13 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from bundles.opa_binary import find_opa
 from lictor.console import Common, note
 from lictor.exceptions import InvalidArgument
 from lictor.keys import KeyFolder
 from lictor.question import Question, read_question
 from lictor.settings import require
+from lictor.trial import trial_opa
 from pdp_client import PDP, Decision, FileRecord, ReasonClass
 
 EXIT_CODES = {
@@ -89,11 +91,28 @@ async def decide(
 
 async def _decided(common: Common, question: Question, bearer: str | None) -> Decision:
     settings = common.settings
+    if common.site is not None:
+        async with trial_opa(settings, find_opa(), settings.site) as trial:
+            return await _ask(common, question, bearer, trial.url, trial.token_file, record=False)
+    token_file = settings.opa_token_file if settings.opa_token_file.exists() else None
+    return await _ask(common, question, bearer, settings.opa_url, token_file, record=True)
+
+
+async def _ask(
+    common: Common,
+    question: Question,
+    bearer: str | None,
+    opa_url: str,
+    opa_token_file: Path | None,
+    *,
+    record: bool,
+) -> Decision:
+    settings = common.settings
     async with PDP(
-        opa_url=settings.opa_url,
-        opa_token_file=settings.opa_token_file if settings.opa_token_file.exists() else None,
+        opa_url=opa_url,
+        opa_token_file=opa_token_file,
         verifier=KeyFolder(settings.keys).verifier(),
-        record=FileRecord(settings.record) if settings.state.is_dir() else None,
+        record=FileRecord(settings.record) if record and settings.state.is_dir() else None,
         server=question.server,
     ) as pdp:
         return await pdp.decide(bearer, question.action, transport=question.transport)
