@@ -138,7 +138,6 @@ check: setup lint opa-test ## Everything that CI checks: lint, types, Rego, all 
 	coverage combine --quiet
 	coverage report --fail-under 95
 
-# With regopy beside it (`uv pip install regopy`), a second Rego engine is asked too.
 .PHONY: fuzz
 fuzz: $(VENV)/dev ## Ask OPA and the model of the rules a million questions (QUESTIONS=N, SEED=N)
 	python -m tests.model.fuzz --questions $(or $(QUESTIONS),1000000) --seed $(or $(SEED),1)

@@ -2,8 +2,7 @@
 
 Prints how often each reason was the answer, and exits with 1 at a disagreement, after the smallest world
 and question that show it. Every batch draws from its own seed, so a run can be had again. With each
-twentieth world comes one try of each law. Where regopy is installed, a second engine is asked too
-(`second`): what it answers differently is counted and does not fail the run.
+twentieth world comes one try of each law.
 """
 
 import argparse
@@ -24,7 +23,6 @@ from rich.table import Table
 from bundles.opa_binary import find_opa
 from tests.support.plain import PlainOPA
 
-from . import second
 from .asking import OPTIONS, differences, smallest
 from .laws import LAWS
 from .model import ORDER
@@ -32,7 +30,6 @@ from .worlds import question, world
 
 QUESTIONS, WORLDS = 50, 100
 """Questions a world, worlds a batch."""
-SECOND = 40
 
 
 @dataclass
@@ -132,12 +129,10 @@ def main():
     given = parser.parse_args()
     tally, seconds = fuzz(given.questions, given.seed, given.processes)
     left_out = [reason for reason in ("ok", *ORDER) if not tally.calls[reason]]
-    also, differing = second.compared(SECOND, given.seed) if second.installed() else (None, [])
     if given.json:
         print(json.dumps({
             "questions": tally.questions, "worlds": tally.worlds, "seconds": round(seconds, 1), "seed": given.seed,
             "calls": tally.calls, "lists": tally.lists, "laws": tally.laws, "disagreements": tally.wrong,
-            "second": also, "second_differs": differing,
         }))  # fmt: skip
     else:
         console = Console(width=100, highlight=False, soft_wrap=True)
@@ -147,7 +142,6 @@ def main():
             f"listed, {tally.laws:,} tries of laws; {seconds:,.0f} s, {tally.questions / seconds:,.0f} questions/s; "
             f"{len(tally.wrong)} disagreements"
         )
-        console.print(f"regopy, {SECOND} questions: {dict(also) if also else 'not installed'}")
         for one in tally.wrong[:3]:
             console.print(one, markup=False)
     if left_out:

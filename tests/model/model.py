@@ -1,7 +1,7 @@
-"""The semantics of a decision in plain Python, written from DESIGN.md before the Rego was read.
+"""The semantics of a decision in plain Python, written from the contract before the Rego was read.
 
-Nothing of the product is imported. A disagreement with OPA is settled by DESIGN.md, never by patching this.
-DESIGN.md leaves open, and so it was settled elsewhere: the names of fields and settings and where
+Nothing of the product is imported. A disagreement with OPA is settled by the contract (docs/reference/contract.md), never by patching this.
+Elsewhere in the reference stand: the names of fields and settings and where
 `issuer_invalid` stands in the order (docs/reference/bundles.md, decision.md); patterns for other methods
 than `tools/call` (rego.md, ADR 0011); actions that a site rule names by their members, and rules that
 read libraries (rego.md); a setting that is not there (`stale_data`, as anything that is missing). A

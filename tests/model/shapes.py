@@ -1,6 +1,6 @@
 """The model's words: what a record of each kind looks like, what a pattern or a site's rule reaches.
 
-From DESIGN.md alone, but for what `model` names as left open there; nothing of the product is imported.
+From the contract alone, but for what `model` names as left open there; nothing of the product is imported.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Worlds and questions by chance: mostly sound, each with a chance of everything that DESIGN.md speaks of.
+"""Worlds and questions by chance: mostly sound, each with a chance of everything that the contract speaks of.
 
 All chance comes from one `random.Random`: Hypothesis's own in the tests, a seeded one in the fuzzer. It
 is asked for whole numbers only, which both draw evenly.
