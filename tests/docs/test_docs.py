@@ -279,6 +279,5 @@ def test_what_a_site_rule_may_read_and_call_is_what_the_build_allows(opa_binary)
 
 def test_every_page_is_in_the_index():
     linked = re.findall(r"\]\(([^)#\s]+\.md)\)", (DOCS / "index.md").read_text())
-    assert {(DOCS / link).resolve() for link in linked} == {p.resolve() for p in PAGES} - {
-        DOCS / "index.md"
-    }
+    pages = {(DOCS / link).resolve() for link in linked}
+    assert {page for page in pages if page.is_relative_to(DOCS)} == {*PAGES} - {DOCS / "index.md"}
