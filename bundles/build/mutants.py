@@ -1,0 +1,239 @@
+"""Mutants of Rego: one small change each, made in the text at the places that its syntax tree names.
+
+A walk over the tree hands every rule, body, expression and term to the operators, each of which
+yields the changes that it has for it. Lines stay where they are, as nothing is formatted anew.
+A change that does not compile is no loss: whoever runs the mutants leaves it out.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from bundles.build import term_operators
+from bundles.build.changes import Change
+from bundles.build.source_text import Node, SourceText, Span, call_name, children
+
+COMPARISONS = {"equal", "neq", "lt", "lte", "gt", "gte", "eq"}
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A file with one change.
+
+    Attributes:
+        file: the changed file, relative to its folder.
+        row: the line of the change, from 1.
+        rule: the first line of the rule that is changed.
+        operator: which kind of change it is.
+        before: what was there.
+        after: what is there now; empty where something was taken out.
+        occurrence: 1, or the position among changes of this rule, kind and text in the file.
+        diff: the changed lines, as in a unified diff.
+        content: the whole changed file.
+    """
+
+    file: str
+    row: int
+    rule: str
+    operator: str
+    before: str
+    after: str
+    occurrence: int
+    diff: str
+    content: str
+
+    @property
+    def identity(self) -> tuple[str, str, str, str, str]:
+        """What stays the same while other lines of the file change; white space aside."""
+        return (self.file, *map(squeezed, (self.rule, self.operator, self.before, self.after)))
+
+
+def squeezed(text: str) -> str:
+    """A text with each run of white space as one blank."""
+    return " ".join(text.split())
+
+
+def make_mutants(source: SourceText) -> list[Mutant]:
+    """Make every mutant of a file, in the order of its text."""
+    mutants: list[Mutant] = []
+    seen: dict[tuple[str, ...], int] = {}
+    contents = {source.text}
+    for rule in source.tree.get("rules", []):
+        head = _first_line(source, rule)
+        for change in sorted(_changes(source, rule), key=lambda change: (change.start, change.end)):
+            mutant = _mutant(source, head, change)
+            if mutant.content in contents:
+                continue
+            contents.add(mutant.content)
+            seen[mutant.identity] = seen.get(mutant.identity, 0) + 1
+            mutants.append(replace(mutant, occurrence=seen[mutant.identity]))
+    return mutants
+
+
+def _mutant(source: SourceText, rule: str, change: Change) -> Mutant:
+    text = source.text
+    content = text[: change.start] + change.text + text[change.end :]
+    before, after = change.label or (text[change.start : change.end], change.text)
+    first = source.line_start(change.start)
+    tail = text.find("\n", change.end)
+    unchanged = len(text) - (len(text) if tail < 0 else tail)
+    old, new = (whole[first : len(whole) - unchanged] for whole in (text, content))
+    diff = [f"-{line}" for line in old.splitlines()] + [f"+{line}" for line in new.splitlines()]
+    return Mutant(
+        file=source.path, row=source.row(change.start), rule=rule, operator=change.operator,
+        before=before, after=after, occurrence=1, diff="\n".join(diff), content=content,
+    )  # fmt: skip
+
+
+def _first_line(source: SourceText, rule: Node) -> str:
+    span = source.span(rule["head"] if rule.get("default") else rule)
+    text = source.text[slice(*span)] if span else str(rule["head"].get("name", ""))
+    return ("default " if rule.get("default") else "") + text.split("\n", 1)[0].strip()
+
+
+def _changes(source: SourceText, rule: Node) -> Iterator[Change]:
+    if rule.get("default"):
+        yield from _of_default(source, rule)
+    else:
+        yield from _of_rule(source, rule) if "name" in rule["head"] or "ref" in rule["head"] else ()
+        yield from _of_implied_value(source, rule)
+        yield from _of_else(source, rule)
+    head = rule["head"]
+    for term in (head.get("value"), head.get("key")):
+        yield from _of_term(source, term) if term else ()
+    yield from _of_body(source, rule["body"])
+    if "else" in rule:
+        yield from _changes(source, rule["else"])
+
+
+def _of_default(source: SourceText, rule: Node) -> Iterator[Change]:
+    word, head = source.span(rule), source.span(rule["head"])
+    if word and head:
+        yield Change("drop-default", word[0], head[1], "", (source.text[word[0] : head[1]], ""))
+
+
+def _of_rule(source: SourceText, rule: Node) -> Iterator[Change]:
+    """`drop-rule`: a rule that never holds. Others may go on to name it."""
+    whole = source.span(rule)
+    if not whole:
+        return
+    label = (source.text[slice(*whole)], "")
+    first = rule["body"][0]
+    if first.get("generated"):
+        if "else" not in rule:
+            yield Change("drop-rule", whole[1], whole[1], " if false", label)
+    elif (body := _body_span(source, rule["body"])) is not None:
+        text = source.text[slice(*body)]
+        braces = source.text[: body[0]].rstrip().endswith("{")
+        yield Change("drop-rule", *body, f"false; {text}" if braces else f"{{ false; {text} }}", label)
+
+
+def _of_implied_value(source: SourceText, rule: Node) -> Iterator[Change]:
+    """`head-value`: what is true without saying so is false."""
+    head = rule["head"]
+    span = source.span(head)
+    if span and "key" not in head and head.get("value", {}).get("location") is None:
+        yield Change("head-value", span[1], span[1], " := false", ("", ":= false"))
+
+
+def _of_else(source: SourceText, rule: Node) -> Iterator[Change]:
+    span = source.span(rule["else"]) if "else" in rule else None
+    if span:
+        after = source.span(rule["else"]["else"]) if "else" in rule["else"] else None
+        end = after[0] if after else span[1]
+        yield Change("drop-else", span[0], end, "", (source.text[span[0] : end].strip(), ""))
+
+
+def _of_body(source: SourceText, body: Sequence[Node]) -> Iterator[Change]:
+    for index, expression in enumerate(body):
+        if not expression.get("generated"):
+            yield from _of_expression(source, expression)
+            yield from _of_some(source, body[index:])
+
+
+def _of_expression(source: SourceText, expression: Node) -> Iterator[Change]:
+    span = source.span(expression)
+    terms = expression["terms"]
+    name = call_name(terms)
+    declares = isinstance(terms, dict) and "symbols" in terms
+    every = isinstance(terms, dict) and "domain" in terms
+    if span:
+        text = source.text[slice(*span)]
+        if name != "assign":
+            yield Change("drop-expression", *span, "true", (text, ""))
+        if expression.get("negated"):
+            positive = text.removeprefix("not").lstrip()
+            yield Change("drop-not", *span, positive)
+        elif not (declares or every or name == "assign" or name in COMPARISONS):
+            yield Change("add-not", *span, f"not {text}")
+        if every:
+            yield from _of_every(source, terms, span)
+    for modifier in expression.get("with", []):
+        if place := source.span(modifier):
+            yield Change("drop-with", *place, "", (source.text[slice(*place)], ""))
+        yield from _of_term(source, modifier["value"])
+    if isinstance(terms, list):
+        negated = bool(expression.get("negated"))
+        yield from term_operators.of_call(source, terms, span, widen=negated)
+        yield from chain.from_iterable(_of_term(source, term) for term in terms[1:])
+    elif declares:
+        for symbol in terms["symbols"]:
+            if symbol.get("type") == "call":
+                yield from _of_term(source, symbol["value"][-1])
+    elif every:
+        yield from _of_term(source, terms["domain"])
+        yield from _of_body(source, terms["body"])
+    else:
+        yield from _of_term(source, terms)
+
+
+def _of_every(source: SourceText, every: Node, span: Span) -> Iterator[Change]:
+    """`every-some`: one is enough."""
+    domain, body = source.span(every["domain"]), _body_span(source, every["body"])
+    if domain and body:
+        text = source.text
+        declared = text[span[0] : domain[1]].replace("every", "some", 1)
+        yield Change("every-some", *span, f"{declared}; {text[slice(*body)]}")
+
+
+def _of_some(source: SourceText, body: Sequence[Node]) -> Iterator[Change]:
+    """`some-every`: one is not enough."""
+    terms = body[0]["terms"]
+    symbols = terms.get("symbols", [{}]) if isinstance(terms, dict) else [{}]
+    if symbols[0].get("type") != "call":
+        return
+    declared, rest = source.span(body[0]), _body_span(source, body[1:])
+    if declared and rest:
+        text = source.text[slice(*declared)].replace("some", "every", 1)
+        held = source.text[declared[1] : rest[1]].lstrip(" \t;")
+        yield Change("some-every", declared[0], rest[1], f"{text} {{ {held} }}")
+
+
+def _body_span(source: SourceText, body: Sequence[Node]) -> Span | None:
+    spans = [source.span(expression) for expression in body]
+    known = [span for span in spans if span]
+    return (known[0][0], known[-1][1]) if known and len(known) == len(spans) else None
+
+
+def _of_term(source: SourceText, term: Node) -> Iterator[Change]:
+    yield from term_operators.of_term(source, term)
+    kind, value = term.get("type"), term.get("value")
+    if isinstance(value, dict) and str(kind).endswith("comprehension"):
+        for key in ("key", "value", "term"):
+            yield from _of_term(source, value[key]) if key in value else ()
+        yield from _of_body(source, value["body"])
+    elif kind == "call":
+        yield from chain.from_iterable(_of_term(source, one) for one in term["value"][1:])
+    elif kind == "ref":
+        # Names of fields are left alone: what is not there reads as undefined, as a dropped expression does.
+        for one in term["value"]:
+            if one.get("type") not in {"string", "var"}:
+                yield from _of_term(source, one)
+    elif kind == "object":
+        for _, one in term["value"]:
+            yield from _of_term(source, one)
+    elif kind in {"array", "set"}:
+        for one in children(value):
+            # A text in a literal is taken out, which says more than another text in its place.
+            if one.get("type") != "string":
+                yield from _of_term(source, one)
