@@ -142,6 +142,11 @@ def note(text: str) -> None:
     print(f"lictor: {text}", file=sys.stderr)
 
 
+def printable(text: str) -> str:
+    """A text with its control characters escaped, so that no name can steer the terminal."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def plain(value: Any) -> Any:
     """A value as JSON has it: records as objects."""
     if is_dataclass(value) and not isinstance(value, type):
@@ -173,5 +178,4 @@ def _text(value: Any) -> str:
         case list() | tuple():
             return ", ".join(map(str, value)) or "-"
         case _:
-            # A name from the registry must not steer the terminal.
-            return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(value))
+            return printable(str(value))

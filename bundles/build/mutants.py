@@ -1,4 +1,4 @@
-"""Mutants of Rego: one small change each, made in the text at the places that its syntax tree names.
+"""Mutants of Rego: one small change each, made in the text where the syntax tree says.
 
 A walk over the tree hands every rule, body, expression and term to the operators, each of which
 yields the changes that it has for it. Lines stay where they are, as nothing is formatted anew.
@@ -8,10 +8,11 @@ A change that does not compile is no loss: whoever runs the mutants leaves it ou
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 from bundles.build import term_operators
 from bundles.build.changes import Change
-from bundles.build.source_text import Node, SourceText, Span, call_name, children
+from bundles.build.source_text import Node, SourceText, Span, call_name
 
 COMPARISONS = {"equal", "neq", "lt", "lte", "gt", "gte", "eq"}
 
@@ -43,7 +44,7 @@ class Mutant:
     content: str
 
     @property
-    def identity(self) -> tuple[str, str, str, str, str]:
+    def identity(self) -> tuple[str, ...]:
         """What stays the same while other lines of the file change; white space aside."""
         return (self.file, *map(squeezed, (self.rule, self.operator, self.before, self.after)))
 
@@ -78,6 +79,8 @@ def _mutant(source: SourceText, rule: str, change: Change) -> Mutant:
     tail = text.find("\n", change.end)
     unchanged = len(text) - (len(text) if tail < 0 else tail)
     old, new = (whole[first : len(whole) - unchanged] for whole in (text, content))
+    if change.operator == "drop-rule":
+        old, new = before, after
     diff = [f"-{line}" for line in old.splitlines()] + [f"+{line}" for line in new.splitlines()]
     return Mutant(
         file=source.path, row=source.row(change.start), rule=rule, operator=change.operator,
@@ -95,7 +98,7 @@ def _changes(source: SourceText, rule: Node) -> Iterator[Change]:
     if rule.get("default"):
         yield from _of_default(source, rule)
     else:
-        yield from _of_rule(source, rule) if "name" in rule["head"] or "ref" in rule["head"] else ()
+        yield from _of_rule(source, rule)
         yield from _of_implied_value(source, rule)
         yield from _of_else(source, rule)
     head = rule["head"]
@@ -103,7 +106,8 @@ def _changes(source: SourceText, rule: Node) -> Iterator[Change]:
         yield from _of_term(source, term) if term else ()
     yield from _of_body(source, rule["body"])
     if "else" in rule:
-        yield from _changes(source, rule["else"])
+        # Dropped by `drop-else`, and so not once more as a rule.
+        yield from (c for c in _changes(source, rule["else"]) if c.operator != "drop-rule")
 
 
 def _of_default(source: SourceText, rule: Node) -> Iterator[Change]:
@@ -125,7 +129,9 @@ def _of_rule(source: SourceText, rule: Node) -> Iterator[Change]:
     elif (body := _body_span(source, rule["body"])) is not None:
         text = source.text[slice(*body)]
         braces = source.text[: body[0]].rstrip().endswith("{")
-        yield Change("drop-rule", *body, f"false; {text}" if braces else f"{{ false; {text} }}", label)
+        yield Change(
+            "drop-rule", *body, f"false; {text}" if braces else f"{{ false; {text} }}", label
+        )
 
 
 def _of_implied_value(source: SourceText, rule: Node) -> Iterator[Change]:
@@ -152,39 +158,42 @@ def _of_body(source: SourceText, body: Sequence[Node]) -> Iterator[Change]:
 
 
 def _of_expression(source: SourceText, expression: Node) -> Iterator[Change]:
-    span = source.span(expression)
-    terms = expression["terms"]
-    name = call_name(terms)
-    declares = isinstance(terms, dict) and "symbols" in terms
-    every = isinstance(terms, dict) and "domain" in terms
+    terms, span = expression["terms"], source.span(expression)
     if span:
-        text = source.text[slice(*span)]
-        if name != "assign":
-            yield Change("drop-expression", *span, "true", (text, ""))
-        if expression.get("negated"):
-            positive = text.removeprefix("not").lstrip()
-            yield Change("drop-not", *span, positive)
-        elif not (declares or every or name == "assign" or name in COMPARISONS):
-            yield Change("add-not", *span, f"not {text}")
-        if every:
-            yield from _of_every(source, terms, span)
+        yield from _of_whole_expression(source, expression, span)
     for modifier in expression.get("with", []):
         if place := source.span(modifier):
             yield Change("drop-with", *place, "", (source.text[slice(*place)], ""))
         yield from _of_term(source, modifier["value"])
     if isinstance(terms, list):
-        negated = bool(expression.get("negated"))
-        yield from term_operators.of_call(source, terms, span, widen=negated)
+        # One that is nothing but `x in y` is dropped as a whole.
+        widen = bool(expression.get("negated"))
+        yield from term_operators.of_call(source, terms, span, widen=widen)
         yield from chain.from_iterable(_of_term(source, term) for term in terms[1:])
-    elif declares:
+    elif "symbols" in terms:
         for symbol in terms["symbols"]:
             if symbol.get("type") == "call":
                 yield from _of_term(source, symbol["value"][-1])
-    elif every:
+    elif "domain" in terms:
         yield from _of_term(source, terms["domain"])
         yield from _of_body(source, terms["body"])
     else:
         yield from _of_term(source, terms)
+
+
+def _of_whole_expression(source: SourceText, expression: Node, span: Span) -> Iterator[Change]:
+    terms, text = expression["terms"], source.text[slice(*span)]
+    name = call_name(terms)
+    declares = isinstance(terms, dict) and "symbols" in terms
+    every = isinstance(terms, dict) and "domain" in terms
+    if name != "assign":
+        yield Change("drop-expression", *span, "true", (text, ""))
+    if expression.get("negated"):
+        yield Change("drop-not", *span, text.removeprefix("not").lstrip())
+    elif not (declares or every or name == "assign" or name in COMPARISONS):
+        yield Change("add-not", *span, f"not {text}")
+    if every:
+        yield from _of_every(source, terms, span)
 
 
 def _of_every(source: SourceText, every: Node, span: Span) -> Iterator[Change]:
@@ -219,21 +228,20 @@ def _of_term(source: SourceText, term: Node) -> Iterator[Change]:
     yield from term_operators.of_term(source, term)
     kind, value = term.get("type"), term.get("value")
     if isinstance(value, dict) and str(kind).endswith("comprehension"):
-        for key in ("key", "value", "term"):
-            yield from _of_term(source, value[key]) if key in value else ()
         yield from _of_body(source, value["body"])
-    elif kind == "call":
-        yield from chain.from_iterable(_of_term(source, one) for one in term["value"][1:])
+    yield from chain.from_iterable(_of_term(source, one) for one in _inner_terms(kind, value))
+
+
+def _inner_terms(kind: str | None, value: Any) -> Iterator[Node]:
+    if kind == "call":
+        yield from value[1:]
     elif kind == "ref":
-        # Names of fields are left alone: what is not there reads as undefined, as a dropped expression does.
-        for one in term["value"]:
-            if one.get("type") not in {"string", "var"}:
-                yield from _of_term(source, one)
+        # Names of fields are left alone: one that is not there is a dropped expression once more.
+        yield from (one for one in value if one.get("type") not in {"string", "var"})
     elif kind == "object":
-        for _, one in term["value"]:
-            yield from _of_term(source, one)
+        yield from (pair[1] for pair in value)
     elif kind in {"array", "set"}:
-        for one in children(value):
-            # A text in a literal is taken out, which says more than another text in its place.
-            if one.get("type") != "string":
-                yield from _of_term(source, one)
+        # A text in a literal is taken out, which says more than another text in its place.
+        yield from (one for one in value if one.get("type") != "string")
+    elif isinstance(value, dict):
+        yield from (value[key] for key in ("key", "value", "term") if key in value)

@@ -23,8 +23,8 @@ from bundles.build.mutants import Mutant
 from bundles.exceptions import MutationError
 from bundles.opa_binary import OPA
 
-_QUICK_SHARE = 0.25
-"""How much of all tests' time the quick ones may take."""
+_SHARES = (0.05, 0.3)
+"""How much of all tests' time the quickest take, and the quick."""
 _NOT_RUN, _FAILED = 1, 2
 """Exit codes of `opa test`: files that do not compile, and tests that failed."""
 _LEAST_LIMIT, _LIMIT_FACTOR = 5.0, 10.0
@@ -63,15 +63,19 @@ class Baseline:
     timeout: float
 
     def stages(self) -> list[list[str]]:
-        """The names of the quick tests, then of the others."""
-        budget = _QUICK_SHARE * sum(self.durations.values())
-        quick: list[str] = []
+        """The names of the tests in stages: the quickest, the quick, the others."""
+        total = sum(self.durations.values())
+        stages: list[list[str]] = [[] for _ in range(len(_SHARES) + 1)]
+        passed = 0.0
         for name in sorted(self.durations, key=self.durations.__getitem__):
-            budget -= self.durations[name]
-            if budget < 0 and quick:
-                break
-            quick.append(name)
-        return [stage for stage in (quick, sorted(self.durations.keys() - set(quick))) if stage]
+            passed += self.durations[name]
+            stages[sum(passed > share * total for share in _SHARES)].append(name)
+        return [stage for stage in stages if stage]
+
+    def quick(self) -> "Baseline":
+        """The same without the slowest tests, where there are others."""
+        names = {name for stage in self.stages()[:-1] for name in stage} or self.durations.keys()
+        return Baseline({name: self.durations[name] for name in names}, self.timeout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class MutationRun:
         opa: the binary.
         files: the rules, their tests and their data: each file's content by its relative path.
         folders: the folders that `opa test` is given; data in them has its path from there.
+        prefix: what stands before a mutant's file in the paths of `files`.
         timeout: how long a test may take, in seconds; by default ten times as long as without a
             mutant.
     """
@@ -100,11 +105,13 @@ class MutationRun:
         files: Mapping[str, bytes],
         *,
         folders: Sequence[str] = (".",),
+        prefix: str = "",
         timeout: float | None = None,
     ) -> None:
         self._opa = opa
         self._files = files
         self._folders = folders
+        self._prefix = prefix
         self._timeout = timeout
 
     def baseline(self) -> Baseline:
@@ -138,9 +145,7 @@ class MutationRun:
         slowest = max(durations.values())
         return Baseline(durations, self._timeout or max(_LEAST_LIMIT, _LIMIT_FACTOR * slowest))
 
-    def run(
-        self, mutants: Iterable[Mutant], baseline: Baseline, *, jobs: int
-    ) -> Iterator[Outcome]:
+    def run(self, mutants: Iterable[Mutant], baseline: Baseline, *, jobs: int) -> Iterator[Outcome]:
         """Run the tests against each mutant, several at once; outcomes come as they are known."""
         stages = baseline.stages()
         with ExitStack() as stack:
@@ -165,15 +170,15 @@ class MutationRun:
         stages: Sequence[Sequence[str]],
         baseline: Baseline,
     ) -> Outcome:
-        folder = folders.get()
+        folder, file = folders.get(), self._prefix + mutant.file
         try:
-            (folder / mutant.file).write_bytes(mutant.content.encode())
+            (folder / file).write_bytes(mutant.content.encode())
             for stage in stages:
                 outcome = self._stage(mutant, folder, stage, baseline)
                 if outcome.verdict is not Verdict.SURVIVED:
                     break
         finally:
-            (folder / mutant.file).write_bytes(self._files[mutant.file])
+            (folder / file).write_bytes(self._files[file])
             folders.put(folder)
         return outcome
 

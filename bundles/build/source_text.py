@@ -4,7 +4,6 @@ import base64
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,17 +74,6 @@ class SourceText:
     def line_start(self, offset: int) -> int:
         """Where the line of an offset begins."""
         return self._lines[self.row(offset) - 1]
-
-
-def children(node: Any) -> Iterator[Node]:
-    """The nodes right below a node, annotations aside."""
-    if isinstance(node, dict):
-        for key, child in node.items():
-            if key not in {"location", "annotations"}:
-                yield from [child] if isinstance(child, dict) else children(child)
-    elif isinstance(node, list):
-        for child in node:
-            yield from [child] if isinstance(child, dict) else children(child)
 
 
 def call_name(terms: Any) -> str:

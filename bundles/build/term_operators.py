@@ -85,9 +85,7 @@ def _of_arguments(
         yield Change("drop-call", *_from_word(span, word), texts[0])
     elif len(places) > 1 and word[0] < places[0][0] and texts[0] != texts[1]:
         between = source.text[places[0][1] : places[1][0]]
-        yield Change(
-            "swap-arguments", places[0][0], places[1][1], f"{texts[1]}{between}{texts[0]}"
-        )
+        yield Change("swap-arguments", places[0][0], places[1][1], f"{texts[1]}{between}{texts[0]}")
 
 
 def _from_word(span: Span, word: Span) -> Span:

@@ -33,6 +33,8 @@ class _TestCommon(Common):
     ] = "text"  # type: ignore[assignment]
 
 
+policies.command("lictor.commands.policies_mutate:mutate", name="mutate")
+
 _DEFAULT = Common()
 _TEST_DEFAULT = _TestCommon()
 
