@@ -21,6 +21,15 @@ test_writing_is_not_refused_in_business_hours if {
 	}
 }
 
+test_a_refusal_says_when_writing_tools_run if {
+	denied := site.deny with data.lictor.actions as _write with time.now_ns as _at("2026-11-22T12:00:00Z")
+	denied == {{
+		"action": "put_note",
+		"code": "business_hours",
+		"message": "Writing tools run on weekdays, 6 to 20 o'clock UTC.",
+	}}
+}
+
 test_reading_is_never_refused if {
 	read := [{"method": "tools/call", "name": "search", "tags": ["read"]}, {"method": "tools/call", "name": "bare"}]
 	denied := site.deny with data.lictor.actions as read with time.now_ns as _at("2026-11-22T12:00:00Z")

@@ -1,0 +1,37 @@
+package lictor_test
+
+import data.lictor
+import data.world
+
+test_a_rule_names_one_of_two_actions_whole if {
+	tool := {"method": "tools/call", "name": "edit", "tags": ["write"]}
+	prompt := {"method": "prompts/get", "name": "edit", "tags": []}
+	_left([tool, prompt], tool) == [1]
+	_left([tool, prompt], prompt) == [0]
+}
+
+test_a_malformed_rule_refuses_everything_without_a_code_of_its_own if {
+	every rule in [
+		{"action": "search", "code": 7, "message": "m"},
+		{"action": "search", "code": "c", "message": 7},
+		{"action": 7, "code": "c", "message": "m"},
+		{"action": {"name": "search"}, "code": "c"},
+	] {
+		decision := lictor.decision with input as {
+			"credential": {"kind": "token", "digest": crypto.sha256("everything")},
+			"action": {"method": "tools/call", "name": "search"},
+		}
+			with data.registry as _registry({})
+			with data.site as object.union(world.site, {"deny": {rule}})
+			with lictor.manifest as world.lictor.manifest
+		decision.reasons == ["site_rule"]
+	}
+}
+
+test_a_malformed_rule_has_no_part_in_what_is_refused_by_name if {
+	denied := lictor._denied with data.site as {"deny": {
+		{"action": "search", "code": "c"},
+		{"action": "edit", "code": "c", "message": "m"},
+	}}
+	denied == {"edit"}
+}
