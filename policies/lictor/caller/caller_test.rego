@@ -81,6 +81,9 @@ test_the_principal_is_of_the_credentials_own_kind if {
 test_an_answer_rests_on_the_shards_of_the_records_that_it_reads if {
 	_shards(_alice) == {registry.shard("tokens", _alice.digest), registry.shard("users", "ada")}
 		with data.registry.live as {"since": _since}
+	of_bob := {"kind": "token", "digest": crypto.sha256("of-bob")}
+	_shards(of_bob) == {registry.shard("tokens", of_bob.digest), registry.shard("users", "bob")}
+		with data.registry.live as {"since": _since}
 	read := {
 		["keys", "team-1"],
 		["teams", "7f000000-0000-4000-8000-000000000001"],
