@@ -18,6 +18,7 @@ BundleError            never raised itself; every subclass carries a stable `cod
 ├── LeaseLost          another server publishes, or may
 ├── ArtefactsUnavailable   the store of artefacts cannot be read or written
 ├── ArtefactRefused    what was found in the store is no whole bundle with a good signature
+├── MutationError      mutants cannot be made or run
 └── StoreUnusable      the folder of published bundles cannot be read or written
 ```
 """
@@ -57,6 +58,8 @@ class MutationError(BundleError):
     """Mutants of a site's rules cannot be made or run; the message says what to correct first."""
 
     code = "mutation_failed"
+
+
 
 
 class KeyUnusable(BundleError):  # noqa: N818 - the same
@@ -129,3 +132,9 @@ class ArtefactRefused(BundleError):  # noqa: N818 - the same
     """An artefact is no whole bundle under its name with a good signature."""
 
     code = "artefact_refused"
+
+
+class MutationError(BundleError):
+    """Mutants of a site's rules cannot be made or run; the message says what to correct first."""
+
+    code = "mutation_failed"
