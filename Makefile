@@ -122,6 +122,10 @@ opa-test: $(VENV)/dev ## Check, test and lint the Rego
 	if command -v regal > /dev/null; then regal lint policies; \
 	else echo "regal is not installed, so the Rego was not linted (make setup builds it where Go is)"; fi
 
+.PHONY: mutants
+mutants: $(VENV)/dev ## Change lictor's own Rego in many small ways, each of which a test must notice
+	lictor policies mutate --product --threshold 100
+
 .PHONY: lint
 lint: $(VENV)/dev ## Check format, lint, import arrows and types
 	ruff format --check .

@@ -139,7 +139,8 @@ class Common:
 def note(text: str) -> None:
     """Tell something that is no result, on stderr, after what has been printed so far."""
     sys.stdout.flush()
-    print(f"lictor: {text}", file=sys.stderr)
+    # Messages quote files, names and other programs.
+    print("lictor: " + "\n".join(map(printable, text.split("\n"))), file=sys.stderr)
 
 
 def printable(text: str) -> str:

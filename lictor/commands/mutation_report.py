@@ -63,7 +63,7 @@ def show_report(
             _show(mutant)
         common.show(summary)
     for problem in problems:
-        note(f"equivalent mutants: {printable(problem)}")
+        note(f"equivalent mutants: {problem}")
     return int(not passed)
 
 

@@ -18,7 +18,7 @@ from bundles.build.rule_sources import RuleSources
 from bundles.build.source_text import SourceText
 from bundles.opa_binary import OPA, find_opa
 from lictor.commands.mutation_report import show_report
-from lictor.console import Common, note, printable
+from lictor.console import Common, note
 from lictor.exceptions import InvalidArgument
 
 _DEFAULT = Common()
@@ -63,7 +63,7 @@ def mutate(
         opa, sources.files, folders=sources.folders, prefix=sources.prefix, timeout=timeout
     )
     if not any(_has_rules(content) for _, content in sources.rules()):
-        note(f"{printable(str(sources.root))} has no rules, so there is nothing to mutate")
+        note(f"{sources.root} has no rules, so there is nothing to mutate")
         seconds = time.monotonic() - started
         return show_report(common, Matches([], [], []), [], threshold=threshold, seconds=seconds)
     baseline = run.baseline()
