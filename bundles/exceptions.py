@@ -6,7 +6,6 @@ BundleError            never raised itself; every subclass carries a stable `cod
 ├── OPAFailed          the OPA binary refused what it was given (its own words follow)
 ├── PolicyRefused      a policy or site folder that must not be signed
 ├── NoTests            a site's folder holds no test that could run
-├── MutationError      mutants cannot be made or run
 ├── KeyUnusable        a signing key that is missing, unreadable or of the wrong type
 ├── AddressInvalid     OPA cannot listen there
 ├── ReceiptInvalid     a receipt that proves nothing
@@ -52,14 +51,6 @@ class NoTests(BundleError):  # noqa: N818 - the same
     """A site's folder holds no test that could run: that is not a success."""
 
     code = "no_tests"
-
-
-class MutationError(BundleError):
-    """Mutants of a site's rules cannot be made or run; the message says what to correct first."""
-
-    code = "mutation_failed"
-
-
 
 
 class KeyUnusable(BundleError):  # noqa: N818 - the same

@@ -78,10 +78,6 @@ test_an_answer_holds_no_longer_than_its_data if {
 	valid_until == 1029
 }
 
-test_no_library_is_held_back_where_no_rule_reads_records if {
-	lictor._untold == set() with data.site as {"manifest": {"libraries": false}}
-}
-
 test_an_action_comes_before_actions if {
 	lictor.actions == [_search] with input as {"action": _search, "actions": [{"name": "delete"}]}
 		with data.site as world.site
