@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundles.build.policies import product_folder
+from bundles.build.policies import product_folder, product_sources
+from bundles.build.site_folder import read_site
 from bundles.exceptions import MutationError
 
 _READ = {".rego", ".json", ".yaml", ".yml"}
@@ -31,14 +32,11 @@ class RuleSources:
         """A site's rules and tests, with lictor's rules beside them.
 
         Raises:
-            MutationError: the folder is not there.
+            PolicyRefused: the folder cannot be read.
         """
-        product = {
-            path: content
-            for path, content in read_folder(product_folder() / "lictor", "lictor/").items()
-            if _is_rule_file(path)
-        }
-        files = product | read_folder(folder, "site/")
+        site = read_site(folder)
+        files = {file.name: file.content for file in product_sources("lictor")}
+        files |= {f"site/{file.name}": file.content for file in [*site.rules, *site.tests]}
         return cls(folder, "site/", ["lictor", "site"], files)
 
     @classmethod
@@ -54,10 +52,10 @@ class RuleSources:
             raise MutationError(
                 "lictor's own tests are not here. Run this in a checkout of lictor."
             )
-        parts = ["lictor", "site", "system"]
-        files = read_folder(cases, "cases/")
+        parts = ["lictor", "local", "site", "system"]
+        files = _read_folder(cases, "cases/")
         for part in parts:
-            files |= read_folder(policies / part, f"policies/{part}/")
+            files |= _read_folder(policies / part, f"policies/{part}/")
         folders = [*(f"policies/{part}" for part in parts), "cases"]
         return cls(policies, "policies/", folders, files)
 
@@ -68,14 +66,8 @@ class RuleSources:
                 yield path.removeprefix(self.prefix), content
 
 
-def read_folder(folder: Path, prefix: str) -> dict[str, bytes]:
-    """Read the Rego and the data in a folder, hidden files and folders aside.
-
-    Raises:
-        MutationError: the folder is not there.
-    """
-    if not folder.is_dir():
-        raise MutationError(f"{folder} is not a folder. Name one with --site.")
+def _read_folder(folder: Path, prefix: str) -> dict[str, bytes]:
+    """Read the Rego and the data in a folder of the product."""
     contents = {}
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
