@@ -11,10 +11,11 @@ from pdp_client.cache import AnswerCache, Question, list_question, question
 from pdp_client.decision import Action, Context, Decision, Visible
 from pdp_client.exceptions import BearerRejected, EvaluationError, PDPError, RuleError
 from pdp_client.inquiry import Inquiry
+from pdp_client.limits import fitting, is_too_large
 from pdp_client.memo import Verified, VerifiedBearers
 from pdp_client.newest import NewestRevision
 from pdp_client.progress import Stamp
-from pdp_client.reasons import Reason
+from pdp_client.reasons import Reason, message
 from pdp_client.replay import ReplayGuard
 from pdp_client.usage import UsageCounter
 from pdp_client.verifier import Credential
@@ -103,6 +104,9 @@ class Deciding:
         try:
             if bearer is not None:
                 verified = self._bearers.verify(bearer)
+            if is_too_large(action):
+                credential = verified.credential if verified else None
+                return credential, _refused_by_size(credential, action), None
             found = self._remembered(verified, action, context)
             if found is None:
                 async with asyncio.timeout(self._deadline):
@@ -187,7 +191,10 @@ class Deciding:
         rejected: bool = False,
     ) -> Visible:
         shown = _REJECTED if rejected else verified.shown if verified else _ANONYMOUS
-        asked = None
+        asked = positions = None
+        if any(map(is_too_large, actions)):
+            positions = fitting(actions)
+            actions = [actions[index] for index in positions]
         if self._lists is not None and not (verified and verified.credential.is_per_turn):
             canonical = "rejected" if rejected else verified.canonical if verified else ""
             asked = list_question(canonical, actions, context)
@@ -196,6 +203,8 @@ class Deciding:
             return await self._inquiry.visible(shown, actions, context, at_least=at_least)
 
         visible, _ = await self._answers.get(self._lists, asked, ask)
+        if positions is not None:
+            return replace(visible, indices=tuple(positions[n] for n in visible.indices))
         return visible
 
     async def _asked(
@@ -251,6 +260,14 @@ class Deciding:
             return None
         canonical = verified.canonical if verified else ""
         return question(canonical, action, context, arguments=arguments)
+
+
+def _refused_by_size(credential: Credential | None, action: Action) -> Decision:
+    """The denial of an action that no grant covers, without OPA."""
+    if credential is None:
+        return Decision.refused(Reason.MISSING_TOKEN)
+    text = message(Reason.TOOL_NOT_ALLOWED, tool=action.name)
+    return Decision.refused(Reason.TOOL_NOT_ALLOWED, text)
 
 
 def _counts(decision: Decision, action: Action, *, sent: bool) -> bool:

@@ -13,6 +13,7 @@ from pdp_client.deciding import Consistency, Deciding, Sharing, log_outage
 from pdp_client.decision import Action, Context, Decision, Visible
 from pdp_client.exceptions import ConfigurationError, PDPError
 from pdp_client.inquiry import CATCH_UP, Inquiry
+from pdp_client.limits import cut, is_too_large
 from pdp_client.memo import VerifiedBearers
 from pdp_client.observing import Observer, Observers
 from pdp_client.reasons import Reason, ReasonClass
@@ -197,7 +198,7 @@ class PDP:
         if self._record is not None:
             listed = list_entry(
                 visible,
-                actions,
+                [cut(one) if is_too_large(one) else one for one in actions],
                 credential=credential,
                 id_=uuid.uuid4().hex,
                 at=at,
@@ -267,6 +268,8 @@ class PDP:
     ) -> Decision:
         if self._record is None:
             return decision
+        if is_too_large(action):
+            action = cut(action)
         written = self._written(
             entry(decision, at=at, took_ms=took_ms, action=action, context=context)
         )

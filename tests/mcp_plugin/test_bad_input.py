@@ -18,7 +18,8 @@ from pdp_client import PDP, BearerVerifier, Issuer, Keyring
 
 pytestmark = pytest.mark.anyio
 
-LONG = "x" * 10_000
+LONG = "x" * 1_024
+LONGER = "x" * 900_000
 
 
 def named(*names):
@@ -54,6 +55,20 @@ async def test_a_tool_s_name_may_be_anything_and_is_granted_as_it_is(serve_plain
         assert len(refused) < 120
     lines = [r.getMessage() for r in caplog.records if r.name.startswith("mcp_plugin")]
     assert lines
+    assert all(len(line) < 400 for line in lines if "header_names" not in line)
+
+
+async def test_name_that_is_too_long_is_refused_and_hidden_from_all(serve_plain, grants, caplog):
+    bearer = grants.token("*")
+    grants.lay()
+    served = await serve_plain(named("search", LONGER))
+    caplog.set_level(logging.DEBUG, "mcp_plugin")
+    refused = await said(served, LONGER, bearer)
+    assert refused.startswith("Token does not have permission to call '")
+    assert len(refused) < 120
+    assert await served.tools(bearer) == {"search"}
+    assert await said(served, "search", bearer) == "ran"
+    lines = [r.getMessage() for r in caplog.records if r.name.startswith("mcp_plugin")]
     assert all(len(line) < 400 for line in lines if "header_names" not in line)
 
 

@@ -129,7 +129,7 @@ async def test_whatever_the_bearer_nothing_is_raised_and_nothing_allowed(
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize("name", ['x"] ; true #', "../../data", "", "\x00", "🙂", "x" * 500_000])
+@pytest.mark.parametrize("name", ['x"] ; true #', "../../data", "", "\x00", "🙂", "x" * 1_024])
 async def test_whatever_the_tool_is_called_it_is_only_a_name(make_pdp, table_world, name):
     decision = await make_pdp().authorize("alice", tool=name)
     assert decision.reason is Reason.TOOL_NOT_ALLOWED

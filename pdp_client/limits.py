@@ -1,0 +1,50 @@
+"""How large the parts of an action may be, so that no decision costs OPA more than milliseconds.
+
+OPA matches names with patterns, and that takes time that grows faster than the name; what patterns
+may hold is limited where grants are written (`registry.globs`).
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from pdp_client.decision import Action
+
+MAX_NAME: Final = 1024
+"""Characters of a name or a URI."""
+
+MAX_TAGS: Final = 64
+"""Tags of a component."""
+
+MAX_TAG: Final = 256
+"""Characters of a tag, a version or a method."""
+
+
+def is_too_large(action: Action) -> bool:
+    """Whether an action is larger than what OPA is asked about. No grant covers such an action."""
+    return (
+        _is_longer(action.name, MAX_NAME)
+        or _is_longer(action.uri, MAX_NAME)
+        or _is_longer(action.version, MAX_TAG)
+        or _is_longer(action.method, MAX_TAG)
+        or len(action.tags) > MAX_TAGS
+        or any(_is_longer(tag, MAX_TAG) for tag in action.tags)
+    )
+
+
+def cut(action: Action) -> Action:
+    """The action as it is recorded when it is too large: each part cut to its limit."""
+    return Action(
+        name=action.name[:MAX_NAME],
+        method=action.method[:MAX_TAG],
+        tags=[tag[:MAX_TAG] for tag in action.tags[:MAX_TAGS]],
+        arguments=action.arguments,
+    )
+
+
+def fitting(actions: Sequence[Action]) -> list[int]:
+    """The positions of the actions that are not too large."""
+    return [index for index, action in enumerate(actions) if not is_too_large(action)]
+
+
+def _is_longer(text: str | None, limit: int) -> bool:
+    return isinstance(text, str) and len(text) > limit
