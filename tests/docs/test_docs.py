@@ -197,7 +197,7 @@ def test_the_fields_of_a_decision_are_the_code_s():
     listed = {
         name for row in cells(REFERENCE / "decision.md", "## The answer") for name in code(row[0])
     }
-    made_here = {"cached", "credential", "decision_id", "errors", "shadowed"}
+    made_here = {"cached", "credential", "decision_id", "shadowed", "errors"}
     known = {field.name for field in fields(Decision)} - made_here | {"shadow"}
 
     assert listed == set(json.loads(answer.text)["result"]) == known
