@@ -25,17 +25,17 @@ from bundles.opa_binary import find_opa
 from bundles.opa_server import client_token_file
 from lictor.settings import Settings
 from lictor.state import initialise, publish_policies
+from pdp_client.opa.unix import UnixSocketTransport
 from pdp_client.shared import Shared
 from pdp_client.shared.connection import connect
-from pdp_client.unix_road import UnixRoad
 from tests.support.redis import redis_server
 from tests.support.stack import Stack, until
 
 _LIBRARIES = 4
 
 
-class Tapped(UnixRoad):
-    """The product's own road, which shows the bytes that it sends."""
+class Tapped(UnixSocketTransport):
+    """The product's own transport, which shows the bytes that it sends."""
 
     async def _exchange(self, request):
         self.request = request
@@ -65,7 +65,7 @@ async def compare(stack, redis, kind, bearer, rounds):
     """Each comparison for one bearer."""
     path = stack.opa.settings.address.removeprefix("unix://")
     secret = client_token_file(stack.opa.settings.folder).read_text()
-    road = Tapped(path, token=secret)
+    transport = Tapped(path, token=secret)
 
     def pdp(**changes):
         shared = Shared(redis.url, key_file=stack.settings.newest_key, timeout=5)
@@ -76,7 +76,7 @@ async def compare(stack, redis, kind, bearer, rounds):
         assert decision.allow, decision
         return decision
 
-    uncached, strict = pdp(road=road), pdp(consistency="strict")
+    uncached, strict = pdp(opa_transport=transport), pdp(consistency="strict")
     cached, strictly_cached = pdp(cache=True), pdp(consistency="strict", cache=True)
     await decide(uncached)
     bare = Bare(path)
@@ -92,7 +92,7 @@ async def compare(stack, redis, kind, bearer, rounds):
 
     async def read_and_exchange():
         await read()
-        await bare.exchange(road.request)
+        await bare.exchange(transport.request)
 
     known = {sha256(bearer.encode()).digest(): True}
 
@@ -104,7 +104,7 @@ async def compare(stack, redis, kind, bearer, rounds):
 
     await until(hit, "it is remembered")
     pairs = {
-        "uncached": (lambda: decide(uncached), lambda: bare.exchange(road.request)),
+        "uncached": (lambda: decide(uncached), lambda: bare.exchange(transport.request)),
         "strict": (lambda: decide(strictly_cached), read),
         "strict, uncached": (lambda: decide(strict), read_and_exchange),
         "cached": (remembered, look_up),

@@ -20,7 +20,7 @@ from bundles.opa_server import client_token_file
 from lictor.settings import Settings
 from lictor.state import initialise, publish_policies
 from pdp_client import FileRecord
-from pdp_client.unix_road import UnixRoad
+from pdp_client.opa.unix import UnixSocketTransport
 from tests.support.stack import Stack
 
 _LIBRARIES = 40
@@ -30,10 +30,10 @@ _WARM_UP = 200
 class Timed:
     """The calls that are compared, for one bearer."""
 
-    def __init__(self, pdp, road, metrics_road, verifier, bearer):
+    def __init__(self, pdp, transport, metrics_transport, verifier, bearer):
         self._pdp = pdp
-        self._road = road
-        self._metrics_road = metrics_road
+        self._transport = transport
+        self._metrics_transport = metrics_transport
         self._verifier = verifier
         self._bearer = bearer
         self._question = {
@@ -54,10 +54,10 @@ class Timed:
         verification = time.perf_counter_ns() - began
 
         began = time.perf_counter_ns()
-        await self._road.ask("decision", self._question)
+        await self._transport.query("decision", self._question)
         asked = time.perf_counter_ns() - began
 
-        opa = await self._metrics_road.handler_ns(self._question)
+        opa = await self._metrics_transport.handler_ns(self._question)
         return {
             "authorize": whole / 1000,
             "verification": verification / 1000,
@@ -67,8 +67,8 @@ class Timed:
         }
 
 
-class MetricsRoad(UnixRoad):
-    """The same road, asking OPA to tell how long its handler took."""
+class MetricsTransport(UnixSocketTransport):
+    """The same transport, asking OPA to tell how long its handler took."""
 
     async def handler_ns(self, question):
         body = json.dumps({"input": question}, separators=(",", ":")).encode()
@@ -92,12 +92,14 @@ async def measure(rounds, pause):
             await stack.settle()
             secret = client_token_file(stack.opa.settings.folder).read_text()
             path = stack.opa.settings.address.removeprefix("unix://")
-            road, metrics_road = (cls(path, token=secret) for cls in (UnixRoad, MetricsRoad))
+            transport, metrics_transport = (
+                cls(path, token=secret) for cls in (UnixSocketTransport, MetricsTransport)
+            )
             verifier = stack.keys.verifier()
             pdp = stack.pdp(record=FileRecord(Path(folder) / "record.jsonl"), verifier=verifier)
             results = {}
             for kind, bearer in {"token": token, "team": team_jwt}.items():
-                timed = Timed(pdp, road, metrics_road, verifier, bearer)
+                timed = Timed(pdp, transport, metrics_transport, verifier, bearer)
                 for _ in range(_WARM_UP):
                     await timed.round()
                 taken = []
@@ -105,8 +107,8 @@ async def measure(rounds, pause):
                     await asyncio.sleep(pause)
                     taken.append(await timed.round())
                 results[kind] = summary(taken)
-            await road.aclose()
-            await metrics_road.aclose()
+            await transport.aclose()
+            await metrics_transport.aclose()
             return results
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.paired import paired, summary
 from pdp_client import BearerRejected, BearerVerifier, Issuer, Keyring
-from pdp_client.parsing import MAX_BEARER_LENGTH
+from pdp_client.bearer.jwt import MAX_BEARER_LENGTH
 
 LIMIT = 1.3
 """Times bare PyJWT that HS256 and EdDSA may take."""

@@ -12,15 +12,15 @@ import time
 from collections.abc import Callable
 
 from bundles.catalogue import Catalogue
-from pdp_client.newest import Newest, Seal
+from pdp_client.freshness.revision import LatestRevision, MessageAuthenticator
 from pdp_client.shared.connection import (
     NAMESPACE,
     SharedUnavailable,
     connect,
     key,
-    reaching,
+    redis_errors,
 )
-from pdp_client.shared.newest import LEASE
+from pdp_client.shared.revision import LEASE
 from registry import Registry, RegistryError
 
 _CONFIRM_EVERY = 1.0
@@ -53,7 +53,7 @@ class Announcer:
     def __init__(
         self,
         url: str,
-        seal: Seal,
+        authenticator: MessageAuthenticator,
         *,
         namespace: str = NAMESPACE,
         clock: Callable[[], float] = time.time,
@@ -62,7 +62,7 @@ class Announcer:
 
         Args:
             url: of Redis or Valkey.
-            seal: made with the key in `newest.key`, and the same namespace.
+            authenticator: made with the key in `newest.key`, and the same namespace.
             namespace: before every key.
             clock: seconds since 1970.
 
@@ -70,7 +70,7 @@ class Announcer:
             ConfigurationError: the URL cannot be used.
         """
         self._redis = connect(url, timeout=_TIMEOUT)
-        self._seal = seal
+        self._authenticator = authenticator
         self._value, self._caching = key(namespace, "newest"), key(namespace, "caching")
         self._alone, self._id = key(namespace, "alone"), secrets.token_hex(8)
         self._announce = self._redis.register_script(_ANNOUNCE)
@@ -93,28 +93,28 @@ class Announcer:
             RegistryError: the registry cannot be read.
         """
         for _ in range(_TRIES):
-            with reaching():
+            with redis_errors():
                 async with self._redis.pipeline(transaction=False) as pipeline:
                     pipeline.info("server")
                     pipeline.get(self._value)
                     pipeline.exists(self._caching)
                     info, told, caching = await pipeline.execute()
             run = str(info["run_id"])
-            before = self._seal.open(told)
+            before = self._authenticator.verify(told)
             if before is not None and before.run != run:
                 before = None
             # After the question who is asked: what had been written before that process came is in.
             stamp = await registry.stamp()
             policy, site = rules or (before and (before.policy, before.site)) or (None, None)
-            newest = Newest(stamp.epoch, stamp.revision, policy, site, self._clock(), run)
-            if before is not None and before.stamp > newest.stamp:
-                newest = Newest(*before.stamp, policy, site, self._clock(), run)
-            if rules is None and before is not None and before.stamp >= newest.stamp:
+            newest = LatestRevision(stamp.epoch, stamp.revision, policy, site, self._clock(), run)
+            if before is not None and before.version > newest.version:
+                newest = LatestRevision(*before.version, policy, site, self._clock(), run)
+            if rules is None and before is not None and before.version >= newest.version:
                 return LEASE if caching else 0.0
-            with reaching():
+            with redis_errors():
                 done = await self._announce(
                     keys=[self._value, self._caching],
-                    args=[run, told or b"", self._seal.seal(newest)],
+                    args=[run, told or b"", self._authenticator.sign(newest)],
                 )
             if done >= 0:
                 return LEASE if done else 0.0
@@ -155,7 +155,7 @@ class Announcer:
 
     async def _another(self) -> str:
         """What is wrong where another server, that knows nothing of this one, tells this Redis."""
-        with reaching():
+        with redis_errors():
             holder = await self._redis.set(self._alone, self._id, nx=True, get=True, px=_ALONE)
             if holder not in (None, self._id.encode()):
                 return (

@@ -98,11 +98,13 @@ def announcer(settings: Settings) -> "Announcer":
     """
     with _explained():
         from lictor.announcing import Announcer  # noqa: PLC0415 - see above
-        from pdp_client.newest import Seal  # noqa: PLC0415 - beside the other
+        from pdp_client.freshness.revision import MessageAuthenticator  # noqa: PLC0415 - beside the other
         from pdp_client.shared.connection import NAMESPACE  # noqa: PLC0415 - see above
 
-        seal = Seal.from_file(require_newest_key(settings), namespace=NAMESPACE)
-        return Announcer(settings.redis_url, seal)
+        authenticator = MessageAuthenticator.from_file(
+            require_newest_key(settings), namespace=NAMESPACE
+        )
+        return Announcer(settings.redis_url, authenticator)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def metrics(registry: CollectorRegistry) -> "Metrics":
 
 
 class Metrics:
-    """Counts and times answers; see `pdp_client.observing.Observer`."""
+    """Counts and times answers; see `pdp_client.observer.Observer`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._decisions = Counter(

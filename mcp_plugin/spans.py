@@ -42,7 +42,7 @@ def joined(headers: Headers) -> Iterator[None]:
 
 
 class Spans:
-    """Tells of answers as spans that have just ended; see `pdp_client.observing.Observer`."""
+    """Tells of answers as spans that have just ended; see `pdp_client.observer.Observer`."""
 
     def decided(self, action: Action, decision: Decision, *, seconds: float) -> None:
         """As `Observer.decided`."""

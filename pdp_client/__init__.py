@@ -1,6 +1,10 @@
 """From a bearer to a decision: verify it, ask OPA, fail closed."""
 
-from pdp_client.bindings import Issuer
+from pdp_client.bearer.key_table import Issuer
+from pdp_client.bearer.keyring import Keyring
+from pdp_client.bearer.keyring_file import KeyringFile
+from pdp_client.bearer.replay import ReplayGuard, ReplayMemory
+from pdp_client.bearer.verifier import BearerVerifier, Credential
 from pdp_client.decision import Action, Decision, Principal, Visible
 from pdp_client.exceptions import (
     BearerRejected,
@@ -9,13 +13,9 @@ from pdp_client.exceptions import (
     PDPError,
     RecordFailed,
 )
-from pdp_client.keyring import Keyring
-from pdp_client.keyring_file import KeyringFile
 from pdp_client.pdp import PDP
 from pdp_client.reasons import Reason, ReasonClass
 from pdp_client.record import DecisionRecord, FileRecord
-from pdp_client.replay import ReplayGuard, ReplayMemory
-from pdp_client.verifier import BearerVerifier, Credential
 
 __all__ = [
     "PDP",

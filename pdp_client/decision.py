@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pdp_client.bearer.verifier import Credential
 from pdp_client.exceptions import RuleError
 from pdp_client.reasons import Reason, ReasonClass, message
-from pdp_client.verifier import Credential
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,25 +2,26 @@
 
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
-from pdp_client.cache import AnswerCache
-from pdp_client.deciding import Consistency, Deciding, Sharing, log_outage
+from pdp_client.bearer.replay import ReplayGuard, ReplayMemory
+from pdp_client.bearer.verification_cache import VerificationCache
+from pdp_client.bearer.verifier import BearerVerifier, Credential
 from pdp_client.decision import Action, Context, Decision, Visible
+from pdp_client.evaluator import Consistency, Evaluator, SharedState, log_outage
 from pdp_client.exceptions import ConfigurationError, PDPError
-from pdp_client.inquiry import CATCH_UP, Inquiry
-from pdp_client.limits import cut, is_too_large
-from pdp_client.memo import VerifiedBearers
-from pdp_client.observing import Observer, Observers
+from pdp_client.freshness.cache import DecisionCache
+from pdp_client.observer import Observer, Observers
+from pdp_client.opa.client import CATCH_UP, OPAClient
+from pdp_client.opa.limits import cut, is_too_large
+from pdp_client.opa.transport import Transport, open_transport
 from pdp_client.reasons import Reason, ReasonClass
 from pdp_client.record import DecisionRecord, entry, list_entry
-from pdp_client.replay import ReplayGuard, ReplayMemory
-from pdp_client.roads import Road, open_road
-from pdp_client.verifier import BearerVerifier, Credential
 
 DEADLINE = 0.5
 """Seconds for a whole decision, connecting included."""
@@ -45,15 +46,16 @@ class PDP:
         deadline: float = DEADLINE,
         server: str = "",
         record: DecisionRecord | None = None,
-        shared: Sharing | None = None,
+        shared: SharedState | None = None,
         consistency: Consistency = "bounded",
         catch_up: float = CATCH_UP,
         cache: bool = False,
         replay: ReplayGuard | None = None,
-        road: Road | None = None,
+        opa_transport: Transport | None = None,
+        road: Transport | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Connect nothing yet; the first question does.
+        """Create the decision point; it connects on the first query.
 
         Args:
             opa_url: `unix:///path/to/opa.sock`, `http://host:port` or `https://host:port`.
@@ -68,7 +70,8 @@ class PDP:
             catch_up: seconds for which an OPA that is behind is asked again.
             cache: answer equal questions without OPA while nothing has changed; needs `shared`.
             replay: what remembers per-turn tokens; by default what is shared, or this process.
-            road: another way to OPA than `opa_url` says.
+            opa_transport: another way to OPA than `opa_url` says.
+            road: the deprecated name of `opa_transport`.
             clock: seconds since 1970.
 
         Raises:
@@ -80,15 +83,21 @@ class PDP:
         if consistency not in ("bounded", "strict"):
             raise ConfigurationError("consistency is bounded or strict")
         token = _read_token(opa_token_file) if opa_token_file else None
-        self._road = road or open_road(opa_url, token=token, client_cert=opa_client_cert)
-        self._deciding = Deciding(
-            Inquiry(self._road, catch_up=catch_up),
-            VerifiedBearers(verifier, clock=clock),
+        if road is not None:
+            warnings.warn("PDP(road=…) is opa_transport= now", DeprecationWarning, stacklevel=2)
+        self._transport = (
+            opa_transport
+            or road
+            or open_transport(opa_url, token=token, client_cert=opa_client_cert)
+        )
+        self._evaluator = Evaluator(
+            OPAClient(self._transport, catch_up=catch_up),
+            VerificationCache(verifier, clock=clock),
             replay=replay or (shared.replay if shared else ReplayMemory(clock=clock)),
-            newest=shared.newest if shared else None,
+            revisions=shared.newest if shared else None,
             strict=consistency == "strict",
-            decisions=AnswerCache(most=_DECISIONS, clock=clock) if cache else None,
-            lists=AnswerCache(most=_LISTS, clock=clock) if cache else None,
+            decisions=DecisionCache(maxsize=_DECISIONS, clock=clock) if cache else None,
+            lists=DecisionCache(maxsize=_LISTS, clock=clock) if cache else None,
             deadline=deadline,
         )
         self._shared = shared
@@ -105,8 +114,8 @@ class PDP:
 
     async def aclose(self) -> None:
         """Close the connections to OPA, the record, and what is shared."""
-        await self._deciding.aclose()
-        await self._road.aclose()
+        await self._evaluator.aclose()
+        await self._transport.aclose()
         if self._shared:
             await self._shared.aclose()
         if self._record:
@@ -151,7 +160,7 @@ class PDP:
         """
         began, at = time.perf_counter(), self._clock()
         context = Context(server=self._server, transport=transport, shadow=shadow)
-        credential, decision, age_ms = await self._deciding.call(bearer, action, context)
+        credential, decision, age_ms = await self._evaluator.decide(bearer, action, context)
         decision = replace(
             decision,
             credential=credential,
@@ -163,7 +172,7 @@ class PDP:
         if self._shared:
             self._shared.usage.count(decision, at)
         seconds = time.perf_counter() - began
-        self._observers.tell(lambda one: one.decided(action, decision, seconds=seconds))
+        self._observers.notify(lambda one: one.decided(action, decision, seconds=seconds))
         return decision
 
     async def visible(
@@ -187,7 +196,7 @@ class PDP:
         """
         began, at = time.perf_counter(), self._clock()
         context = Context(server=self._server, transport=transport)
-        credential, visible = await self._deciding.list(bearer, actions, context)
+        credential, visible = await self._evaluator.find_visible(bearer, actions, context)
         if shadow and visible.reason is Reason.OK:
             shown = set(visible.indices)
             visible = replace(
@@ -208,7 +217,7 @@ class PDP:
             if not self._written(listed):
                 visible = Visible(indices=(), reason=Reason.UNAVAILABLE)
         seconds = time.perf_counter() - began
-        self._observers.tell(lambda one: one.listed(actions, visible, seconds=seconds))
+        self._observers.notify(lambda one: one.listed(actions, visible, seconds=seconds))
         return visible
 
     async def authenticate(
@@ -224,7 +233,7 @@ class PDP:
         """
         began, at = time.perf_counter(), self._clock()
         context = Context(server=self._server, transport=transport)
-        credential, visible = await self._deciding.authenticate(bearer, context)
+        credential, visible = await self._evaluator.authenticate(bearer, context)
         if visible.reason.reason_class is ReasonClass.AUTHENTICATION:
             # The reason says it all; some of its messages quote what is not known here.
             refused = Decision.refused(visible.reason, "")
@@ -242,7 +251,7 @@ class PDP:
                 took_ms=(time.perf_counter() - began) * 1000,
             )
         seconds = time.perf_counter() - began
-        self._observers.tell(lambda one: one.authenticated(visible.reason, seconds=seconds))
+        self._observers.notify(lambda one: one.authenticated(visible.reason, seconds=seconds))
         return credential, visible.reason
 
     def allow_public(self, *, tool: str, transport: str = "") -> Decision:
@@ -260,7 +269,7 @@ class PDP:
         action = Action(name=tool)
         context = Context(server=self._server, transport=transport)
         decision = self._recorded(decision, action, context, at=self._clock(), took_ms=0.0)
-        self._observers.tell(lambda one: one.decided(action, decision, seconds=0.0))
+        self._observers.notify(lambda one: one.decided(action, decision, seconds=0.0))
         return decision
 
     def _recorded(

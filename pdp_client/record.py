@@ -13,10 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from pdp_client.bearer.verifier import Credential
 from pdp_client.decision import Action, Context, Decision, Visible
 from pdp_client.exceptions import RecordFailed, RuleError
 from pdp_client.reasons import Reason, ReasonClass
-from pdp_client.verifier import Credential
 
 # Made once: json.dumps makes one for each call that has any option.
 _ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)

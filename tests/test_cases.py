@@ -11,9 +11,9 @@ from jwt.algorithms import OKPAlgorithm
 from support.plain import ROOT, TABLE, world
 
 from pdp_client import PDP, Action, BearerVerifier, Issuer, Keyring, Reason
-from pdp_client.opaque import digest
+from pdp_client.bearer.opaque import digest
+from pdp_client.opa.transport import open_transport
 from pdp_client.reasons import message
-from pdp_client.roads import open_road
 
 pytestmark = pytest.mark.anyio
 
@@ -47,8 +47,8 @@ async def answer_to(plain_opa, case_verifier, signing_keys):
     async def answer(case):
         plain_opa.set_world(world(case.get("world"), case.get("without", ())))
         if case.get("raw") or "min_revision" in case:
-            async with aclosing(open_road(plain_opa.unix_url)) as road:
-                return await road.ask("decision", question(case))
+            async with aclosing(open_transport(plain_opa.unix_url)) as transport:
+                return await transport.query("decision", question(case))
         async with PDP(opa_url=plain_opa.unix_url, verifier=case_verifier, deadline=5) as pdp:
             decision = await pdp.decide(
                 bearer(case["credential"], signing_keys), Action(**case["action"])

@@ -11,7 +11,7 @@ from lictor.console import Common
 from lictor.exceptions import InvalidArgument
 from lictor.keys import KeyFolder
 from lictor.waiting import Waiting
-from pdp_client.opaque import digest, mint_opaque
+from pdp_client.bearer.opaque import digest, mint_opaque
 from registry import Key, Library, Registry, Team, Token, Usage, User, Workspace
 from registry.operations import Done
 

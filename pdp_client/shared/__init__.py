@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pdp_client.shared.connection import NAMESPACE, TIMEOUT, connect
-from pdp_client.shared.newest import SharedNewest
 from pdp_client.shared.replay import SharedReplay
+from pdp_client.shared.revision import SharedNewest
 from pdp_client.shared.usage import SharedUsage
 
 __all__ = ["Shared", "SharedNewest", "SharedReplay", "SharedUsage"]
 
 
 class Shared:
-    """All that one MCP server shares with the others; see `pdp_client.pdp.Sharing`."""
+    """All that one MCP server shares with the others; see `pdp_client.pdp.SharedState`."""
 
     def __init__(
         self,

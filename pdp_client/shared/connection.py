@@ -59,7 +59,7 @@ def connect(url: str, *, timeout: float = TIMEOUT, **more: Any) -> Redis:
 
 
 @contextmanager
-def reaching() -> Iterator[None]:
+def redis_errors() -> Iterator[None]:
     """Turn what goes wrong between us and Redis into an error of ours.
 
     Raises:
@@ -79,7 +79,7 @@ def reaching() -> Iterator[None]:
         raise asyncio.CancelledError
 
 
-def run_of(info: object) -> str:
+def redis_run_id(info: object) -> str:
     """The id that a Redis process gave itself at its start, out of its `INFO server`."""
     text = info.decode() if isinstance(info, bytes) else str(info)
     found = re.search(r"run_id:(\w+)", text)

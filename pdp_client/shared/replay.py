@@ -13,18 +13,18 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from pdp_client.bearer.replay import REMEMBERED
+from pdp_client.bearer.verifier import Credential
 from pdp_client.exceptions import BearerRejected
 from pdp_client.reasons import Reason
-from pdp_client.replay import REMEMBERED
-from pdp_client.shared.connection import NAMESPACE, TIMEOUT, SharedUnavailable, key, reaching
-from pdp_client.shared.outages import Outages
-from pdp_client.verifier import Credential
+from pdp_client.shared.connection import NAMESPACE, TIMEOUT, SharedUnavailable, key, redis_errors
+from pdp_client.shared.warnings import RateLimitedWarning
 
 _log = logging.getLogger(__name__)
 
 
 class SharedReplay:
-    """A `pdp_client.replay.ReplayGuard` for all who have one Redis.
+    """A `pdp_client.bearer.replay.ReplayGuard` for all who have one Redis.
 
     The first `exp` is in a key of its own, written and read by one command: of several that come
     first at once, all hear of the same one. Redis 7 or Valkey.
@@ -53,7 +53,7 @@ class SharedReplay:
         self._leeway = leeway
         self._timeout = timeout
         self._clock = clock
-        self._outages = Outages(_log, "replay.unavailable")
+        self._outages = RateLimitedWarning(_log, "replay.unavailable")
 
     @property
     def unavailable(self) -> int:
@@ -76,7 +76,7 @@ class SharedReplay:
     async def _first_exp(self, credential: Credential, exp: float, now: float) -> float:
         # Seconds from now, not a moment: Redis' clock may be another one than ours.
         remembered = max(1, round((exp + REMEMBERED - now) * 1000))
-        with reaching():
+        with redis_errors():
             async with asyncio.timeout(self._timeout):
                 first = await self._redis.set(
                     self._key(credential), repr(exp), nx=True, get=True, px=remembered

@@ -16,8 +16,8 @@ from typing import Final
 from redis.asyncio import Redis
 
 from pdp_client.decision import Decision
-from pdp_client.shared.connection import NAMESPACE, SharedUnavailable, key, reaching
-from pdp_client.shared.outages import Outages
+from pdp_client.shared.connection import NAMESPACE, SharedUnavailable, key, redis_errors
+from pdp_client.shared.warnings import RateLimitedWarning
 from pdp_client.usage import used_token
 
 EVERY: Final = 1.0
@@ -103,7 +103,7 @@ class SharedUsage:
         self._uses: Uses = {}
         self._task: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
-        self._outages = Outages(_log, "usage.unavailable")
+        self._outages = RateLimitedWarning(_log, "usage.unavailable")
         self.dropped = self.lost = 0
 
     @property
@@ -139,7 +139,7 @@ class SharedUsage:
         while self._uses:
             try:
                 # Only where this is answered does anything leave our hands.
-                with reaching():
+                with redis_errors():
                     await self._redis.ping()
             except SharedUnavailable as error:
                 self._outages.add(error)
@@ -155,7 +155,7 @@ class SharedUsage:
     async def _send(self, batch: Uses) -> None:
         names = [*_names(self._namespace), key(self._namespace, f"usage:{secrets.token_hex(16)}")]
         values = [one for digest, (count, at) in batch.items() for one in (digest, count, repr(at))]
-        with reaching():
+        with redis_errors():
             await self._add(keys=names, args=values)
 
     def _keep(self, digest: str, at: float) -> None:
@@ -182,7 +182,7 @@ async def take(redis: Redis, *, namespace: str = NAMESPACE, most: int = BATCH) -
     Raises:
         SharedUnavailable: Redis did not do it, or nobody knows.
     """
-    with reaching():
+    with redis_errors():
         found = await redis.register_script(_TAKE)(keys=_names(namespace), args=[most])
     rows = zip(found[::3], found[1::3], found[2::3], strict=True)
     return dict(filter(None, (_row(*row) for row in rows)))

@@ -7,7 +7,7 @@ from support.stack import until
 
 from bundles.bases import GRACE as _GRACE
 from bundles.build.policies import build_site
-from pdp_client.opaque import digest
+from pdp_client.bearer.opaque import digest
 from registry import Setting, Token
 from registry.exceptions import Unavailable
 

@@ -8,7 +8,7 @@ from bundles.bases import GRACE as _GRACE
 from bundles.exceptions import StoreUnusable
 from bundles.publisher import HEARTBEAT_EVERY
 from bundles.records import shard_of
-from pdp_client.opaque import digest
+from pdp_client.bearer.opaque import digest
 from registry import Kind, Ref, RegistryError, Setting, Token, User
 from registry.exceptions import Unavailable
 

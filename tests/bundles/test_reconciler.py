@@ -4,7 +4,7 @@ import pytest
 
 from bundles.exceptions import PublishingHeld
 from bundles.reconciler import Reconciler
-from pdp_client.opaque import digest
+from pdp_client.bearer.opaque import digest
 from registry import Kind, Ref, Token, User
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ import redis
 
 from bundles.exceptions import BundleError
 from lictor.exceptions import ServeUnavailable
-from pdp_client.newest import Seal
+from pdp_client.freshness.revision import MessageAuthenticator
 
 from . import forging
 from .proxy import Fault as Road
@@ -226,11 +226,15 @@ def write_newest(what):
     async def begin(world, rng):
         with world.redis.client() as client:
             before = client.get(NEWEST)
-        seal = Seal.from_file(world.settings.newest_key, namespace="lictor")
+        authenticator = MessageAuthenticator.from_file(
+            world.settings.newest_key, namespace="lictor"
+        )
         mac, _, body = before.partition(b" ")
         value = {
             "forged": mac + b" " + body.replace(b'"revision":', b'"revision":1'),
-            "other key": Seal(bytes(32), namespace="lictor").seal(seal.open(before)),
+            "other key": MessageAuthenticator(bytes(32), namespace="lictor").sign(
+                authenticator.verify(before)
+            ),
             "older": before,
             "deleted": None,
         }[what]

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from pdp_client.opaque import digest, mint_opaque
+from pdp_client.bearer.opaque import digest, mint_opaque
 from registry import Key, Setting, Team, Token, User
 
 CHANGES = ("token", "rotation", "team", "user", "owner", "lockdown")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pdp_client.opaque import digest, mint_opaque
+from pdp_client.bearer.opaque import digest, mint_opaque
 from registry import Key, Team, Token, User
 from tests.faults.cell import SETTLED
 from tests.faults.world import LIMIT

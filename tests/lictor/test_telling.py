@@ -43,7 +43,7 @@ async def test_what_a_command_has_written_is_known_when_it_returns(run, shared):
     for number in range(2):
         done = run.json("workspace", "add", f"w-{number}")
         told = await shared.newest.read()
-        assert told.stamp == (done["epoch"], done["revision"])
+        assert told.version == (done["epoch"], done["revision"])
 
 
 async def test_a_command_that_cannot_tell_it_says_so_and_the_write_stands(run, redis_process):
@@ -99,7 +99,7 @@ async def test_a_server_confirms_it_and_what_others_wrote(settings, redis_proces
             with redis_process.client() as client:
                 if not client.exists("{lictor}:newest"):
                     return None
-            return (await shared.newest.read()).stamp
+            return (await shared.newest.read()).version
 
         stamp = running.current.stamp
         await until(lambda: _equals(told, (stamp.epoch, stamp.revision)), "it is told at the start")

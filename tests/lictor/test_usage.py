@@ -13,8 +13,8 @@ from lictor.recorded import Recorded
 from lictor.state import require_newest_key
 from lictor.usage import Usages
 from pdp_client import Action, Credential, Decision, FileRecord, Reason
+from pdp_client.bearer.opaque import digest
 from pdp_client.decision import Context
-from pdp_client.opaque import digest
 from pdp_client.record import entry
 from pdp_client.shared import Shared
 from pdp_client.shared.connection import connect, key

@@ -16,7 +16,7 @@ from support.stack import until
 
 from mcp_plugin import AllowedLibraries, PolicyMiddleware, current_decision
 from pdp_client import PDP, BearerVerifier, Issuer, Keyring
-from pdp_client.opaque import digest
+from pdp_client.bearer.opaque import digest
 
 
 def demo_server():

@@ -218,7 +218,7 @@ class Stalling:
 
     def __init__(self, pdp):
         self.asked, self.go, self.ended = asyncio.Event(), asyncio.Event(), 0
-        self._ask, pdp._road.ask = pdp._road.ask, self.ask
+        self._ask, pdp._transport.query = pdp._transport.query, self.ask
 
     async def ask(self, rule, question):
         self.asked.set()

@@ -139,7 +139,7 @@ async def test_a_call_is_denied_while_opa_is_gone_and_allowed_once_it_is_back(se
 async def test_a_call_whose_question_opa_dies_over_is_denied(serve, stack, ada):
     pdp = stack.pdp()
     asked = asyncio.Event()
-    write = pdp._road._exchange
+    write = pdp._transport._exchange
 
     async def exchange(request):
         asked.set()
@@ -147,7 +147,7 @@ async def test_a_call_whose_question_opa_dies_over_is_denied(serve, stack, ada):
 
     served = await serve(pdp=pdp)
     async with served.client(ada) as client:
-        pdp._road._exchange = exchange
+        pdp._transport._exchange = exchange
         stack.opa.process.send_signal(signal.SIGSTOP)
         call = asyncio.create_task(client.call_tool("search", raise_on_error=False))
         await asked.wait()
@@ -307,11 +307,11 @@ async def test_a_call_is_one_question_and_one_line_of_the_record(guard, stack, a
 
 def counted(pdp):
     """The rules that a PDP has asked for, from now on."""
-    asked, ask = [], pdp._road.ask
+    asked, ask = [], pdp._transport.query
 
     async def counting(rule, question):
         asked.append(rule)
         return await ask(rule, question)
 
-    pdp._road.ask = counting
+    pdp._transport.query = counting
     return asked

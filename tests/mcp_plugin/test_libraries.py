@@ -8,7 +8,7 @@ from fastmcp import FastMCP
 from mcp_plugin import AllowedLibraries, allowed, checks_libraries, cypher, sql
 from mcp_plugin.current import deciding
 from pdp_client import Decision, Principal, Reason
-from pdp_client.verifier import Credential
+from pdp_client.bearer.verifier import Credential
 
 pytestmark = pytest.mark.anyio
 

@@ -51,13 +51,13 @@ async def test_the_list_shrinks_to_public_tools_in_lockdown_and_without_opa(
 async def test_a_list_is_one_query_however_long(serve, stack, ada):
     pdp = stack.pdp()
     asked = []
-    ask = pdp._road.ask
+    ask = pdp._transport.query
 
     async def counting(rule, question):
         asked.append(rule)
         return await ask(rule, question)
 
-    pdp._road.ask = counting
+    pdp._transport.query = counting
     served = await serve(pdp=pdp)
 
     await served.tools(ada)

@@ -8,7 +8,7 @@ from fastmcp import FastMCP
 from mcp_plugin import AllowedLibraries, current_decision
 from pdp_client import Action, FileRecord
 from pdp_client.exceptions import AnswerUnusable
-from pdp_client.reading import read_decision
+from pdp_client.opa.response import parse_decision
 
 from .test_metrics import samples
 
@@ -197,9 +197,9 @@ REFUSED = {
 
 
 def test_an_answer_lets_through_only_where_it_was_asked_to():
-    assert read_decision(REFUSED, shadow=True).libraries == ("a", "b")
-    assert not read_decision(REFUSED).runs
-    assert not read_decision({**REFUSED, "shadow": None}, shadow=True).runs
+    assert parse_decision(REFUSED, shadow=True).libraries == ("a", "b")
+    assert not parse_decision(REFUSED).runs
+    assert not parse_decision({**REFUSED, "shadow": None}, shadow=True).runs
 
 
 @pytest.mark.parametrize(
@@ -219,4 +219,4 @@ def test_an_answer_lets_through_only_where_it_was_asked_to():
 )
 def test_an_answer_that_would_let_through_anything_else_is_unusable(odd):
     with pytest.raises(AnswerUnusable):
-        read_decision({**REFUSED, **odd}, shadow=True)
+        parse_decision({**REFUSED, **odd}, shadow=True)

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from mcp_plugin import AllowedLibraries, BearerAuth, PolicyMiddleware, current_decision
 from pdp_client import ConfigurationError, FileRecord
-from pdp_client.opaque import digest
+from pdp_client.bearer.opaque import digest
 
 from .conftest import serving
 

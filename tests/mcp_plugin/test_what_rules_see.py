@@ -226,13 +226,13 @@ async def test_each_list_is_one_query_however_long(serve_plain, grants, plain_pd
         mcp.resource(f"data://{n}", name="r")(lambda: "")
         mcp.resource(f"data://{n}/{{name}}", name="t")(lambda name: "")
     served = await serve_plain(mcp)
-    asked, ask = [], plain_pdp._road.ask
+    asked, ask = [], plain_pdp._transport.query
 
     async def counting(rule, question):
         asked.append((rule, len(question["actions"])))
         return await ask(rule, question)
 
-    plain_pdp._road.ask = counting
+    plain_pdp._transport.query = counting
     async with served.client(bearer) as client:
         for of in ("tools", "prompts", "resources", "resource_templates"):
             assert len(await getattr(client, f"list_{of}")()) == 40

@@ -68,7 +68,7 @@ def test_the_model_knows_which_records_the_publisher_refuses():
 
 
 def test_a_question_in_a_batch_is_answered_as_the_same_question_alone(modelled_opa):
-    """On the road that the product takes, by OPA's own clock, with errors of builtins as errors."""
+    """On the transport that the product takes, by OPA's own clock, with errors of builtins as errors."""
     chance, asked = random.Random(11), Counter()
     while asked.total() < 150:
         laid = published(world(chance))

@@ -10,10 +10,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from pdp_client.bindings import Issuer
+from pdp_client.bearer.key_table import Issuer
+from pdp_client.bearer.keyring import Keyring
+from pdp_client.bearer.verifier import BearerVerifier
 from pdp_client.exceptions import BearerRejected, KeyringError
-from pdp_client.keyring import Keyring
-from pdp_client.verifier import BearerVerifier
 
 NOW = 1_790_000_000
 

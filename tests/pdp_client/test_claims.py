@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from pdp_client.bindings import Issuer
+from pdp_client.bearer.key_table import Issuer
+from pdp_client.bearer.verifier import BearerVerifier
 from pdp_client.exceptions import BearerRejected
 from pdp_client.reasons import Reason
-from pdp_client.verifier import BearerVerifier
 
 from .conftest import without
 

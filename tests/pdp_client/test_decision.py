@@ -10,7 +10,7 @@ from support.faults import ALLOW
 
 from pdp_client.decision import Action, Decision, Principal
 from pdp_client.exceptions import AnswerUnusable
-from pdp_client.reading import read_decision, read_visible
+from pdp_client.opa.response import parse_decision, parse_visible
 from pdp_client.reasons import Reason
 
 DENY = {**ALLOW, "allow": False, "reason": "token_expired", "reasons": ["token_expired"]}
@@ -61,7 +61,7 @@ def is_well_formed_allow(answer):
 
 
 def test_a_well_formed_allow_is_an_allow():
-    decision = read_decision({**ALLOW, "libraries": ["b", "a", "b"], "valid_until": 1795000000})
+    decision = parse_decision({**ALLOW, "libraries": ["b", "a", "b"], "valid_until": 1795000000})
     assert decision.allow is True
     assert decision.reason is Reason.OK
     assert decision.libraries == ("a", "b")
@@ -73,7 +73,7 @@ def test_a_well_formed_allow_is_an_allow():
 
 def test_a_well_formed_denial_keeps_its_reasons():
     reasons = ["user_disabled", "site:closed", "site_rule", "token_expired"]
-    decision = read_decision(
+    decision = parse_decision(
         {**DENY, "reasons": reasons, "principal": None, "epoch": None, "revision": None}
     )
     assert decision.allow is False
@@ -84,7 +84,7 @@ def test_a_well_formed_denial_keeps_its_reasons():
 
 def test_a_decision_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        read_decision(DENY).allow = True
+        parse_decision(DENY).allow = True
 
 
 MALFORMED = [
@@ -117,7 +117,7 @@ MALFORMED = [
 @pytest.mark.parametrize(("field", "odd"), MALFORMED)
 def test_an_allow_with_anything_odd_is_unusable(field, odd):
     with pytest.raises(AnswerUnusable):
-        read_decision(with_(ALLOW, field, odd))
+        parse_decision(with_(ALLOW, field, odd))
 
 
 @pytest.mark.parametrize(
@@ -130,29 +130,29 @@ def test_an_allow_with_anything_odd_is_unusable(field, odd):
 )  # fmt: skip
 def test_a_denial_that_contradicts_itself_is_unusable(field, odd):
     with pytest.raises(AnswerUnusable):
-        read_decision(with_(DENY, field, odd))
+        parse_decision(with_(DENY, field, odd))
 
 
 @pytest.mark.parametrize("odd", [MISSING, None, "false", 0, True, []])
 def test_only_a_clear_no_says_that_arguments_do_not_count(odd):
-    assert read_decision(with_(ALLOW, "uses_arguments", odd)).uses_arguments is True
+    assert parse_decision(with_(ALLOW, "uses_arguments", odd)).uses_arguments is True
 
 
 def test_a_missing_end_of_validity_is_never_cache():
-    assert read_decision(with_(ALLOW, "valid_until", MISSING)).valid_until is None
+    assert parse_decision(with_(ALLOW, "valid_until", MISSING)).valid_until is None
 
 
 @given(JSON)
 def test_no_json_value_at_all_is_an_allow(value):
     with pytest.raises(AnswerUnusable):
-        read_decision(value)
+        parse_decision(value)
 
 
 @given(st.dictionaries(st.sampled_from(list(ALLOW)), JSON, max_size=3))
 def test_an_allow_that_was_tampered_with_allows_only_while_it_is_well_formed(changes):
     answer = {**ALLOW, **changes}
     try:
-        allowed = read_decision(answer).allow
+        allowed = parse_decision(answer).allow
     except AnswerUnusable:
         allowed = False
     assert allowed is is_well_formed_allow(answer)
@@ -162,7 +162,7 @@ LIST = {"indices": [0, 2], "reason": "ok", "epoch": 1, "revision": 42}
 
 
 def test_a_well_formed_list_is_sorted_positions():
-    visible = read_visible({**LIST, "indices": [2, 0]}, count=3)
+    visible = parse_visible({**LIST, "indices": [2, 0]}, count=3)
     assert visible.indices == (0, 2)
     assert (visible.reason, visible.epoch, visible.revision) == ("ok", 1, 42)
     # Without these it is not remembered.
@@ -197,14 +197,14 @@ def test_a_well_formed_list_is_sorted_positions():
 )
 def test_a_malformed_list_is_unusable(field, odd):
     with pytest.raises(AnswerUnusable):
-        read_visible(with_(LIST, field, odd), count=3)
+        parse_visible(with_(LIST, field, odd), count=3)
 
 
 @given(JSON, st.integers(0, 5))
 def test_a_list_never_shows_what_was_not_asked_about(value, count):
     for answer in (value, {**LIST, "indices": value}):
         try:
-            visible = read_visible(answer, count=count)
+            visible = parse_visible(answer, count=count)
         except AnswerUnusable:
             continue
         assert set(visible.indices) <= set(range(count))
@@ -233,9 +233,9 @@ def test_a_refusal_of_pythons_own_has_one_reason_and_its_message():
 @pytest.mark.parametrize("obligations", [["mask"], {"mask": ["lib-a"]}, "mask", True])
 def test_an_answer_with_an_obligation_is_no_answer(obligations):
     with pytest.raises(AnswerUnusable, match="obligations"):
-        read_decision({**ALLOW, "obligations": obligations})
+        parse_decision({**ALLOW, "obligations": obligations})
     visible = {"indices": [0], "reason": "ok", "epoch": 1, "revision": 1}
     with pytest.raises(AnswerUnusable, match="obligations"):
-        read_visible({**visible, "obligations": obligations}, count=1)
-    assert read_decision({**ALLOW, "obligations": []}).allow
-    assert read_visible({**visible, "obligations": None}, count=1).indices == (0,)
+        parse_visible({**visible, "obligations": obligations}, count=1)
+    assert parse_decision({**ALLOW, "obligations": []}).allow
+    assert parse_visible({**visible, "obligations": None}, count=1).indices == (0,)

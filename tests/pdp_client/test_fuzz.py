@@ -10,11 +10,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from pdp_client.bearer.keyring import Keyring
+from pdp_client.bearer.opaque import mint_opaque
+from pdp_client.bearer.verifier import Credential
 from pdp_client.exceptions import BearerRejected, KeyringError
-from pdp_client.keyring import Keyring
-from pdp_client.opaque import mint_opaque
 from pdp_client.reasons import Reason
-from pdp_client.verifier import Credential
 
 from .conftest import NOW, encode, without
 

@@ -161,7 +161,7 @@ def test_a_key_file_replaced_by_garbage_while_serving_keeps_the_last_good_one(
     (problem,) = verifier.problems
     assert isinstance(problem, KeyringError)
     assert str(problem).startswith(f"{path}: ")
-    assert kept() == [f"keyring.kept code=keyring_invalid detail={problem}"]
+    assert kept() == [f"keyring.reload_failed code=keyring_invalid detail={problem}"]
 
     replace(path, keys.second)
     assert keys.verdicts(verifier, keys.first, keys.second) == [False, True]
@@ -260,18 +260,18 @@ def test_a_file_that_has_not_changed_for_long_is_not_read_again(path, monkeypatc
     file = KeyringFile(path)
     read = []
     monkeypatch.setattr(
-        "pdp_client.keyring_file.read_jwks", lambda p: read.append(p) or p.read_bytes()
+        "pdp_client.bearer.keyring_file.read_jwks", lambda p: read.append(p) or p.read_bytes()
     )
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 3)
-    keyring = file.look()  # The last one that could have missed a keys.second write.
+    keyring = file.reload_if_changed()  # The last one that could have missed a keys.second write.
     assert len(read) == 1
 
     for _ in range(5):
-        assert file.look() is keyring
+        assert file.reload_if_changed() is keyring
     assert len(read) == 1
     path.touch()
-    assert file.look() is keyring
+    assert file.reload_if_changed() is keyring
     assert len(read) == 2
 
 

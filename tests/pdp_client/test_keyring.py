@@ -6,10 +6,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 
-from pdp_client.bindings import Issuer
+from pdp_client.bearer.key_table import Issuer
+from pdp_client.bearer.keyring import Keyring
+from pdp_client.bearer.verifier import BearerVerifier
 from pdp_client.exceptions import ConfigurationError, KeyringError
-from pdp_client.keyring import Keyring
-from pdp_client.verifier import BearerVerifier
 
 from .conftest import encode, keys_refused, oct_jwk
 

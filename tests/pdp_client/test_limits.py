@@ -6,7 +6,7 @@ import pytest
 from support.plain import world
 
 from pdp_client import PDP, Action, BearerVerifier, FileRecord, Issuer
-from pdp_client.limits import MAX_NAME, MAX_TAG, MAX_TAGS
+from pdp_client.opa.limits import MAX_NAME, MAX_TAG, MAX_TAGS
 
 pytestmark = pytest.mark.anyio
 
@@ -24,33 +24,33 @@ LARGE = {
 }
 
 
-class CountingRoad:
+class CountingTransport:
     """A way to OPA that counts the queries."""
 
-    def __init__(self, road):
-        self._road = road
+    def __init__(self, transport):
+        self._transport = transport
         self.queries = []
 
-    async def ask(self, rule, question):
+    async def query(self, entrypoint, question):
         self.queries.append(question)
-        return await self._road.ask(rule, question)
+        return await self._transport.query(entrypoint, question)
 
     async def aclose(self):
-        await self._road.aclose()
+        await self._transport.aclose()
 
 
 @pytest.fixture
 async def pdp(plain_opa, team_keys, tmp_path):
-    from pdp_client.roads import open_road
+    from pdp_client.opa.transport import open_transport
 
     plain_opa.set_world(world())
-    road = CountingRoad(open_road(plain_opa.unix_url))
+    transport = CountingTransport(open_transport(plain_opa.unix_url))
     verifier = BearerVerifier([Issuer("mnemosyne", team_keys)])
     path = tmp_path / "decisions.jsonl"
     async with PDP(
-        opa_url="", road=road, verifier=verifier, record=FileRecord(path), deadline=5
+        opa_url="", opa_transport=transport, verifier=verifier, record=FileRecord(path), deadline=5
     ) as pdp:
-        pdp.queries = road.queries
+        pdp.queries = transport.queries
         pdp.lines = lambda: [json.loads(line) for line in path.read_text().splitlines()]
         yield pdp
 

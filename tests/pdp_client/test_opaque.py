@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pdp_client.bearer.opaque import digest, is_intact, label, mint_opaque
 from pdp_client.exceptions import BearerRejected
-from pdp_client.opaque import digest, is_intact, label, mint_opaque
 from pdp_client.reasons import Reason
 
 

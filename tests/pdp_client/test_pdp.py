@@ -10,7 +10,7 @@ from support.stack import until
 
 from pdp_client import PDP, Action, BearerRejected, BearerVerifier, Issuer, Reason
 from pdp_client.exceptions import AnswerUnusable, ConfigurationError, OPAUnreachable
-from pdp_client.roads import open_road
+from pdp_client.opa.transport import open_transport
 
 pytestmark = pytest.mark.anyio
 
@@ -42,12 +42,12 @@ def table_world(plain_opa):
 
 
 class Answers:
-    """A road that gives what it is told, when it is told: for what no real OPA does at will."""
+    """A transport that gives what it is told, when it is told: for what no real OPA does at will."""
 
     def __init__(self):
         self.asked = []
 
-    async def ask(self, rule, question):
+    async def query(self, entrypoint, question):
         future = asyncio.get_running_loop().create_future()
         self.asked.append(future)
         return await future
@@ -180,14 +180,14 @@ deny contains {"action": action.name, "code": "quiet", "message": "Whisper."} if
 
 
 async def test_a_jwt_that_python_refuses_is_not_asked_about(make_pdp, signer, team_claims):
-    road = Answers()
-    decision = await make_pdp(road=road).authorize(
+    transport = Answers()
+    decision = await make_pdp(opa_transport=transport).authorize(
         signer.token({**team_claims, "exp": 1_000, "iat": 1}), tool="search"
     )
     assert decision.reason is Reason.TOKEN_EXPIRED
     assert decision.reasons == ("token_expired",)
     assert (decision.epoch, decision.revision, decision.credential) == (None, None, None)
-    assert road.asked == []
+    assert transport.asked == []
 
 
 async def test_an_answer_older_than_one_already_seen_is_behind(make_pdp, plain_opa):
@@ -224,20 +224,20 @@ async def test_an_older_epoch_is_behind_whatever_its_revision(make_pdp, plain_op
 
 
 async def test_answers_that_overtake_each_other_are_not_behind(make_pdp):
-    road = Answers()
-    pdp = make_pdp(road=road, catch_up=0)
+    transport = Answers()
+    pdp = make_pdp(opa_transport=transport, catch_up=0)
     slow = asyncio.ensure_future(pdp.authorize("alice", tool="search"))
-    await until(lambda: len(road.asked) == 1, "the first is asked")
+    await until(lambda: len(transport.asked) == 1, "the first is asked")
     quick = asyncio.ensure_future(pdp.authorize("alice", tool="search"))
-    await until(lambda: len(road.asked) == 2, "the second is asked")
-    road.asked[1].set_result(at(1, 43))
+    await until(lambda: len(transport.asked) == 2, "the second is asked")
+    transport.asked[1].set_result(at(1, 43))
     assert (await quick).allow is True
-    road.asked[0].set_result(at(1, 42))
+    transport.asked[0].set_result(at(1, 42))
     assert (await slow).allow is True
     # But one that was asked for afterwards is.
     late = asyncio.ensure_future(pdp.authorize("alice", tool="search"))
-    await until(lambda: len(road.asked) == 3, "the third is asked")
-    road.asked[2].set_result(at(1, 42))
+    await until(lambda: len(transport.asked) == 3, "the third is asked")
+    transport.asked[2].set_result(at(1, 42))
     assert (await late).reason is Reason.BEHIND
 
 
@@ -358,4 +358,4 @@ async def test_a_pdp_that_is_closed_denies(make_pdp, table_world, kind):
 def test_the_errors_of_the_parts_are_all_denials_here():
     for error in (BearerRejected, OPAUnreachable, AnswerUnusable):
         assert error.code
-    assert open_road("http://[::1]:8181")
+    assert open_transport("http://[::1]:8181")

@@ -11,7 +11,7 @@ import time
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from pdp_client.parsing import base64url
+from pdp_client.bearer.jwt import base64url
 from pdp_client.reasons import Reason
 
 from .conftest import encode, keys_refused, oct_jwk, without

@@ -11,9 +11,9 @@ from support.plain import world
 from pdp_client import PDP, BearerVerifier, FileRecord
 from pdp_client.decision import Action, Context, Decision
 from pdp_client.exceptions import RecordFailed
+from pdp_client.opa.transport import open_transport
 from pdp_client.reasons import Reason
 from pdp_client.record import arguments_hash, entry
-from pdp_client.roads import open_road
 
 pytestmark = pytest.mark.anyio
 
@@ -111,10 +111,10 @@ async def test_a_line_is_enough_to_ask_again(make_pdp, path, plain_opa):
     pdp = make_pdp(FileRecord(path))
     for bearer in (None, "alice", "switched-off", "of-bob"):
         await pdp.authorize(bearer, tool="get_document", tags=["read"])
-    async with aclosing(open_road(plain_opa.unix_url)) as road:
+    async with aclosing(open_transport(plain_opa.unix_url)) as transport:
         for line in lines(path):
             question = {key: line[key] for key in ("credential", "action", "context")}
-            again = await road.ask("decision", question)
+            again = await transport.query("decision", question)
             for field in ("allow", "reason", "reasons", "libraries", "epoch", "revision"):
                 assert again[field] == line[field]
 

@@ -1,9 +1,9 @@
 import pytest
 
+from pdp_client.bearer.replay import ReplayGuard, ReplayMemory
+from pdp_client.bearer.verifier import Credential
 from pdp_client.exceptions import BearerRejected
 from pdp_client.reasons import Reason
-from pdp_client.replay import ReplayGuard, ReplayMemory
-from pdp_client.verifier import Credential
 
 EXP = 1_000
 

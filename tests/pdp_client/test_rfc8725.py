@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from jwt.algorithms import RSAAlgorithm
 
-from pdp_client.bindings import Issuer
+from pdp_client.bearer.jwt import base64url
+from pdp_client.bearer.key_table import Issuer
+from pdp_client.bearer.keyring import Keyring
+from pdp_client.bearer.verifier import BearerVerifier
 from pdp_client.exceptions import BearerRejected
-from pdp_client.keyring import Keyring
-from pdp_client.parsing import base64url
 from pdp_client.reasons import Reason
-from pdp_client.verifier import BearerVerifier
 
 from .conftest import encode, keys_refused, oct_jwk, without
 

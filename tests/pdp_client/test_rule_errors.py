@@ -10,8 +10,8 @@ from support.plain import free_port
 from lictor.rule_errors import recent_errors
 from mcp_plugin.metrics import Metrics
 from pdp_client import Action, Decision, FileRecord, Reason
-from pdp_client.answer import error_of
 from pdp_client.exceptions import AnswerUnusable, EvaluationError, RuleError
+from pdp_client.opa.wire import decode_error
 
 pytestmark = pytest.mark.anyio
 
@@ -95,7 +95,7 @@ def body(errors):
     ],
 )  # fmt: skip
 def test_body_that_names_no_error_is_unusable(raw):
-    error = error_of(500, raw)
+    error = decode_error(500, raw)
     assert type(error) is AnswerUnusable
     assert str(error) == "HTTP 500"
 
@@ -115,7 +115,7 @@ def test_body_that_names_no_error_is_unusable(raw):
     ],
 )  # fmt: skip
 def test_what_comes_from_opa_is_bounded_and_printable(raw, wanted):
-    error = error_of(500, body([raw] * 100))
+    error = decode_error(500, body([raw] * 100))
     assert type(error) is EvaluationError
     assert error.errors == (wanted,) * 8
     assert "secret" not in str(error)

@@ -2,10 +2,10 @@
 
 import pytest
 
+from pdp_client.bearer.verifier import Credential
 from pdp_client.decision import Decision
 from pdp_client.reasons import Reason
 from pdp_client.usage import is_use, used_token
-from pdp_client.verifier import Credential
 
 TOKEN = Credential(kind="token", digest="9f" * 32)
 TEAM = Credential(kind="jwt", kid="k1", claims={"typ": "team", "sub": "team:x"})

@@ -1,6 +1,6 @@
 """A real OPA without bundles: the product's Rego loaded as files, its data put by the test.
 
-For tests of the rules and of the roads to OPA; whatever concerns bundles uses `support.stack` or
+For tests of the rules and of the transports to OPA; whatever concerns bundles uses `support.stack` or
 `support.served`.
 """
 

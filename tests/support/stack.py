@@ -15,7 +15,7 @@ from lictor.keys import KeyFolder
 from lictor.serving import serving
 from lictor.settings import Settings, read_secret
 from pdp_client import PDP, Action
-from pdp_client.opaque import digest, mint_opaque
+from pdp_client.bearer.opaque import digest, mint_opaque
 from registry.operations import Operator
 
 PATIENCE = 20.0

@@ -13,7 +13,7 @@ from support.stack import until
 from bundles.shared.artefacts import Artefacts
 from bundles.shared.mirror import Mirror
 from pdp_client import Action
-from pdp_client.opaque import digest, mint_opaque
+from pdp_client.bearer.opaque import digest, mint_opaque
 
 pytestmark = pytest.mark.anyio
 

@@ -56,22 +56,22 @@ async def test_of_all_that_wait_for_an_opa_one_asks_and_another_goes_on_for_it(w
     await world.told()
     await revoke(world, bearer)
     pdp = world.pdp(consistency="strict", catch_up=20, deadline=30)
-    road = world.roads[pdp]
+    transport = world.transports[pdp]
     calls = [asyncio.ensure_future(pdp.authorize(bearer, tool=f"t{n}")) for n in range(20)]
 
     def each_was_answered():
         # One first answer that is still to come would be counted beside whoever asks for all.
-        return len({question["action"]["name"] for question in road.answered}) == len(calls)
+        return len({question["action"]["name"] for question in transport.answered}) == len(calls)
 
     await until(each_was_answered, "each has asked once, and was answered")
-    road.most, asked = 0, len(road.asked)
-    await until(lambda: len(road.asked) > asked + 10, "it is asked again")
-    assert road.most == 1
+    transport.most, asked = 0, len(transport.asked)
+    await until(lambda: len(transport.asked) > asked + 10, "it is asked again")
+    assert transport.most == 1
     # Whoever asks for all hangs up.
-    asking = int(road.asked[-1]["action"]["name"].removeprefix("t"))
+    asking = int(transport.asked[-1]["action"]["name"].removeprefix("t"))
     calls.pop(asking).cancel()
-    asked = len(road.asked)
-    await until(lambda: len(road.asked) > asked + 5, "another one asks")
+    asked = len(transport.asked)
+    await until(lambda: len(transport.asked) > asked + 5, "another one asks")
     world.publish.set()
     for decision in await asyncio.gather(*calls):
         assert decision.reason is Reason.TOKEN_DEACTIVATED

@@ -8,7 +8,7 @@ import pytest
 from support.stack import until
 
 from pdp_client import Action, BearerVerifier, Issuer, Keyring, Reason
-from pdp_client.opaque import digest
+from pdp_client.bearer.opaque import digest
 
 from .worlds import a_token, revoke
 
@@ -83,7 +83,7 @@ async def test_nothing_remembered_is_older_than_an_answer_before(world, consiste
 
     # Redis is told late: OPA has a revision of which it says nothing yet.
     monkeypatch.setattr(shared.newest, "read", read)
-    monkeypatch.setattr(shared.newest, "known", lambda: late)
+    monkeypatch.setattr(shared.newest, "cached", lambda: late)
     assert (await pdp.authorize(bearer, tool="search")).cached
     await world.stack.operator.revoke_token(digest(bearer))
     await world.stack.settle()
@@ -207,18 +207,18 @@ async def test_calls_with_other_arguments_at_once_are_decided_each_by_its_own(
     for warm in (None, {"query": "poe"}):
         pdp = world.pdp(cache=True, consistency=consistency)
         assert (await world.cached(pdp, bearer, arguments=warm)).allow
-        road = world.roads[pdp]
+        transport = world.transports[pdp]
         for number in range(5):
-            road.open.clear()
-            before = len(road.asked)
+            transport.open.clear()
+            before = len(transport.asked)
             queries = [f"poe-{number}", "raven", f"usher-{number}", "raven", "raven"]
             calls = []
             for query in queries:
                 call = pdp.authorize(bearer, tool=f"t{number}", arguments={"query": query})
                 calls.append(asyncio.ensure_future(call))
                 # The others come while the first is being asked about.
-                await until(lambda: len(road.asked) > before, "OPA is asked")  # noqa: B023
-            road.open.set()
+                await until(lambda: len(transport.asked) > before, "OPA is asked")  # noqa: B023
+            transport.open.set()
             allowed = [decision.allow for decision in await asyncio.gather(*calls)]
             assert allowed == [query != "raven" for query in queries], (warm, number)
 
@@ -232,21 +232,21 @@ async def test_equal_questions_are_asked_once(world, consistency):
     bearer = await a_token(world)
     pdp = world.pdp(cache=True, consistency=consistency)
     await world.cached(pdp, bearer)
-    road = world.roads[pdp]
-    road.open.clear()
-    before = len(road.asked)
+    transport = world.transports[pdp]
+    transport.open.clear()
+    before = len(transport.asked)
     calls = [
         asyncio.ensure_future(pdp.authorize(bearer, tool="other", arguments={"n": n}))
         for n in range(50)
     ]
-    await until(lambda: len(road.asked) > before, "it is asked")
+    await until(lambda: len(transport.asked) > before, "it is asked")
     # Who asked first hangs up; the others still get their answer.
     calls[0].cancel()
     await asyncio.sleep(0)
-    road.open.set()
+    transport.open.set()
     decisions = await asyncio.gather(*calls[1:])
     assert all(one.allow for one in decisions)
-    assert len(road.asked) - before <= 2, "one, or two where the state was found to be another"
+    assert len(transport.asked) - before <= 2, "one, or two where the state was found to be another"
     assert len({one.decision_id for one in decisions}) == len(decisions)
 
 
@@ -286,12 +286,12 @@ async def test_a_pdp_that_is_closed_answers_who_still_waits(world):
     bearer = await a_token(world)
     pdp = world.pdp(cache=True)
     await world.cached(pdp, bearer)
-    road = world.roads[pdp]
-    road.open.clear()
+    transport = world.transports[pdp]
+    transport.open.clear()
     waiting = asyncio.ensure_future(pdp.authorize(bearer, tool="other"))
-    await until(lambda: road.asked[-1]["action"]["name"] == "other", "it is asked")
+    await until(lambda: transport.asked[-1]["action"]["name"] == "other", "it is asked")
     closing = asyncio.ensure_future(pdp.aclose())
     await asyncio.sleep(0)
-    road.open.set()
+    transport.open.set()
     await closing
     assert (await waiting).reason in {Reason.OK, Reason.UNAVAILABLE}

@@ -9,12 +9,12 @@ import time
 import pytest
 from support.stack import until
 
+from pdp_client.bearer.replay import ReplayGuard
+from pdp_client.bearer.verifier import Credential
 from pdp_client.exceptions import BearerRejected
 from pdp_client.reasons import Reason
-from pdp_client.replay import ReplayGuard
 from pdp_client.shared.connection import connect, key
 from pdp_client.shared.replay import SharedReplay
-from pdp_client.verifier import Credential
 
 pytestmark = pytest.mark.anyio
 
@@ -148,7 +148,7 @@ FIRST = """
 import asyncio, sys
 from pdp_client.shared.connection import connect
 from pdp_client.shared.replay import SharedReplay
-from pdp_client.verifier import Credential
+from pdp_client.bearer.verifier import Credential
 
 async def main(url, namespace, exp):
     redis = connect(url, timeout=5)

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 import pytest
 from support.stack import until
 
+from pdp_client.bearer.verifier import Credential
 from pdp_client.decision import Decision
 from pdp_client.reasons import Reason
 from pdp_client.shared.connection import connect, key
 from pdp_client.shared.usage import SharedUsage, take
-from pdp_client.verifier import Credential
 
 pytestmark = pytest.mark.anyio
 

@@ -4,35 +4,35 @@ import asyncio
 
 from support.stack import until
 
-from pdp_client.opaque import digest
-from pdp_client.roads import open_road
+from pdp_client.bearer.opaque import digest
+from pdp_client.opa.transport import open_transport
 from pdp_client.shared import Shared
 
 
-class CountingRoad:
-    """The real road, and how often it was taken; `open` lets questions through."""
+class CountingTransport:
+    """The real transport, and how often it was taken; `open` lets questions through."""
 
-    def __init__(self, road):
-        self._road = road
+    def __init__(self, transport):
+        self._transport = transport
         self.asked, self.answered = [], []
         self.under_way = self.most = 0
         self.open = asyncio.Event()
         self.open.set()
 
-    async def ask(self, rule, question):
+    async def query(self, entrypoint, question):
         self.asked.append(question)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
             await self.open.wait()
-            answer = await self._road.ask(rule, question)
+            answer = await self._transport.query(entrypoint, question)
             self.answered.append(question)
             return answer
         finally:
             self.under_way -= 1
 
     async def aclose(self):
-        await self._road.aclose()
+        await self._transport.aclose()
 
 
 class World:
@@ -42,15 +42,15 @@ class World:
         self.stack = stack
         self.redis = server
         self.announcer = announcer
-        self.roads = {}
+        self.transports = {}
 
     def pdp(self, **changes):
         address = self.stack.opa.settings.address
         token = (self.stack.opa.settings.folder / "client.token").read_text().strip()
-        road = CountingRoad(open_road(address, token=token))
+        transport = CountingTransport(open_transport(address, token=token))
         changes.setdefault("shared", self.shared())
-        pdp = self.stack.pdp(road=road, opa_url=address, **changes)
-        self.roads[pdp] = road
+        pdp = self.stack.pdp(opa_transport=transport, opa_url=address, **changes)
+        self.transports[pdp] = transport
         return pdp
 
     def shared(self, **changes):
@@ -59,7 +59,7 @@ class World:
         )
 
     def asked(self, pdp):
-        return len(self.roads[pdp].asked)
+        return len(self.transports[pdp].asked)
 
     async def told(self):
         """As a command does it that has written: Redis knows, and nobody has published it yet."""

@@ -1,4 +1,4 @@
-"""One contract for both roads to OPA: against a real OPA, and against servers that misbehave."""
+"""One contract for both transports to OPA: against a real OPA, and against servers that misbehave."""
 
 import asyncio
 import datetime as dt
@@ -15,14 +15,14 @@ from support.faults import ALLOW, always, answer, faulty
 from support.plain import PlainOPA, world
 from support.stack import until
 
+from pdp_client.bearer.opaque import digest
 from pdp_client.exceptions import (
     AnswerUnusable,
     ConfigurationError,
     OPAUnreachable,
     PDPError,
 )
-from pdp_client.opaque import digest
-from pdp_client.roads import open_road
+from pdp_client.opa.transport import open_transport
 
 pytestmark = pytest.mark.anyio
 
@@ -38,87 +38,89 @@ def kind(request):
 
 
 @pytest.fixture
-async def road(kind, plain_opa):
-    """A road of either kind to a real OPA that knows the table's world."""
+async def transport(kind, plain_opa):
+    """A transport of either kind to a real OPA that knows the table's world."""
     plain_opa.set_world(world())
-    async with aclosing(open_road(getattr(plain_opa, f"{kind}_url"))) as road:
-        yield road
+    async with aclosing(open_transport(getattr(plain_opa, f"{kind}_url"))) as transport:
+        yield transport
 
 
-async def test_an_answer_is_the_rules_result(road):
-    result = await road.ask("decision", QUESTION)
+async def test_an_answer_is_the_rules_result(transport):
+    result = await transport.query("decision", QUESTION)
     assert result["allow"] is True
     assert result["libraries"] == ["lib-a", "lib-b"]
 
 
-async def test_both_entrypoints_can_be_asked(road):
+async def test_both_entrypoints_can_be_asked(transport):
     actions = [{"method": "tools/call", "name": name, "tags": []} for name in ("delete", "search")]
-    result = await road.ask("visible", {"credential": QUESTION["credential"], "actions": actions})
+    result = await transport.query(
+        "visible", {"credential": QUESTION["credential"], "actions": actions}
+    )
     assert result["indices"] == [1]
 
 
-async def test_text_arrives_as_it_was_sent(road):
+async def test_text_arrives_as_it_was_sent(transport):
     name = 'x"] ; true # \u2028 \x00 \x7f 🙂 ../../data é'
-    result = await road.ask(
+    result = await transport.query(
         "decision", {**QUESTION, "action": {"method": "tools/call", "name": name}}
     )
     assert result["message"] == f"Token does not have permission to call '{name}'."
 
 
-async def test_many_questions_at_once_get_their_own_answers(road):
+async def test_many_questions_at_once_get_their_own_answers(transport):
     async def ask(number):
         action = {"method": "tools/call", "name": f"tool-{number}"}
-        return (await road.ask("decision", {**QUESTION, "action": action}))["message"]
+        return (await transport.query("decision", {**QUESTION, "action": action}))["message"]
 
     answers = await asyncio.gather(*map(ask, range(200)))
     assert answers == [f"Token does not have permission to call 'tool-{n}'." for n in range(200)]
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), {1, 2}, b"x", object()])
-async def test_what_is_no_json_is_never_sent(road, odd):
-    with pytest.raises(AnswerUnusable, match="question is no JSON"):
-        await road.ask(
+async def test_what_is_no_json_is_never_sent(transport, odd):
+    with pytest.raises(AnswerUnusable, match="query is not JSON"):
+        await transport.query(
             "decision", {**QUESTION, "action": {"name": "search", "arguments": {"q": odd}}}
         )
-    assert (await road.ask("decision", QUESTION))["allow"] is True
+    assert (await transport.query("decision", QUESTION))["allow"] is True
 
 
-async def test_a_question_too_deep_to_write_is_never_sent(road):
+async def test_a_question_too_deep_to_write_is_never_sent(transport):
     deep = []
     for _ in range(100_000):
         deep = [deep]
     with pytest.raises(AnswerUnusable):
-        await road.ask("decision", {"credential": deep})
+        await transport.query("decision", {"credential": deep})
 
 
-async def test_a_builtin_that_errors_makes_the_answer_unusable(road, plain_opa):
+async def test_a_builtin_that_errors_makes_the_answer_unusable(transport, plain_opa):
     plain_opa.put_policy(
         "odd", "package lictor.caller\nreasons contains to_number(input.action.name)"
     )
     try:
         with pytest.raises(AnswerUnusable, match="HTTP 500"):
-            await road.ask("decision", QUESTION)
+            await transport.query("decision", QUESTION)
     finally:
         plain_opa.request("DELETE", "/v1/policies/odd")
-    assert (await road.ask("decision", QUESTION))["allow"] is True
+    assert (await transport.query("decision", QUESTION))["allow"] is True
 
 
-async def test_a_closed_road_stays_closed(road):
-    await road.ask("decision", QUESTION)
-    await road.aclose()
+async def test_a_closed_road_stays_closed(transport):
+    await transport.query("decision", QUESTION)
+    await transport.aclose()
     with pytest.raises(OPAUnreachable):
-        await road.ask("decision", QUESTION)
-    await road.aclose()
+        await transport.query("decision", QUESTION)
+    await transport.aclose()
 
 
-async def test_a_cancelled_question_leaves_nothing_for_the_next_one(road):
-    asked = [asyncio.ensure_future(road.ask("decision", QUESTION)) for _ in range(20)]
+async def test_a_cancelled_question_leaves_nothing_for_the_next_one(transport):
+    asked = [asyncio.ensure_future(transport.query("decision", QUESTION)) for _ in range(20)]
     await asyncio.sleep(0)
     for task in asked[::2]:
         task.cancel()
     await asyncio.gather(*asked, return_exceptions=True)
     other = {**QUESTION, "action": {"method": "tools/call", "name": "delete"}}
-    answers = await asyncio.gather(*[road.ask("decision", other) for _ in range(20)])
+    answers = await asyncio.gather(*[transport.query("decision", other) for _ in range(20)])
     assert {answer["reason"] for answer in answers} == {"tool_not_allowed"}
 
 
@@ -127,16 +129,16 @@ async def test_opa_killed_is_unreachable_and_found_again_once_it_is_back(
 ):
     opa = PlainOPA(opa_binary, short_path).start()
     try:
-        async with aclosing(open_road(getattr(opa, f"{kind}_url"))) as road:
-            await road.ask("decision", QUESTION)
+        async with aclosing(open_transport(getattr(opa, f"{kind}_url"))) as transport:
+            await transport.query("decision", QUESTION)
             opa.kill()
             with pytest.raises(OPAUnreachable):
-                await road.ask("decision", QUESTION)
+                await transport.query("decision", QUESTION)
             opa.start()
 
             async def back():
                 try:
-                    return await road.ask("decision", QUESTION)
+                    return await transport.query("decision", QUESTION)
                 except OPAUnreachable:
                     return None
 
@@ -155,13 +157,13 @@ async def meet(kind, short_path):
     async def ask(handler, *, times=1, patience=10):
         async with (
             faulty(kind, handler, short_path) as server,
-            aclosing(open_road(server.url, token="s3cret")) as road,
+            aclosing(open_transport(server.url, token="s3cret")) as transport,
         ):
             for _ in range(times):
                 server.result = None
                 try:
                     async with asyncio.timeout(patience):
-                        server.result = await road.ask("decision", QUESTION)
+                        server.result = await transport.query("decision", QUESTION)
                 except (PDPError, TimeoutError) as error:
                     server.error = error
         return server
@@ -350,22 +352,22 @@ async def test_a_second_answer_to_one_question_is_never_taken_for_the_next(meet)
 )  # fmt: skip
 def test_another_url_is_a_configuration_error_that_does_not_quote_it(url):
     with pytest.raises(ConfigurationError) as caught:
-        open_road(url)
+        open_transport(url)
     assert "u:p" not in str(caught.value)
 
 
 def test_a_client_certificate_needs_https():
     with pytest.raises(ConfigurationError):
-        open_road("unix:///run/opa.sock", client_cert=("a", "b"))
+        open_transport("unix:///run/opa.sock", client_cert=("a", "b"))
     with pytest.raises(ConfigurationError):
-        open_road("http://opa:8181", client_cert=("a", "b"))
+        open_transport("http://opa:8181", client_cert=("a", "b"))
 
 
 @pytest.mark.parametrize("url", ["unix:///nowhere/opa.sock", "http://127.0.0.1:1"])
 async def test_nobody_there_is_unreachable(url):
-    async with aclosing(open_road(url)) as road:
+    async with aclosing(open_transport(url)) as transport:
         with pytest.raises(OPAUnreachable):
-            await road.ask("decision", QUESTION)
+            await transport.query("decision", QUESTION)
 
 
 # TLS.
@@ -458,25 +460,29 @@ async def test_tls_is_taken_from_an_authority_in_ssl_cert_file_and_from_no_other
     tls_opa, authority, monkeypatch
 ):
     opa = tls_opa()
-    async with aclosing(open_road(opa.tcp_url)) as road:
+    async with aclosing(open_transport(opa.tcp_url)) as transport:
         with pytest.raises(OPAUnreachable):
-            await road.ask("decision", QUESTION)
+            await transport.query("decision", QUESTION)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.pem))
-    async with aclosing(open_road(opa.tcp_url)) as road:
-        assert (await road.ask("decision", QUESTION))["reason"] == "stale_data"
-    async with aclosing(open_road(opa.tcp_url.replace("https", "http"))) as road:
+    async with aclosing(open_transport(opa.tcp_url)) as transport:
+        assert (await transport.query("decision", QUESTION))["reason"] == "stale_data"
+    async with aclosing(open_transport(opa.tcp_url.replace("https", "http"))) as transport:
         with pytest.raises(AnswerUnusable):
-            await road.ask("decision", QUESTION)
+            await transport.query("decision", QUESTION)
 
 
 async def test_mutual_tls_shows_the_clients_certificate(tls_opa, authority, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.pem))
     opa = tls_opa("--authentication=tls", f"--tls-ca-cert-file={authority.pem}")
-    async with aclosing(open_road(opa.tcp_url, client_cert=authority.issue("client"))) as road:
-        assert (await road.ask("decision", QUESTION))["reason"] == "stale_data"
-    async with aclosing(open_road(opa.tcp_url)) as road:
+    async with aclosing(
+        open_transport(opa.tcp_url, client_cert=authority.issue("client"))
+    ) as transport:
+        assert (await transport.query("decision", QUESTION))["reason"] == "stale_data"
+    async with aclosing(open_transport(opa.tcp_url)) as transport:
         with pytest.raises(OPAUnreachable):
-            await road.ask("decision", QUESTION)
-    async with aclosing(open_road(opa.tcp_url, client_cert=("/nowhere", "/nowhere"))) as road:
+            await transport.query("decision", QUESTION)
+    async with aclosing(
+        open_transport(opa.tcp_url, client_cert=("/nowhere", "/nowhere"))
+    ) as transport:
         with pytest.raises(OPAUnreachable):
-            await road.ask("decision", QUESTION)
+            await transport.query("decision", QUESTION)

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from redis.asyncio.connection import AbstractConnection
 
-from pdp_client.newest import Newest, Seal
+from pdp_client.freshness.revision import LatestRevision, MessageAuthenticator
 from pdp_client.shared.connection import (
     NAMESPACE,
     TIMEOUT,
     SharedUnavailable,
     connect,
     key,
-    reaching,
-    run_of,
+    redis_errors,
+    redis_run_id,
 )
-from pdp_client.shared.outages import Outages
+from pdp_client.shared.warnings import RateLimitedWarning
 
 LEASE = 0.25
 """Seconds after a read for which it may be taken for the newest without another; `--wait` waits for
@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 class SharedNewest:
-    """The newest revision in Redis; see `pdp_client.newest.NewestRevision`.
+    """The newest revision in Redis; see `pdp_client.freshness.revision.RevisionSource`.
 
     It never goes down: a value lower than one that was believed is refused. For one event loop.
     """
@@ -65,7 +65,7 @@ class SharedNewest:
         Raises:
             ConfigurationError: the URL or the key cannot be used.
         """
-        self._seal = Seal.from_file(key_file, namespace=namespace)
+        self._authenticator = MessageAuthenticator.from_file(key_file, namespace=namespace)
         # A connection of its own, one question at a time: what is known of the process behind it
         # holds for as long as it does.
         self._redis = connect(
@@ -78,13 +78,13 @@ class SharedNewest:
         self._reading, self._hinted = asyncio.Lock(), asyncio.Event()
         self._run = ""
         self._raw: object = None
-        self._newest: Newest | None = None
+        self._newest: LatestRevision | None = None
         self._began = self._until = -math.inf
         self._watching: asyncio.Future[None] | None = None
-        self._outages = Outages(_log, "newest.unavailable")
+        self._outages = RateLimitedWarning(_log, "revision.unavailable")
 
-    async def read(self) -> Newest:
-        """As `NewestRevision.read`.
+    async def read(self) -> LatestRevision:
+        """As `RevisionSource.read`.
 
         Raises:
             SharedUnavailable: Redis does not answer, has no value, or one that is forged, lower
@@ -95,23 +95,23 @@ class SharedNewest:
             # Whoever waited for its turn may take what was asked for after it came.
             if self._began < asked or self._newest is None:
                 began = time.monotonic()
-                with reaching():
+                with redis_errors():
                     value = await self._redis.get(self._value)
                 self._take(value)
                 self._began = began
             return self._believed()
 
-    def known(self) -> Newest | None:
-        """As `NewestRevision.known`."""
+    def cached(self) -> LatestRevision | None:
+        """As `RevisionSource.cached`."""
         return self._newest if time.monotonic() < self._until else None
 
-    def watch(self) -> None:
-        """As `NewestRevision.watch`."""
+    def start_watching(self) -> None:
+        """As `RevisionSource.start_watching`."""
         if self._watching is None:
             self._watching = asyncio.ensure_future(self._watch())
 
     async def aclose(self) -> None:
-        """As `NewestRevision.aclose`."""
+        """As `RevisionSource.aclose`."""
         self._until = -math.inf
         if self._watching is not None:
             self._watching.cancel()
@@ -122,7 +122,7 @@ class SharedNewest:
     async def _connected(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
         await connection.send_command("INFO", "server")
-        self._run = run_of(await connection.read_response())
+        self._run = redis_run_id(await connection.read_response())
 
     def _take(self, value: object) -> None:
         """Take a value that was read or announced; what cannot be believed is refused.
@@ -132,15 +132,15 @@ class SharedNewest:
         """
         if value == self._raw:
             return
-        newest = self._seal.open(value)
+        newest = self._authenticator.verify(value)
         if newest is None:
             raise SharedUnavailable("no newest revision" if value is None else "a forged one")
         before = self._newest
-        if before is not None and (newest.stamp < before.stamp):
+        if before is not None and (newest.version < before.version):
             raise SharedUnavailable("a newest revision lower than one before")
         self._raw, self._newest = value, newest
 
-    def _believed(self) -> Newest:
+    def _believed(self) -> LatestRevision:
         newest = self._newest
         if newest is None or newest.run != self._run:
             raise SharedUnavailable("a newest revision of another Redis")
@@ -156,7 +156,7 @@ class SharedNewest:
 
     async def _look(self) -> None:
         self._hinted.clear()
-        with reaching():
+        with redis_errors():
             # First: whoever waits for the caches must know of this one.
             await self._redis.set(self._caching, "1", px=CACHING)
         began = time.monotonic()
@@ -167,18 +167,18 @@ class SharedNewest:
                 await self._hinted.wait()
 
     async def _listen(self) -> None:
-        with reaching():
+        with redis_errors():
             async with aclosing(self._news.pubsub(ignore_subscribe_messages=True)) as pubsub:
                 # Each by itself: a cancellation that redis-py loses is found before the next wait.
-                with reaching():
+                with redis_errors():
                     await pubsub.subscribe(self._value)
                 while True:
-                    with reaching():
+                    with redis_errors():
                         message = await pubsub.get_message(timeout=1.0)
-                    if message and (newest := self._seal.open(message["data"])):
+                    if message and (newest := self._authenticator.verify(message["data"])):
                         self._hear(newest)
 
-    def _hear(self, newest: Newest) -> None:
+    def _hear(self, newest: LatestRevision) -> None:
         """What is announced ends what was known; the next look says what is."""
         if self._newest is None or newest.state != self._newest.state:
             self._until = -math.inf

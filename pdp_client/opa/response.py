@@ -1,4 +1,4 @@
-"""The strict reading of OPA's answers: anything odd is no answer."""
+"""The strict parsing of OPA's responses: anything odd is an outage, never an allow."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _REASONS: Final = frozenset(Reason)
 _SITE: Final = "site:"
 
 
-def read_decision(result: Any, *, shadow: bool = False) -> Decision:
+def parse_decision(result: Any, *, shadow: bool = False) -> Decision:
     """Read the `result` of `lictor/decision`.
 
     Args:
@@ -64,7 +64,7 @@ def read_decision(result: Any, *, shadow: bool = False) -> Decision:
     )
 
 
-def read_visible(result: Any, *, count: int) -> Visible:
+def parse_visible(result: Any, *, count: int) -> Visible:
     """Read the `result` of `lictor/visible` for a list of `count` actions.
 
     Raises:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-from pdp_client.parsing import MAX_BEARER_LENGTH
-from pdp_client.verifier import BearerVerifier, Credential
+from cachetools import FIFOCache
 
-_MOST = 10_000
+from pdp_client.bearer.jwt import MAX_BEARER_LENGTH
+from pdp_client.bearer.verifier import BearerVerifier, Credential
+
+_MAX_SIZE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,42 +26,41 @@ class Verified:
 
     Attributes:
         credential: what it proved.
-        shown: that, as OPA is asked about it.
-        canonical: the same as text, by which equal ones are known.
+        opa_input: that, as OPA is given it.
+        cache_key: the same as text, by which equal ones are known.
         generation: of the keys that verified it.
         since: from when on it holds without another look, in seconds since 1970.
         until: up to when, likewise.
     """
 
     credential: Credential
-    shown: Mapping[str, Any]
-    canonical: str
+    opa_input: Mapping[str, Any]
+    cache_key: str
     generation: int
     since: float
     until: float
 
 
-class VerifiedBearers:
+class VerificationCache:
     """Verifies bearers, each once for as long as neither keys nor time can change the outcome."""
 
     def __init__(
         self,
         verifier: BearerVerifier,
         *,
-        most: int = _MOST,
+        maxsize: int = _MAX_SIZE,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Start with none.
+        """Create an empty cache.
 
         Args:
             verifier: verifies.
-            most: bearers remembered; the one that came first goes first.
+            maxsize: bearers remembered; the one that came first goes first.
             clock: seconds since 1970.
         """
         self._verifier = verifier
-        self._most = most
         self._clock = clock
-        self._known: dict[bytes, Verified] = {}
+        self._known: FIFOCache[bytes, Verified] = FIFOCache(maxsize)
 
     def verify(self, bearer: str) -> Verified:
         """Verify a bearer; see `BearerVerifier.verify`. Refusals are not remembered.
@@ -81,8 +82,6 @@ class VerifiedBearers:
             return known
         self._known.pop(digest, None)
         verified = _verified(self._verifier.verify(bearer), generation)
-        if len(self._known) >= self._most:
-            del self._known[next(iter(self._known))]
         self._known[digest] = verified
         return verified
 
@@ -92,8 +91,8 @@ def _verified(credential: Credential, generation: int) -> Verified:
     claims = credential.claims
     return Verified(
         credential=credential,
-        shown=shown,
-        canonical=json.dumps(shown, sort_keys=True, separators=(",", ":")),
+        opa_input=shown,
+        cache_key=json.dumps(shown, sort_keys=True, separators=(",", ":")),
         generation=generation,
         # Without the leeway: where that would matter, the verifier decides each time.
         since=max(claims.get("iat", -math.inf), claims.get("nbf", -math.inf)),

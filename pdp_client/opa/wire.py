@@ -1,4 +1,4 @@
-"""What both roads send and read: strict JSON, and an answer that has a `result`."""
+"""What both transports send and read: strict JSON, and a response that has a `result`."""
 
 import json
 from collections.abc import Mapping
@@ -7,10 +7,10 @@ from typing import Any, Final
 from pdp_client.exceptions import AnswerUnusable, EvaluationError, RuleError
 
 LARGEST: Final = 16 << 20
-"""Bytes of an answer; OPA's to a list of thousands of tools has less than a hundredth."""
+"""Bytes of a response; OPA's to a list of thousands of tools has less than a hundredth."""
 
-LARGEST_QUESTION: Final = 1 << 20
-"""Bytes of a question; `lictor opa` has OPA read no more (server.decoding.max_length)."""
+LARGEST_QUERY: Final = 1 << 20
+"""Bytes of a query; `lictor opa` has OPA read no more (server.decoding.max_length)."""
 
 
 _EVALUATION_CODES: Final = frozenset(
@@ -32,7 +32,7 @@ _LAST_ROW: Final = 10_000_000
 
 
 def _refuse(constant: str) -> None:
-    # Python reads NaN and the infinities, which are no JSON (RFC 8259, 6).
+    # Python reads NaN and the infinities, which are not JSON (RFC 8259, 6).
     raise ValueError(constant)
 
 
@@ -41,37 +41,37 @@ _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse)
 
 
-def encode(body: Mapping[str, Any]) -> str:
-    """Write the body of a question.
+def encode_query(body: Mapping[str, Any]) -> str:
+    """Write the body of a query.
 
     Raises:
-        AnswerUnusable: it is no JSON or too large, so there can be no answer to it.
+        AnswerUnusable: it is not JSON or too large, so OPA cannot respond to it.
     """
     try:
         text = _ENCODER.encode(body)
     except (TypeError, ValueError, RecursionError):
-        raise AnswerUnusable("the question is no JSON") from None
-    if len(text) > LARGEST_QUESTION:  # it is ASCII
-        raise AnswerUnusable("a question past 1 MiB")
+        raise AnswerUnusable("the query is not JSON") from None
+    if len(text) > LARGEST_QUERY:  # it is ASCII
+        raise AnswerUnusable("a query past 1 MiB")
     return text
 
 
-def result_of(body: bytes | bytearray) -> Any:
+def decode_result(body: bytes | bytearray) -> Any:
     """The `result` of the body of a 200.
 
     Raises:
-        AnswerUnusable: it is no JSON, or has no `result`; so answers an OPA without a bundle.
+        AnswerUnusable: it is not JSON, or has no `result`, as from an OPA without a bundle.
     """
     try:
         document = _DECODER.decode(body.decode())
     except (ValueError, RecursionError):
-        raise AnswerUnusable("the answer is no JSON") from None
+        raise AnswerUnusable("the response is not JSON") from None
     if not isinstance(document, dict) or "result" not in document:
         raise AnswerUnusable("no `result`")
     return document["result"]
 
 
-def error_of(status: int, body: bytes | bytearray) -> AnswerUnusable:
+def decode_error(status: int, body: bytes | bytearray) -> AnswerUnusable:
     """The error for another status than 200, with the rules that failed where OPA names them."""
     try:
         document = _DECODER.decode(body.decode())

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from pdp_client import opaque
-from pdp_client.bindings import CHECK_EVERY, Bindings, Issuer
-from pdp_client.claims import check_claims, check_expiry, check_issuer, is_team
+from pdp_client.bearer import opaque
+from pdp_client.bearer.claims import check_claims, check_expiry, check_issuer, is_team
+from pdp_client.bearer.jwt import check_bearer, parse_jwt
+from pdp_client.bearer.key_table import CHECK_EVERY, Issuer, KeyTable
 from pdp_client.exceptions import BearerRejected, ConfigurationError
-from pdp_client.parsing import check_bearer, parse_jwt
 from pdp_client.reasons import Reason, quote
 
 
@@ -85,7 +85,7 @@ class BearerVerifier:
         """
         self._leeway = leeway
         self._clock = clock
-        self._bindings = Bindings(issuers, check_every=check_every, monotonic=monotonic)
+        self._bindings = KeyTable(issuers, check_every=check_every, monotonic=monotonic)
 
     @property
     def generation(self) -> int:

@@ -1,4 +1,4 @@
-"""Who looks on while a PDP decides: metrics, traces. Looking on changes no answer."""
+"""Observers of a PDP: metrics, traces. An observer changes no decision."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -11,9 +11,9 @@ _log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """What is told of each answer, as it takes effect, within the task that asked.
+    """Notified of each decision as it takes effect, within the task of the call.
 
-    `seconds` are those since the question.
+    `seconds` are those since the call began.
     """
 
     def decided(self, action: Action, decision: Decision, *, seconds: float) -> None:
@@ -27,25 +27,25 @@ class Observer(Protocol):
 
 
 class Observers:
-    """The observers of one PDP. What goes wrong in one is told once, and harms nobody."""
+    """The observers of one PDP. An error of one is logged once, and reaches no caller."""
 
     def __init__(self) -> None:
         self._observers: list[Observer] = []
-        self._told: set[int] = set()
+        self._logged: set[int] = set()
 
     def add(self, observer: Observer) -> None:
-        """Tell this one too; one that is told already is not told twice."""
+        """Notify this one too; once, however often it is added."""
         if not any(one is observer for one in self._observers):
             self._observers.append(observer)
 
-    def tell(self, tell: Callable[[Observer], None]) -> None:
-        """Tell each."""
+    def notify(self, call: Callable[[Observer], None]) -> None:
+        """Call each observer."""
         for observer in self._observers:
             try:
-                tell(observer)
-            except Exception as error:  # noqa: BLE001 - a decision does not hang on who looks on
-                if id(observer) not in self._told:
-                    self._told.add(id(observer))
+                call(observer)
+            except Exception as error:  # noqa: BLE001 - a decision does not depend on an observer
+                if id(observer) not in self._logged:
+                    self._logged.add(id(observer))
                     # Without a traceback: it would quote the action.
                     _log.error(
                         "pdp.observer_failed observer=%s error=%s",

@@ -13,8 +13,8 @@ from typing import Any, Final, Self
 import jwt
 from jwt.algorithms import Algorithm
 
+from pdp_client.bearer.jwt import base64url, json_object
 from pdp_client.exceptions import KeyringError
-from pdp_client.parsing import base64url, json_object
 from pdp_client.reasons import quote
 
 _KEY_TYPES: Final[Mapping[str, tuple[str, str | None]]] = {

@@ -2,7 +2,7 @@
 
 A value of it travels through a store that others may write, so it carries an HMAC. Writers of the
 registry raise it before they return; `lictor serve` confirms it every second. It is `lictor` that
-writes it (`lictor.announcing`) and an MCP server that reads it (`pdp_client.shared.newest`).
+writes it (`lictor.announcing`) and an MCP server that reads it (`pdp_client.shared.revision`).
 """
 
 import hmac
@@ -19,7 +19,7 @@ _LONGEST = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Newest:
+class LatestRevision:
     """How far the registry is known to have got.
 
     Attributes:
@@ -40,7 +40,7 @@ class Newest:
     run: str
 
     @property
-    def stamp(self) -> tuple[int, int]:
+    def version(self) -> tuple[int, int]:
         """Epoch and revision, in the order in which they count."""
         return self.epoch, self.revision
 
@@ -52,10 +52,10 @@ class Newest:
         return self.epoch, self.revision, self.policy, self.site
 
 
-class NewestRevision(Protocol):
+class RevisionSource(Protocol):
     """What knows the newest revision."""
 
-    async def read(self) -> Newest:
+    async def read(self) -> LatestRevision:
         """The newest revision, asked for after this was called.
 
         Raises:
@@ -63,12 +63,12 @@ class NewestRevision(Protocol):
         """
         ...
 
-    def known(self) -> Newest | None:
+    def cached(self) -> LatestRevision | None:
         """The newest revision, without asking; None where it may have moved unheard."""
         ...
 
-    def watch(self) -> None:
-        """Keep `known` up to date from now on. Once is enough."""
+    def start_watching(self) -> None:
+        """Keep `cached` up to date from now on. Once is enough."""
         ...
 
     async def aclose(self) -> None:
@@ -76,7 +76,7 @@ class NewestRevision(Protocol):
         ...
 
 
-class Seal:
+class MessageAuthenticator:
     """Makes and checks values, under a key that all who write and read them have."""
 
     def __init__(self, key: bytes, *, namespace: str) -> None:
@@ -95,7 +95,7 @@ class Seal:
         self._context = b"\0".join([b"lictor", b"newest", namespace.encode(), b""])
 
     @classmethod
-    def from_file(cls, path: str | Path, *, namespace: str) -> "Seal":
+    def from_file(cls, path: str | Path, *, namespace: str) -> "MessageAuthenticator":
         """Read the key as `lictor init` writes it: hexadecimal text.
 
         Raises:
@@ -107,12 +107,12 @@ class Seal:
             raise ConfigurationError(f"{path}: no readable key ({type(error).__name__})") from None
         return cls(key, namespace=namespace)
 
-    def seal(self, newest: Newest) -> bytes:
+    def sign(self, newest: LatestRevision) -> bytes:
         """A value for the store: the HMAC-SHA256 in hex, a space, JSON."""
         body = json.dumps(asdict(newest), separators=(",", ":"), allow_nan=False).encode()
         return self._mac(body) + b" " + body
 
-    def open(self, value: object) -> Newest | None:
+    def verify(self, value: object) -> LatestRevision | None:
         """What was sealed; None where nothing was, or by somebody without the key.
 
         Also where another version of this program has sealed what this one does not know.
@@ -123,7 +123,7 @@ class Seal:
         if not hmac.compare_digest(mac, self._mac(body)):
             return None
         try:
-            return Newest(**json.loads(body))
+            return LatestRevision(**json.loads(body))
         except (TypeError, ValueError):
             return None
 

@@ -9,7 +9,7 @@ from pdp_client.shared.connection import SharedUnavailable
 _QUIET = 60.0
 
 
-class Outages:
+class RateLimitedWarning:
     """Counts them.
 
     Attributes:

@@ -1,32 +1,30 @@
-"""The two roads to OPA, behind one small interface.
+"""The two transports to OPA, behind one small interface.
 
-`unix://` is the default and the fast one (`unix_road`). `http://` and `https://` are for an OPA in
-a container or on another host (`http_road`). The deadline is the caller's, over all of it.
+`unix://` is the default and the fast one (`pdp_client.opa.unix`). `http://` and `https://` are for
+an OPA in a container or on another host (`pdp_client.opa.http`). The deadline is the caller's.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pdp_client.exceptions import ConfigurationError
-from pdp_client.unix_road import UnixRoad
-
-Rule = Literal["decision", "visible"]
-"""What can be asked. A caller's text never becomes part of a URL."""
+from pdp_client.opa.query import Entrypoint
+from pdp_client.opa.unix import UnixSocketTransport
 
 
-class Road(Protocol):
-    """A way to ask OPA."""
+class Transport(Protocol):
+    """A way to query OPA."""
 
-    async def ask(self, rule: Rule, question: Mapping[str, Any]) -> Any:
-        """Ask for a rule of package `lictor` and return its `result`.
+    async def query(self, entrypoint: Entrypoint, document: Mapping[str, Any]) -> Any:
+        """Query an entrypoint of package `lictor` and return the `result`.
 
         Args:
-            rule: the entrypoint.
-            question: the `input` document.
+            entrypoint: the rule.
+            document: the `input` document.
 
         Raises:
-            OPAUnreachable: there was no answer.
+            OPAUnreachable: there was no response.
             AnswerUnusable: there was one, but not 200 with JSON that has a `result`.
         """
         ...
@@ -36,10 +34,10 @@ class Road(Protocol):
         ...
 
 
-def open_road(
+def open_transport(
     url: str, *, token: str | None = None, client_cert: tuple[str, str] | None = None
-) -> Road:
-    """The road that a URL names; nothing is opened before the first question.
+) -> Transport:
+    """Create the transport that a URL names; it connects on the first query.
 
     Args:
         url: `unix:///path/to/opa.sock`, `http://host:port` or `https://host:port`.
@@ -56,14 +54,14 @@ def open_road(
         raise _url_invalid() from None
     bare = not (parts.query or parts.fragment or parts.username or parts.password)
     if parts.scheme == "unix" and parts.path and not parts.netloc and bare and not client_cert:
-        return UnixRoad(parts.path, token=token)
+        return UnixSocketTransport(parts.path, token=token)
     tls = parts.scheme == "https"
     http = tls or (parts.scheme == "http" and not client_cert)
     if http and parts.hostname and bare and parts.path in {"", "/"}:
         # What it needs takes longer to load than all else here, and few need it.
-        from pdp_client.http_road import HTTPRoad  # noqa: PLC0415
+        from pdp_client.opa.http import HTTPTransport  # noqa: PLC0415
 
-        return HTTPRoad(parts.hostname, port, tls=tls, token=token, client_cert=client_cert)
+        return HTTPTransport(parts.hostname, port, tls=tls, token=token, client_cert=client_cert)
     raise _url_invalid()
 
 

@@ -11,9 +11,9 @@ from support.stack import until
 
 from lictor.announcing import Announcer
 from pdp_client.exceptions import ConfigurationError
-from pdp_client.newest import Newest, Seal
+from pdp_client.freshness.revision import LatestRevision, MessageAuthenticator
 from pdp_client.shared.connection import SharedUnavailable
-from pdp_client.shared.newest import LEASE, SharedNewest
+from pdp_client.shared.revision import LEASE, SharedNewest
 from registry import Stamp
 
 pytestmark = pytest.mark.anyio
@@ -33,8 +33,8 @@ class Somewhere:
 
 
 @pytest.fixture
-def seal(namespace):
-    return Seal(KEY, namespace=namespace)
+def authenticator(namespace):
+    return MessageAuthenticator(KEY, namespace=namespace)
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ async def make_newest(server, namespace, key_file):
 
 
 @pytest.fixture
-async def announcer(server, seal, namespace):
-    made = Announcer(server.url, seal, namespace=namespace)
+async def announcer(server, authenticator, namespace):
+    made = Announcer(server.url, authenticator, namespace=namespace)
     yield made
     await made.aclose()
 
@@ -89,7 +89,7 @@ async def test_what_was_announced_is_read(make_newest, announcer):
 async def test_a_command_before_any_server_knows_no_rules(make_newest, announcer):
     await announcer.announce(Somewhere(1, 7))
     found = await make_newest().read()
-    assert (found.stamp, found.state) == ((1, 7), None)
+    assert (found.version, found.state) == ((1, 7), None)
 
 
 async def test_it_never_goes_down_whoever_tells_it(make_newest, announcer):
@@ -97,7 +97,7 @@ async def test_it_never_goes_down_whoever_tells_it(make_newest, announcer):
     await announcer.announce(Somewhere(2, 9), rules=RULES)
     await announcer.announce(Somewhere(2, 8), rules=RULES)
     await announcer.announce(Somewhere(1, 99))
-    assert (await newest.read()).stamp == (2, 9)
+    assert (await newest.read()).version == (2, 9)
 
 
 @pytest.mark.parametrize("forgery", ["low", "high", "other key", "other namespace", "no mac"])
@@ -111,8 +111,8 @@ async def test_a_forged_value_is_refused(make_newest, announcer, server, value, 
         forged = {
             "low": mac + b" " + body.replace(b'"revision":7', b'"revision":3'),
             "high": mac + b" " + body.replace(b'"revision":7', b'"revision":70'),
-            "other key": Seal(bytes(32), namespace="x").seal(real),
-            "other namespace": Seal(KEY, namespace="elsewhere").seal(real),
+            "other key": MessageAuthenticator(bytes(32), namespace="x").sign(real),
+            "other namespace": MessageAuthenticator(KEY, namespace="elsewhere").sign(real),
             "no mac": body,
         }[forgery]
         client.set(value, forged)
@@ -126,7 +126,7 @@ async def test_a_value_lower_than_one_before_is_refused(make_newest, announcer, 
     with server.client() as client:
         old = client.get(value)
         await announcer.announce(Somewhere(1, 8), rules=RULES)
-        assert (await newest.read()).stamp == (1, 8)
+        assert (await newest.read()).version == (1, 8)
         client.set(value, old)
     assert await refused(newest) == "a newest revision lower than one before"
 
@@ -167,7 +167,7 @@ async def test_a_redis_that_comes_back_with_an_old_memory_is_not_believed(
     fresh = make_newest()
     assert await refused(fresh) == "a newest revision of another Redis"
     await announcer.announce(Somewhere(1, 9))
-    assert (await fresh.read()).stamp == (1, 9)
+    assert (await fresh.read()).version == (1, 9)
 
 
 async def test_a_connection_that_outlives_its_redis_notices(make_newest, announcer, server):
@@ -180,7 +180,7 @@ async def test_a_connection_that_outlives_its_redis_notices(make_newest, announc
     server.start()
     assert await refused(newest) == "no newest revision"
     await announcer.announce(Somewhere(1, 7), rules=RULES)
-    assert (await newest.read()).stamp == (1, 7)
+    assert (await newest.read()).version == (1, 7)
 
 
 async def test_a_redis_that_answers_late_is_no_answer(make_newest, announcer, server):
@@ -191,7 +191,7 @@ async def test_a_redis_that_answers_late_is_no_answer(make_newest, announcer, se
     server.freeze()
     assert await refused(newest) == "TimeoutError"
     server.thaw()
-    assert (await newest.read()).stamp == (1, 7)
+    assert (await newest.read()).version == (1, 7)
 
 
 async def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_the_next(
@@ -208,7 +208,7 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_the_nex
                 await newest.read()
         server.thaw()
         await announcer.announce(Somewhere(1, revision))
-        assert (await newest.read()).stamp == (1, revision)
+        assert (await newest.read()).version == (1, revision)
 
 
 async def test_questions_that_wait_share_one_read_and_none_takes_an_older_one(
@@ -224,19 +224,19 @@ async def test_questions_that_wait_share_one_read_and_none_takes_an_older_one(
 
     before = reads()
     found = await asyncio.gather(*(newest.read() for _ in range(200)))
-    assert {one.stamp for one in found} == {(1, 7)}
+    assert {one.version for one in found} == {(1, 7)}
     assert reads() - before <= 3
     for revision in range(8, 60):
         # Others are asking all the time; what is asked after a write must know of it.
         others = [asyncio.ensure_future(newest.read()) for _ in range(3)]
         await announcer.announce(Somewhere(1, revision))
-        assert (await newest.read()).stamp == (1, revision)
+        assert (await newest.read()).version == (1, revision)
         await asyncio.gather(*others)
 
 
-async def test_announcing_at_once_loses_nothing(make_newest, server, seal, namespace):
+async def test_announcing_at_once_loses_nothing(make_newest, server, authenticator, namespace):
     newest = make_newest()
-    announcers = [Announcer(server.url, seal, namespace=namespace) for _ in range(4)]
+    announcers = [Announcer(server.url, authenticator, namespace=namespace) for _ in range(4)]
     await asyncio.gather(
         *(
             one.announce(Somewhere(1, 10 * n + k), rules=RULES if k % 2 else None)
@@ -244,39 +244,39 @@ async def test_announcing_at_once_loses_nothing(make_newest, server, seal, names
             for k, one in enumerate(announcers)
         )
     )
-    assert (await newest.read()).stamp == (1, 53)
+    assert (await newest.read()).version == (1, 53)
     for one in announcers:
         await one.aclose()
 
 
 async def test_what_is_watched_is_known_without_asking(make_newest, announcer):
     newest = make_newest()
-    assert newest.known() is None
+    assert newest.cached() is None
     await announcer.announce(Somewhere(1, 7), rules=RULES)
-    newest.watch()
-    found = await until(newest.known, "it is known")
-    assert found.stamp == (1, 7)
+    newest.start_watching()
+    found = await until(newest.cached, "it is known")
+    assert found.version == (1, 7)
     await announcer.announce(Somewhere(1, 8))
-    await until(lambda: (one := newest.known()) and one.stamp == (1, 8), "the next is known")
+    await until(lambda: (one := newest.cached()) and one.version == (1, 8), "the next is known")
 
 
 async def test_without_redis_nothing_is_known_any_more(make_newest, announcer, server):
     server.must_be_ours()
     newest = make_newest(timeout=0.1)
     await announcer.announce(Somewhere(1, 7), rules=RULES)
-    newest.watch()
-    await until(newest.known, "it is known")
+    newest.start_watching()
+    await until(newest.cached, "it is known")
     server.freeze()
-    await until(lambda: newest.known() is None, "nothing is known")
+    await until(lambda: newest.cached() is None, "nothing is known")
     server.thaw()
-    await until(newest.known, "it is known again")
+    await until(newest.cached, "it is known again")
 
 
 async def test_who_announces_is_told_whether_somebody_caches(make_newest, announcer):
     assert await announcer.announce(Somewhere(1, 7), rules=RULES) == 0
     newest = make_newest()
-    newest.watch()
-    await until(newest.known, "it is known")
+    newest.start_watching()
+    await until(newest.cached, "it is known")
     assert await announcer.announce(Somewhere(1, 8)) == LEASE
     assert await announcer.announce(Somewhere(1, 8)) == LEASE, "also when it was told already"
 
@@ -296,20 +296,20 @@ def test_a_key_that_is_none_is_refused(tmp_path, content):
     if content is not None:
         file.write_text(content)
     with pytest.raises(ConfigurationError):
-        Seal.from_file(file, namespace="x")
+        MessageAuthenticator.from_file(file, namespace="x")
 
 
-def test_what_a_later_version_has_sealed_is_not_known(seal):
-    newest = Newest(1, 7, "p", "s", 1_790_000_000.5, "run")
+def test_what_a_later_version_has_sealed_is_not_known(authenticator):
+    newest = LatestRevision(1, 7, "p", "s", 1_790_000_000.5, "run")
     for body in (b'{"epoch":1}', b'{"more":1}', b"[]", b"garbage"):
-        assert seal.open(seal._mac(body) + b" " + body) is None
-    assert seal.open(seal.seal(newest)) == newest
+        assert authenticator.verify(authenticator._mac(body) + b" " + body) is None
+    assert authenticator.verify(authenticator.sign(newest)) == newest
 
 
-def test_a_sealed_value_comes_back(seal):
-    newest = Newest(1, 7, "p", None, 1_790_000_000.5, "run")
-    assert seal.open(seal.seal(newest)) == newest
-    assert seal.open(seal.seal(replace(newest, revision=8))) != newest
+def test_a_sealed_value_comes_back(authenticator):
+    newest = LatestRevision(1, 7, "p", None, 1_790_000_000.5, "run")
+    assert authenticator.verify(authenticator.sign(newest)) == newest
+    assert authenticator.verify(authenticator.sign(replace(newest, revision=8))) != newest
 
 
 async def test_one_that_watches_ends_though_redis_py_loses_a_cancellation(
@@ -327,8 +327,8 @@ async def test_one_that_watches_ends_though_redis_py_loses_a_cancellation(
 
     monkeypatch.setattr(PubSub, "get_message", loses)
     newest = make_newest()
-    newest.watch()
-    await until(newest.known, "it is known")
+    newest.start_watching()
+    await until(newest.cached, "it is known")
     closing = asyncio.ensure_future(newest.aclose())
     assert (await asyncio.wait([closing], timeout=5))[0]
     assert lost

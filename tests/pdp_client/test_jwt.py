@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdp_client.parsing import MAX_BEARER_LENGTH, base64url, json_object, parse_jwt
+from pdp_client.bearer.jwt import MAX_BEARER_LENGTH, base64url, json_object, parse_jwt
 from pdp_client.reasons import Reason
 
 HEADER = b'{"alg":"EdDSA","kid":"k-EdDSA"}'

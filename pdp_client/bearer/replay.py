@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from pdp_client.bearer.verifier import Credential
 from pdp_client.exceptions import BearerRejected
 from pdp_client.reasons import Reason
-from pdp_client.verifier import Credential
 
 REMEMBERED: Final = 3600
 """Seconds past its `exp` for which a jti is remembered."""

@@ -10,14 +10,14 @@ from typing import Any, cast
 
 import httptools
 
-from pdp_client.answer import LARGEST, encode, error_of, result_of
 from pdp_client.exceptions import AnswerUnusable, OPAUnreachable
+from pdp_client.opa.wire import LARGEST, decode_error, decode_result, encode_query
 
 _MOST_IDLE = 32
 
 
-class UnixRoad:
-    """Questions to the OPA behind a socket; a connection for each question under way."""
+class UnixSocketTransport:
+    """Queries to the OPA behind a socket; a connection for each query under way."""
 
     def __init__(self, path: str, *, token: str | None = None) -> None:
         self._path = path
@@ -33,14 +33,14 @@ class UnixRoad:
         self._idle: list[_Connection] = []
         self._closed = False
 
-    async def ask(self, rule: str, question: Mapping[str, Any]) -> Any:
-        """As `roads.Road.ask`."""
-        body = encode({"input": question}).encode()
-        request = b"%b%d\r\n\r\n%b" % (self._heads[rule], len(body), body)
-        return result_of(await self._exchange(request))
+    async def query(self, entrypoint: str, document: Mapping[str, Any]) -> Any:
+        """As `Transport.query`."""
+        body = encode_query({"input": document}).encode()
+        request = b"%b%d\r\n\r\n%b" % (self._heads[entrypoint], len(body), body)
+        return decode_result(await self._exchange(request))
 
     async def aclose(self) -> None:
-        """As `roads.Road.aclose`."""
+        """As `Transport.aclose`."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
@@ -159,7 +159,7 @@ class _Connection(asyncio.Protocol):
         if not self._parser.should_keep_alive():
             self.usable = False
         if status != 200:  # noqa: PLR2004 - HTTP's own number
-            self._fail(error_of(status, self._body))
+            self._fail(decode_error(status, self._body))
         elif self._answer is not None and not self._answer.done():
             self._answer.set_result(bytes(self._body))
 

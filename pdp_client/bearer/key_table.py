@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pdp_client.bearer.keyring import Keyring, VerificationKey
+from pdp_client.bearer.keyring_file import KeyringFile
 from pdp_client.exceptions import ConfigurationError
-from pdp_client.keyring import Keyring, VerificationKey
-from pdp_client.keyring_file import KeyringFile
 from pdp_client.reasons import quote
 
 _log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ Table = dict[str, tuple[Issuer, VerificationKey]]
 """Issuer and key by kid."""
 
 
-class Bindings:
+class KeyTable:
     """Every kid with its issuer and key. Safe to share between threads."""
 
     def __init__(
@@ -104,14 +104,14 @@ class Bindings:
             if isinstance(issuer.keyring, Keyring):
                 found.append(issuer.keyring)
                 continue
-            found.append(issuer.keyring.look())
+            found.append(issuer.keyring.reload_if_changed())
             if issuer.keyring.problem is not None:
                 problems.append(issuer.keyring.problem)
         if any(new is not old for new, old in zip(found, self._keyrings, strict=True)):
             self._swap(found, problems)
         for problem in problems:
             if str(problem) not in map(str, self._problems):
-                _log.warning("keyring.kept code=%s detail=%s", problem.code, problem)
+                _log.warning("keyring.reload_failed code=%s detail=%s", problem.code, problem)
         self._problems = tuple(problems)
 
     def _swap(self, found: Sequence[Keyring], problems: list[ConfigurationError]) -> None:
@@ -120,7 +120,7 @@ class Bindings:
             generation = self._current[0] + 1
             self._keyrings = fitting
             self._current = (generation, table)
-            _log.info("keyring.swapped generation=%d keys=%d", generation, len(table))
+            _log.info("keyring.reloaded generation=%d keys=%d", generation, len(table))
 
     def _fit(
         self, found: Sequence[Keyring], problems: list[ConfigurationError]

@@ -1,4 +1,4 @@
-"""OPA over TCP or TLS: opa-python-client, held to the rules of the other road.
+"""OPA over TCP or TLS: opa-python-client, held to the rules of the other transport.
 
 No retries, no redirects, nothing but 200, nothing that is not JSON.
 """
@@ -12,11 +12,11 @@ from typing import Any
 import aiohttp
 from opa_client.opa_async import AsyncOpaClient
 
-from pdp_client.answer import LARGEST, encode, error_of, result_of
 from pdp_client.exceptions import AnswerUnusable, OPAUnreachable
+from pdp_client.opa.wire import LARGEST, decode_error, decode_result, encode_query
 
 
-class HTTPRoad:
+class HTTPTransport:
     """OPA over TCP or TLS, through opa-python-client."""
 
     def __init__(
@@ -38,18 +38,18 @@ class HTTPRoad:
             timeout=None,
         )
 
-    async def ask(self, rule: str, question: Mapping[str, Any]) -> Any:
-        """As `Road.ask`."""
+    async def query(self, entrypoint: str, document: Mapping[str, Any]) -> Any:
+        """As `Transport.query`."""
         try:
             body = await self._client.query_rule(
-                question, "lictor", rule, {"strict-builtin-errors": "true"}
+                document, "lictor", entrypoint, {"strict-builtin-errors": "true"}
             )
         except (aiohttp.ClientError, OSError) as error:
             raise OPAUnreachable(type(error).__name__) from None
-        return result_of(body)
+        return decode_result(body)
 
     async def aclose(self) -> None:
-        """As `Road.aclose`."""
+        """As `Transport.aclose`."""
         await self._client.close_connection()
 
 
@@ -63,7 +63,7 @@ class _Answer:
         """Other statuses than 200 have been refused before."""
 
     async def json(self) -> bytes:
-        """Hand the bytes through, for `result_of` to read as strictly as on the other road."""
+        """Hand the bytes through, for `decode_result` to read as strictly."""
         return self.body
 
 
@@ -90,7 +90,7 @@ class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # the library has no
         await super().close_connection()
 
     async def _init_session(self) -> None:
-        # The library's connector, with its TLS, under a session as strict as the other road.
+        # The library's connector, with its TLS, under a session as strict as the other transport.
         await super()._init_session()
         self._session.detach()
         reuse = aiohttp.TraceConfig()
@@ -98,7 +98,7 @@ class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # the library has no
         self._session = aiohttp.ClientSession(
             headers=self.headers,
             connector=self._connector,
-            json_serialize=encode,
+            json_serialize=encode_query,
             timeout=aiohttp.ClientTimeout(total=None),
             trace_configs=[reuse],
         )
@@ -117,7 +117,7 @@ class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # the library has no
                 if len(body) > LARGEST:
                     raise AnswerUnusable("an answer past 16 MiB")
             if response.status != 200:  # noqa: PLR2004 - HTTP's own number
-                raise error_of(response.status, body)
+                raise decode_error(response.status, body)
         yield _Answer(bytes(body))
 
     async def _send(self, method: str, url: str, **kwargs: Any) -> aiohttp.ClientResponse:

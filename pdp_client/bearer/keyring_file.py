@@ -1,7 +1,7 @@
 """A JWK set in a file that changes while bearers are verified with it.
 
 Only looking is done here. When to look, and whether what was found may take effect beside the keys
-of other issuers, is for `bindings.Bindings` to say.
+of other issuers, is for `key_table.KeyTable` to say.
 """
 
 import hashlib
@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from pdp_client.bearer.keyring import Keyring, parse_jwks, read_jwks
 from pdp_client.exceptions import KeyringError
-from pdp_client.keyring import Keyring, parse_jwks, read_jwks
 
 _SETTLED: Final = 2.0
 """Seconds for which a file that was changed may be changed again and look the same: the coarsest
@@ -53,7 +53,7 @@ class KeyringFile:
         """Why the file, when it was last looked at, was not `keyring`; None if it was."""
         return self._problem
 
-    def look(self) -> Keyring:
+    def reload_if_changed(self) -> Keyring:
         """Read the file again if it has changed, and return the last good keyring.
 
         Returns:

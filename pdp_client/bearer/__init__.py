@@ -1,0 +1,1 @@
+"""Bearers: parsing, keys, signatures, claims, replay."""

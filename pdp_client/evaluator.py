@@ -1,0 +1,307 @@
+"""Evaluate a decision: verify the bearer, look into the cache, query OPA.
+
+The way to OPA: `PDP.decide`, `Evaluator.decide`, `DecisionCache.get_or_query`,
+`OPAClient.query_until_current`, `Transport.query`, a connection.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal, Protocol
+
+from pdp_client.bearer.replay import ReplayGuard
+from pdp_client.bearer.verification_cache import VerificationCache, Verified
+from pdp_client.bearer.verifier import Credential
+from pdp_client.decision import Action, Context, Decision, Visible
+from pdp_client.exceptions import BearerRejected, EvaluationError, PDPError, RuleError
+from pdp_client.freshness.cache import DecisionCache, State
+from pdp_client.freshness.revision import LatestRevision, RevisionSource
+from pdp_client.opa.client import OPAClient
+from pdp_client.opa.limits import fitting, is_too_large
+from pdp_client.opa.query import DecisionQuery, Query, Response, VisibleQuery
+from pdp_client.reasons import Reason, message
+from pdp_client.usage import UsageCounter
+
+Consistency = Literal["bounded", "strict"]
+"""`bounded`: a decision is never older than the staleness limit, and mostly milliseconds old.
+`strict`: it is made from a state that holds every write which had returned when the call began."""
+
+_ANONYMOUS: Mapping[str, Any] = {"kind": "anonymous"}
+_REJECTED: Mapping[str, Any] = {"kind": "anonymous", "rejected": True}
+_log = logging.getLogger(__name__)
+
+
+class SharedState(Protocol):
+    """What instances share; `pdp_client.shared.Shared` is one, through Redis.
+
+    Attributes:
+        newest: the source of the registry's latest revision.
+        replay: remembers per-turn tokens.
+        usage: counts the use of tokens.
+    """
+
+    @property
+    def newest(self) -> RevisionSource: ...  # noqa: D102 - see the class
+
+    @property
+    def replay(self) -> ReplayGuard: ...  # noqa: D102
+
+    @property
+    def usage(self) -> UsageCounter: ...  # noqa: D102
+
+    async def aclose(self) -> None:
+        """Let go of all of it."""
+        ...
+
+
+class Evaluator:
+    """Evaluates decisions and lists for one process, within a deadline, at one consistency."""
+
+    def __init__(
+        self,
+        opa: OPAClient,
+        bearers: VerificationCache,
+        *,
+        replay: ReplayGuard,
+        revisions: RevisionSource | None,
+        strict: bool,
+        decisions: DecisionCache[Decision] | None,
+        lists: DecisionCache[Visible] | None,
+        deadline: float,
+    ) -> None:
+        """Tie the parts together.
+
+        Args:
+            opa: is queried.
+            bearers: verifies.
+            replay: remembers per-turn tokens.
+            revisions: the source of the registry's latest revision; for `strict` and the caches.
+            strict: read it before each decision.
+            decisions: caches them; None queries OPA each time.
+            lists: caches what of them is visible, likewise.
+            deadline: seconds for a decision.
+        """
+        self._opa = opa
+        self._bearers = bearers
+        self._replay = replay
+        self._revisions = revisions
+        self._strict = strict
+        self._decisions = decisions
+        self._lists = lists
+        self._deadline = deadline
+        # Where to begin; what a response says is what counts.
+        self._sends_arguments = False
+
+    async def decide(
+        self, bearer: str | None, action: Action, context: Context
+    ) -> tuple[Credential | None, Decision, int | None]:
+        """Decide a call. Never raises for a denial or an outage.
+
+        Returns:
+            What the bearer proved, if anything; the decision; and the age of its data by now, in
+            milliseconds, which for a cached one is more than the decision says.
+        """
+        verified = None
+        try:
+            if bearer is not None:
+                verified = self._bearers.verify(bearer)
+            if is_too_large(action):
+                credential = verified.credential if verified else None
+                return credential, _refused_by_size(credential, action), None
+            query = self._decision_query(verified, action, context)
+            found = self._cached(verified, query)
+            if found is None:
+                async with asyncio.timeout(self._deadline):
+                    if verified is not None:
+                        await self._replay.check(verified.credential)
+                    found = await self._evaluate(self._decisions, verified, query)
+                    if found[0].reason is not Reason.BEHIND and query.is_about_arguments(found[0]):
+                        query = replace(query, with_arguments=True)
+                        found = await self._evaluate(self._decisions, verified, query)
+            decision, since_ms = found
+            age_ms = None if decision.data_age_ms is None else decision.data_age_ms + since_ms
+        except BearerRejected as error:
+            return None, Decision.refused(error.reason, error.message), None
+        except (PDPError, TimeoutError) as error:
+            log_outage(error)
+            refused = Decision.refused(Reason.UNAVAILABLE)
+            decision, age_ms = replace(refused, errors=_rule_errors(error)), None
+        return verified.credential if verified else None, decision, age_ms
+
+    async def find_visible(
+        self, bearer: str | None, actions: Sequence[Action], context: Context
+    ) -> tuple[Credential | None, Visible]:
+        """Decide which actions of a list are visible. Never raises for a denial or an outage.
+
+        With a bearer that is refused, what the registry's settings list for one is visible.
+
+        Returns:
+            What the bearer proved, if anything, and what is visible.
+        """
+        verified = rejected = None
+        try:
+            async with asyncio.timeout(self._deadline):
+                try:
+                    verified = await self._verified(bearer)
+                except BearerRejected as error:
+                    rejected = error.reason
+                visible = await self._visible(verified, actions, context, rejected=bool(rejected))
+        except (PDPError, TimeoutError) as error:
+            log_outage(error)
+            visible = Visible(indices=(), reason=Reason.UNAVAILABLE, errors=_rule_errors(error))
+        if rejected and visible.reason is Reason.MISSING_TOKEN:
+            visible = replace(visible, reason=rejected)
+        return verified.credential if verified else None, visible
+
+    async def authenticate(
+        self, bearer: str | None, context: Context
+    ) -> tuple[Credential | None, Visible]:
+        """As `find_visible` of nothing; a bearer that Python refuses is so in an outage too."""
+        verified = None
+        try:
+            async with asyncio.timeout(self._deadline):
+                verified = await self._verified(bearer)
+                visible = await self._visible(verified, (), context)
+        except BearerRejected as error:
+            return None, Visible(indices=(), reason=error.reason)
+        except (PDPError, TimeoutError) as error:
+            log_outage(error)
+            visible = Visible(indices=(), reason=Reason.UNAVAILABLE, errors=_rule_errors(error))
+        return verified.credential if verified else None, visible
+
+    async def aclose(self) -> None:
+        """Wait for the queries under way."""
+        for cache in (self._decisions, self._lists):
+            if cache is not None:
+                await cache.aclose()
+
+    async def _verified(self, bearer: str | None) -> Verified | None:
+        """What a bearer proves; None without one.
+
+        Raises:
+            PDPError: it is refused, or nothing can tell whether it is a replay.
+        """
+        if bearer is None:
+            return None
+        verified = self._bearers.verify(bearer)
+        await self._replay.check(verified.credential)
+        return verified
+
+    async def _visible(
+        self,
+        verified: Verified | None,
+        actions: Sequence[Action],
+        context: Context,
+        *,
+        rejected: bool = False,
+    ) -> Visible:
+        credential = _REJECTED if rejected else verified.opa_input if verified else _ANONYMOUS
+        positions = fitting(actions) if any(map(is_too_large, actions)) else None
+        if positions is not None:
+            actions = [actions[index] for index in positions]
+        query = VisibleQuery(credential=credential, actions=actions, context=context)
+        visible, _ = await self._evaluate(self._lists, verified, query, rejected=rejected)
+        if positions is not None:
+            return replace(visible, indices=tuple(positions[n] for n in visible.indices))
+        return visible
+
+    def _decision_query(
+        self, verified: Verified | None, action: Action, context: Context
+    ) -> DecisionQuery:
+        return DecisionQuery(
+            credential=verified.opa_input if verified else _ANONYMOUS,
+            action=action,
+            context=context,
+            with_arguments=self._sends_arguments,
+        )
+
+    async def _evaluate(
+        self,
+        cache: DecisionCache[Response] | None,
+        verified: Verified | None,
+        query: Query[Response],
+        *,
+        rejected: bool = False,
+    ) -> tuple[Response, int]:
+        """What is cached for the state that the registry is known to be in, or OPA's response.
+
+        Returns:
+            The response, and the milliseconds since it was made.
+
+        Raises:
+            PDPError: there is none, or the registry's latest revision cannot be told.
+            TimeoutError: a caller that waits for it has queried, and OPA took too long.
+        """
+        latest = await self._revisions.read() if self._strict and self._revisions else None
+        min_version = latest.version if latest else None
+        state = key = None
+        # A cached decision on a per-turn token would not be checked for replay.
+        if cache is not None and not (verified and verified.credential.is_per_turn):
+            state = self._state(latest) if latest else self._known_state()
+            key = query.cache_key("rejected" if rejected else _credential_key(verified))
+        if isinstance(query, DecisionQuery):
+            # Forgotten until a response says it again: arguments that cannot be sent must not keep
+            # it from being found out that no rule reads them any more.
+            self._sends_arguments = False
+        if cache is None or state is None or key is None:
+            found = await self._opa.query_until_current(query, min_version), 0
+        else:
+            found = await cache.get_or_query(
+                state,
+                key,
+                # All that wait have deadlines of their own; the query outlives each of them.
+                partial(self._opa.query_until_current, query, min_version, timeout=self._deadline),
+            )
+        if isinstance(found[0], Decision):
+            self._sends_arguments = found[0].uses_arguments
+        return found
+
+    def _cached(
+        self, verified: Verified | None, query: DecisionQuery
+    ) -> tuple[Decision, int] | None:
+        """What is cached of a call, where that can be told without waiting for anything."""
+        if self._decisions is None or (verified and verified.credential.is_per_turn):
+            return None
+        state = self._known_state()
+        for one in (query, replace(query, with_arguments=True)):
+            key = one.cache_key(_credential_key(verified)) if state is not None else None
+            found = self._decisions.get(state, key) if state is not None and key else None
+            if found is None or not one.is_about_arguments(found[0]):
+                return found
+        return None
+
+    def _known_state(self) -> State | None:
+        """The state that the registry is known to be in without a look; in `strict`, None."""
+        if self._strict or self._revisions is None:
+            return None
+        self._revisions.start_watching()
+        latest = self._revisions.cached()
+        return self._state(latest) if latest else None
+
+    def _state(self, latest: LatestRevision) -> State | None:
+        # Redis may learn late. What OPA has responded meanwhile ends what was cached before.
+        return latest.state if latest.version >= self._opa.observed_version else None
+
+
+def _credential_key(verified: Verified | None) -> str:
+    return verified.cache_key if verified else ""
+
+
+def _rule_errors(error: BaseException) -> tuple[RuleError, ...]:
+    return error.errors if isinstance(error, EvaluationError) else ()
+
+
+def _refused_by_size(credential: Credential | None, action: Action) -> Decision:
+    """The denial of an action that no grant covers, without OPA."""
+    if credential is None:
+        return Decision.refused(Reason.MISSING_TOKEN)
+    text = message(Reason.TOOL_NOT_ALLOWED, tool=action.name)
+    return Decision.refused(Reason.TOOL_NOT_ALLOWED, text)
+
+
+def log_outage(error: BaseException) -> None:
+    """Log why something could not be decided, or not be recorded."""
+    code = error.code if isinstance(error, PDPError) else "deadline"
+    _log.warning("pdp.unavailable code=%s detail=%s", code, error)

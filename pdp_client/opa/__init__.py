@@ -1,0 +1,1 @@
+"""Queries to OPA: transports, requests and responses, retries."""

@@ -1,0 +1,153 @@
+"""Queries to OPA as values: what is sent, what the response means, what it is cached by."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
+
+from pdp_client.decision import Action, Context, Decision, Visible
+from pdp_client.opa.response import parse_decision, parse_visible
+from pdp_client.reasons import Reason
+
+Entrypoint: TypeAlias = Literal["decision", "visible"]
+"""The rules of package `lictor` that are queried. No text of a caller becomes part of a URL."""
+
+CacheKey: TypeAlias = tuple[str, Context, str]
+"""All of a verified query that its response may depend on."""
+
+Response = TypeVar("Response", Decision, Visible)
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
+class Query(Protocol[Response]):
+    """A query, of either kind."""
+
+    @property
+    def entrypoint(self) -> Entrypoint: ...  # noqa: D102 - see the alias
+
+    def as_input(self) -> dict[str, Any]:
+        """The `input` document, without the version that the response must be made from."""
+        ...
+
+    def parse(self, result: Any) -> Response:
+        """Read the `result` of a response.
+
+        Raises:
+            AnswerUnusable: it is not what this entrypoint returns.
+        """
+        ...
+
+    def when_behind(self, response: Response) -> Response:
+        """What a response is worth that was made from older data than was wanted."""
+        ...
+
+    def cache_key(self, credential_key: str) -> CacheKey | None:
+        """What a response is cached by; None where the query cannot be written as JSON.
+
+        Args:
+            credential_key: the credential as text; equal credentials have the same.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionQuery:
+    """May this credential take this action?
+
+    Attributes:
+        credential: as OPA is given it.
+        action: what is asked for.
+        context: where.
+        with_arguments: whether the action's arguments are sent. They may be large, and hold
+            anything: they are sent only where a rule reads them.
+    """
+
+    credential: Mapping[str, Any]
+    action: Action
+    context: Context
+    with_arguments: bool
+
+    entrypoint: ClassVar[Entrypoint] = "decision"
+
+    def as_input(self) -> dict[str, Any]:
+        """As `Query.as_input`."""
+        action = self.action.as_input(arguments=self.with_arguments)
+        return {
+            "credential": self.credential,
+            "context": self.context.as_input(),
+            "action": action,
+        }
+
+    def parse(self, result: Any) -> Decision:
+        """As `Query.parse`."""
+        return parse_decision(result, shadow=self.context.shadow)
+
+    def when_behind(self, response: Decision) -> Decision:
+        """As `Query.when_behind`."""
+        return replace(
+            Decision.refused(Reason.BEHIND),
+            epoch=response.epoch,
+            revision=response.revision,
+            uses_arguments=response.uses_arguments,
+        )
+
+    def cache_key(self, credential_key: str) -> CacheKey | None:
+        """As `Query.cache_key`."""
+        text = _as_text(self.action.as_input(arguments=self.with_arguments))
+        return None if text is None else (credential_key, self.context, text)
+
+    def is_about_arguments(self, decision: Decision) -> bool:
+        """Whether a decision rests on arguments that were not sent."""
+        unsent = not self.with_arguments and self.action.arguments is not None
+        return unsent and decision.uses_arguments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisibleQuery:
+    """Which of these actions may this credential see in a list?
+
+    Attributes:
+        credential: as OPA is given it.
+        actions: what using each entry of the list would be.
+        context: where.
+    """
+
+    credential: Mapping[str, Any]
+    actions: Sequence[Action]
+    context: Context
+
+    entrypoint: ClassVar[Entrypoint] = "visible"
+
+    def as_input(self) -> dict[str, Any]:
+        """As `Query.as_input`."""
+        actions = [action.as_input() for action in self.actions]
+        return {
+            "credential": self.credential,
+            "context": self.context.as_input(),
+            "actions": actions,
+        }
+
+    def parse(self, result: Any) -> Visible:
+        """As `Query.parse`."""
+        return parse_visible(result, count=len(self.actions))
+
+    def when_behind(self, response: Visible) -> Visible:
+        """As `Query.when_behind`."""
+        del response
+        return Visible(indices=(), reason=Reason.BEHIND)
+
+    def cache_key(self, credential_key: str) -> CacheKey | None:
+        """As `Query.cache_key`; of the actions, which are many, the SHA-256."""
+        text = _as_text([action.as_input() for action in self.actions])
+        if text is None:
+            return None
+        return credential_key, self.context, sha256(text.encode()).hexdigest()
+
+
+def _as_text(value: Any) -> str | None:
+    try:
+        return _ENCODER.encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
