@@ -76,8 +76,8 @@ def test_what_is_shown_once_is_shown_though_redis_cannot_be_told(settings, capsy
 async def test_wait_waits_for_who_remembers_and_hears_nothing(run, shared, monkeypatch):
     run.json("user", "add", "ada")
     newest = shared.newest
-    newest.watch()
-    await until(newest.known, "it is known")
+    newest.start_watching()
+    await until(newest.cached, "it is known")
     # From now on Redis tells this process nothing, and it does not know that yet.
     monkeypatch.setattr(newest, "_hear", lambda _: None)
     monkeypatch.setattr(newest, "read", asyncio.Event().wait)
@@ -87,7 +87,7 @@ async def test_wait_waits_for_who_remembers_and_hears_nothing(run, shared, monke
         await Operator(registry, actor="tests", committed=telling.tell).disable_user("ada")
         assert telling.error == ""
         await telling.settle()
-    assert newest.known() is None
+    assert newest.cached() is None
 
 
 async def test_a_server_confirms_it_and_what_others_wrote(settings, redis_process):
