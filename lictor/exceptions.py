@@ -12,6 +12,7 @@ LictorError            never raised itself; every subclass carries a stable `cod
 ├── WakeFailed         the registry was written, `lictor serve` could not be told
 ├── TrialFailed        an OPA to try rules out does not start, or cannot load what is published
 ├── NotEffective       a revocation was published, and is not known to hold everywhere
+├── MCPServerError     the tools of an MCP server cannot be listed
 └── DemoFailed         a part of the demo did not come up
 ```
 """
@@ -87,3 +88,9 @@ class DemoFailed(LictorError):  # noqa: N818 - the same
     """A part of the demo did not come up; the message holds the last of its log."""
 
     code = "demo_failed"
+
+
+class MCPServerError(LictorError):
+    """The tools of an MCP server cannot be listed; the message says why, and holds no bearer."""
+
+    code = "mcp_server_error"

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 
+from bundles.exceptions import OPAFailed
 from bundles.opa_binary import OPA
 
 Node = dict[str, Any]
@@ -41,14 +42,13 @@ class SourceText:
             UnicodeDecodeError: it is not UTF-8.
         """
         text = content.decode()
-        tree = json.loads(
-            opa.run(
-                "parse", "--format=json", "--json-include=locations,-comments", "/dev/stdin",
-                stdin=content,
-            )
-        )  # fmt: skip
+        include = "--json-include=locations,-comments"
+        try:
+            printed = opa.run("parse", "--format=json", include, "/dev/stdin", stdin=content)
+        except OPAFailed as error:
+            raise OPAFailed(_in_words(path, str(error))) from None
         lines = [0, *(found.end() for found in re.finditer("\n", text))]
-        return cls(path, text, tree, lines)
+        return cls(path, text, json.loads(printed), lines)
 
     def span(self, node: Node) -> Span | None:
         """The place of a node, or None where OPA's location does not agree with the text."""
@@ -74,6 +74,18 @@ class SourceText:
     def line_start(self, offset: int) -> int:
         """Where the line of an offset begins."""
         return self._lines[self.row(offset) - 1]
+
+
+def _in_words(path: str, printed: str) -> str:
+    """OPA's errors of a parse, which it prints as JSON."""
+    try:
+        errors = json.loads(printed)["errors"]
+        return "\n".join(
+            f"{path}:{error['location']['row']}:{error['location']['col']}: {error['message']}"
+            for error in errors
+        )
+    except (ValueError, KeyError, TypeError):
+        return f"{path}: {printed}"
 
 
 def call_name(terms: Any) -> str:

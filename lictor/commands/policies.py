@@ -34,6 +34,7 @@ class _TestCommon(Common):
 
 
 policies.command("lictor.commands.policies_mutate:mutate", name="mutate")
+policies.command("lictor.commands.policies_lint:lint_policies", name="lint")
 
 _DEFAULT = Common()
 _TEST_DEFAULT = _TestCommon()
