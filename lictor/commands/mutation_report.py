@@ -83,5 +83,5 @@ def _plain(mutant: Mutant) -> dict[str, Any]:
 def _show(mutant: Mutant) -> None:
     print(printable(f"{mutant.file}:{mutant.row}: {mutant.operator} in {mutant.rule}"))
     for line in mutant.diff.splitlines():
-        print("    " + "\t".join(map(printable, line.split("\t"))))
+        print("    " + printable(line.expandtabs(4)))
     print()
