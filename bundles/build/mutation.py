@@ -141,9 +141,8 @@ class MutationRun:
             raise MutationError(f"The tests cannot be run: {run.printed}")
         durations: dict[str, float] = {}
         for result in run.results:
-            if not result.get("skip"):
-                name = _name(result)
-                durations[name] = durations.get(name, 0) + result["duration"] / 1e9
+            name = _name(result)
+            durations[name] = durations.get(name, 0) + result["duration"] / 1e9
         if not durations:
             raise MutationError(
                 "There are no tests, so every mutant would survive. "

@@ -109,6 +109,14 @@ def test_one_file_alone_is_changed(mutate):
     assert "none.rego" in err
 
 
+def test_hidden_folders_are_left_alone(mutate):
+    code, out, _ = mutate(
+        {**SITE, ".draft/broken.rego": "package site\n\np if {\n"}, "--threshold=0"
+    )
+    assert code == 0
+    assert "broken" not in out
+
+
 def test_a_site_without_rules_has_nothing_to_change(mutate):
     code, out, err = mutate(
         {"site.rego": "# nothing yet\npackage site\n\nimport data.lictor.actions # all\n"}
