@@ -30,7 +30,7 @@ from bundles.opa_server import client_token_file
 from lictor.settings import Settings
 from lictor.state import initialise, publish_policies
 from mcp_plugin import PolicyMiddleware, actions
-from mcp_plugin.request import Caller
+from mcp_plugin.http.request import Caller
 from pdp_client import PDP, BearerVerifier, FileRecord, Issuer, KeyringFile
 from pdp_client.shared import Shared
 from tests.support.redis import redis_server

@@ -1,7 +1,6 @@
 """From a decision to an MCP server: one line that guards it, one default that limits a tool."""
 
-from mcp_plugin.auth import BearerAuth
-from mcp_plugin.current import AllowedLibraries, current_decision, current_libraries
+from mcp_plugin.context import AllowedLibraries, current_decision, current_libraries
 from mcp_plugin.exceptions import (
     CallDenied,
     LibrariesUnavailable,
@@ -9,10 +8,11 @@ from mcp_plugin.exceptions import (
     PluginError,
     TaskRefused,
 )
+from mcp_plugin.http.bearer_auth import BearerAuth
+from mcp_plugin.http.stdio import StdioBearer
 from mcp_plugin.libraries import allowed, checks_libraries, cypher, sql
-from mcp_plugin.lowlevel import PolicyGuard
+from mcp_plugin.lowlevel.guard import PolicyGuard
 from mcp_plugin.middleware import PolicyMiddleware
-from mcp_plugin.stdio import StdioBearer
 
 __all__ = [
     "AllowedLibraries",

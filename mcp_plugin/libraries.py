@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
-from mcp_plugin.current import current_libraries
+from mcp_plugin.context import current_libraries
 from mcp_plugin.exceptions import LibraryNotAllowed
 
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -9,13 +9,14 @@ from fastmcp.resources import Resource, ResourceTemplate
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools import Tool
 
-from mcp_plugin import actions
-from mcp_plugin.gate import Gate
-from mcp_plugin.mirrored import is_look_ahead
-from mcp_plugin.request import Caller, caller
+from mcp_plugin.enforcer import Enforcer
+from mcp_plugin.fastmcp_compat import sdk_context
+from mcp_plugin.http.request import Caller, caller
+from mcp_plugin.http.stdio import StdioBearer
+from mcp_plugin.protocol import actions
+from mcp_plugin.protocol.param_headers import is_look_ahead
+from mcp_plugin.protocol.uris import is_canonical
 from mcp_plugin.runner import fastmcp_context
-from mcp_plugin.stdio import StdioBearer
-from mcp_plugin.uris import is_canonical
 from pdp_client import Action
 
 Component = TypeVar("Component")
@@ -24,14 +25,14 @@ Component = TypeVar("Component")
 class Lists(Middleware):
     """The part of the policy that filters lists, by the same rules that decide their use."""
 
-    def __init__(self, gate: Gate, stdio: StdioBearer | None) -> None:
+    def __init__(self, enforcer: Enforcer, stdio: StdioBearer | None) -> None:
         """Filter nothing yet.
 
         Args:
-            gate: asks the PDP.
+            enforcer: asks the PDP.
             stdio: whose bearer counts over stdio.
         """
-        self._gate = gate
+        self._enforcer = enforcer
         self._stdio = stdio
 
     async def on_list_tools(
@@ -42,7 +43,7 @@ class Lists(Middleware):
         """Leave in the list what the caller may call, with one query for all of it."""
         carrying = fastmcp_context(context).request_context
         # FastMCP's own names for these do not say which method was asked for.
-        if carrying and is_look_ahead(carrying._srctx):  # noqa: SLF001
+        if carrying and is_look_ahead(sdk_context(carrying)):
             return []
         tools = await call_next(context)
         return await self._shown(context, tools, lambda one: actions.call(one.name, one))
@@ -84,7 +85,7 @@ class Lists(Middleware):
         action: Callable[[Component], Action],
     ) -> Sequence[Component]:
         asked = [action(one) for one in components]
-        shown = await self._gate.visible(self._caller(context), asked)
+        shown = await self._enforcer.visible(self._caller(context), asked)
         return [one for i, one in enumerate(components) if i in shown]
 
     def _caller(self, context: MiddlewareContext[Any]) -> Caller:

@@ -8,18 +8,18 @@ import mcp_types
 from mcp import MCPError
 from mcp_types.methods import CLIENT_REQUESTS
 
-from mcp_plugin import actions
-from mcp_plugin.gate import Gate
-from mcp_plugin.request import Caller
-from mcp_plugin.uris import is_canonical
+from mcp_plugin.enforcer import Enforcer
+from mcp_plugin.http.request import Caller
+from mcp_plugin.protocol import actions
+from mcp_plugin.protocol.uris import is_canonical
 from pdp_client import Action, Decision
 from pdp_client.reasons import quote
 
 _log = logging.getLogger(__name__)
 
 
-async def admit(
-    gate: Gate,
+async def enforce(
+    enforcer: Enforcer,
     caller: Caller,
     method: str,
     params: Any,
@@ -30,7 +30,7 @@ async def admit(
     """Decide all that a request asks for.
 
     Args:
-        gate: asks the PDP.
+        enforcer: asks the PDP.
         caller: who sent it.
         method: which.
         params: raw.
@@ -56,7 +56,7 @@ async def admit(
         raise not_offered(method)
     for one in asked:
         action = await describe(one)
-        decision = await gate.admit(caller, action)
+        decision = await enforcer.enforce(caller, action)
         if action.uri is not None and not _is_template(action) and not is_canonical(action.uri):
             raise unknown_resource(action.uri)
     return action, decision

@@ -17,20 +17,28 @@ from fastmcp.tools import ToolResult
 from mcp import MCPError
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from mcp_plugin import actions, arguments, messages
-from mcp_plugin.current import running
+from mcp_plugin import messages
+from mcp_plugin.context import running
+from mcp_plugin.enforcer import Enforcer, named
 from mcp_plugin.exceptions import CallDenied, TaskRefused
-from mcp_plugin.gate import Gate, named
-from mcp_plugin.http import keep_private
+from mcp_plugin.fastmcp_compat import sdk_context, sdk_server
+from mcp_plugin.http.asgi import force_private_cache
+from mcp_plugin.http.request import version
+from mcp_plugin.http.stdio import StdioBearer
+from mcp_plugin.integrity import (
+    FASTMCP_HOOKED,
+    ChainGuard,
+    ChainNotTrusted,
+    decides_tasks,
+    would_run_later,
+)
 from mcp_plugin.lists import Lists
-from mcp_plugin.methods import LISTS, NOTIFICATIONS, PASSED, TASKS
-from mcp_plugin.mirrored import compare, compare_nothing
-from mcp_plugin.order import HOOKED, Misordered, Order, decides_tasks, would_run_later
-from mcp_plugin.request import version
-from mcp_plugin.rounds import bind_to_callers
+from mcp_plugin.protocol import actions, arguments
+from mcp_plugin.protocol.methods import EXEMPT, LISTS, NOTIFICATIONS, TASKS
+from mcp_plugin.protocol.param_headers import compare, compare_nothing
+from mcp_plugin.protocol.request_state import bind_to_callers
+from mcp_plugin.protocol.uris import is_canonical, is_expansion
 from mcp_plugin.runner import fastmcp_context, run
-from mcp_plugin.stdio import StdioBearer
-from mcp_plugin.uris import is_canonical, is_expansion
 from pdp_client import PDP, Action, Decision, Reason
 from pdp_client.reasons import message, quote
 
@@ -47,8 +55,8 @@ class PolicyMiddleware(Lists):
 
     Middleware runs in the order in which it was added. What renames requests goes before this one.
     What was added after it is held to what was decided, and FastMCP's response cache is refused:
-    see `mcp_plugin.order`. `run_middleware=False` and custom routes pass by any middleware; a tool
-    with `AllowedLibraries()` refuses to run there.
+    see `mcp_plugin.integrity`. `run_middleware=False` and custom routes bypass any middleware; a
+    tool with `AllowedLibraries()` refuses to run there.
     """
 
     def __init__(
@@ -79,7 +87,7 @@ class PolicyMiddleware(Lists):
             registry: Where the metrics of the PDP's answers go, and `mcp_auth_failures_total`: each
                 request refused, and each bad bearer that `require_auth=False` let through.
         """
-        gate = Gate(
+        enforcer = Enforcer(
             pdp,
             require_auth=require_auth,
             public_tools=public_tools,
@@ -87,13 +95,13 @@ class PolicyMiddleware(Lists):
             shadow=shadow,
             registry=registry,
         )
-        super().__init__(gate, stdio)
-        self._order = Order(self)
+        super().__init__(enforcer, stdio)
+        self._order = ChainGuard(self)
 
     @property
-    def gate(self) -> Gate:
+    def enforcer(self) -> Enforcer:
         """Asks the PDP."""
-        return self._gate
+        return self._enforcer
 
     async def on_notification(
         self,
@@ -118,21 +126,21 @@ class PolicyMiddleware(Lists):
         """
         method = context.method or ""
         server = fastmcp_context(context).fastmcp
-        keep_private(server)
+        force_private_cache(server)
         for see_to in (compare_nothing, bind_to_callers):
-            see_to(server._mcp_server)  # noqa: SLF001 - it has no other name
-        if method in HOOKED:
+            see_to(sdk_server(server))
+        if method in FASTMCP_HOOKED:
             return await call_next(context)
-        if method in PASSED | LISTS:
+        if method in EXEMPT | LISTS:
             self._trust(context)
             return await call_next(context)
         carrying = fastmcp_context(context).request_context
         try:
             if method in TASKS and decides_tasks(server, self):
-                await self._gate.recognise(self._caller(context))
+                await self._enforcer.require_authenticated(self._caller(context))
                 return await call_next(context)
-            action, decision = await messages.admit(
-                self._gate,
+            action, decision = await messages.enforce(
+                self._enforcer,
                 self._caller(context),
                 method,
                 context.message,
@@ -161,19 +169,19 @@ class PolicyMiddleware(Lists):
         _log.debug(
             "mcp_auth.on_call_tool tool=%s require_auth=%s",
             quote(call.name),
-            self._gate.requires_auth,
+            self._enforcer.requires_auth,
         )
         server, nested = server_context.fastmcp, running() is not None
         tool = await server.get_tool(
             call.name, version=version(call, server_context, nested=nested)
         )
-        public = self._gate.is_public(Action(name=call.name))
+        public = self._enforcer.is_public(Action(name=call.name))
         if public:
-            decision = self._gate.allow_public(self._caller(context), call.name)
+            decision = self._enforcer.allow_public(self._caller(context), call.name)
         else:
             sent = call.arguments or {}
-            decision = await arguments.admit(
-                self._gate, self._caller(context), call.name, tool, sent
+            decision = await arguments.enforce(
+                self._enforcer, self._caller(context), call.name, tool, sent
             )
             if tool is None:
                 # Also for what FastMCP would find by other means than the name that is listed.
@@ -183,7 +191,7 @@ class PolicyMiddleware(Lists):
         carrying = server_context.request_context
         if tool is not None and carrying is not None and not nested:
             plain = any(isinstance(one, DereferenceRefsMiddleware) for one in server.middleware)
-            compare(carrying._srctx, tool.parameters, dereferenced=plain)  # noqa: SLF001
+            compare(sdk_context(carrying), tool.parameters, dereferenced=plain)
         shown = f"tool={quote(call.name)}"
         return await self._run(context, decision, call_next, shown=shown, as_decided=not public)
 
@@ -231,7 +239,7 @@ class PolicyMiddleware(Lists):
             asked.name, version=version(asked, server_context, nested=running() is not None)
         )
         action = actions.prompt(asked.name, prompt, asked.arguments or {})
-        decision = await self._gate.admit(self._caller(context), action)
+        decision = await self._enforcer.enforce(self._caller(context), action)
         if prompt is None:
             raise NotFoundError(f"Unknown prompt: {asked.name!r}")
         return await self._run(context, decision, call_next, shown=named(action))
@@ -246,7 +254,7 @@ class PolicyMiddleware(Lists):
         component = await server.get_resource(uri, version=wanted)
         template = None if component else await server.get_resource_template(uri, version=wanted)
         action = actions.read(uri, component or template)
-        decision = await self._gate.admit(self._caller(context), action)
+        decision = await self._enforcer.enforce(self._caller(context), action)
         # Patterns and rules see the text of a URI; what has another spelling could pass them by.
         known = component is not None or (template is not None and _expands_to(template, uri))
         if not known or not is_canonical(uri):
@@ -263,18 +271,23 @@ class PolicyMiddleware(Lists):
         as_decided: bool = True,
     ) -> Result:
         try:
-            sealed = self._order.look(fastmcp_context(context).fastmcp)
-        except Misordered:
+            integrity_checked = self._order.look(fastmcp_context(context).fastmcp)
+        except ChainNotTrusted:
             raise CallDenied(Decision.refused(Reason.UNAVAILABLE)) from None
         return await run(
-            context, decision, call_next, shown=shown, sealed=sealed, as_decided=as_decided
+            context,
+            decision,
+            call_next,
+            shown=shown,
+            integrity_checked=integrity_checked,
+            as_decided=as_decided,
         )
 
     def _trust(self, context: MiddlewareContext[Any]) -> None:
         """Say at the first request, and at each, that a server cannot be guarded as it is."""
         try:
             self._order.look(fastmcp_context(context).fastmcp)
-        except Misordered as wrong:
+        except ChainNotTrusted as wrong:
             if wrong.lasting:
                 raise MCPError(
                     code=mcp_types.INTERNAL_ERROR, message=message(Reason.UNAVAILABLE)

@@ -7,9 +7,9 @@ from fastmcp import Context
 from fastmcp.exceptions import NotFoundError, ValidationError
 from fastmcp.server.middleware import CallNext, MiddlewareContext
 
-from mcp_plugin.current import deciding, libraries_of
+from mcp_plugin.context import decision_scope, libraries_of
 from mcp_plugin.exceptions import CallDenied
-from mcp_plugin.order import answered, subject
+from mcp_plugin.integrity import request_fingerprint, require_handler_reached
 from mcp_plugin.state import publish
 from pdp_client import Decision, Reason
 from pdp_client.reasons import quote
@@ -25,7 +25,7 @@ async def run(
     call_next: CallNext[Any, Result],
     *,
     shown: str,
-    sealed: bool,
+    integrity_checked: bool,
     as_decided: bool = True,
 ) -> Result:
     """Run what was decided, with the decision as the current one.
@@ -35,7 +35,7 @@ async def run(
         decision: on which it runs.
         call_next: goes on with it.
         shown: how log lines name it.
-        sealed: whether it meets the seal; see `mcp_plugin.order`.
+        integrity_checked: whether it meets the seal; see `mcp_plugin.integrity`.
         as_decided: whether the arguments must be those that were decided on.
 
     Raises:
@@ -49,8 +49,8 @@ async def run(
     )
     await publish(fastmcp_context(context), decision)
     compared = as_decided and decision.uses_arguments
-    about = subject(context, arguments=compared) if sealed else None
-    with deciding(decision, about) as found:
+    about = request_fingerprint(context, arguments=compared) if integrity_checked else None
+    with decision_scope(decision, about) as found:
         try:
             result = await call_next(context)
         except Exception as error:
@@ -58,8 +58,8 @@ async def run(
             fault = not isinstance(error, ValidationError | NotFoundError | CallDenied)
             _log.error("mcp_auth.call_next_failed %s", shown, exc_info=fault)
             raise
-        if sealed:
-            answered(found, context)
+        if integrity_checked:
+            require_handler_reached(found, context)
     _log.debug("mcp_auth.call_next_ok %s result_type=%s", shown, type(result).__name__)
     return result
 

@@ -12,7 +12,7 @@ from typing import Final
 from opentelemetry import context, propagate, trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
-from mcp_plugin.http import Headers, header
+from mcp_plugin.http.asgi import Headers, header
 from pdp_client import Action, Decision, Reason, ReasonClass, Visible
 from pdp_client.reasons import quote
 

@@ -5,7 +5,8 @@ from uuid import UUID
 
 from fastmcp import Context
 
-from mcp_plugin.current import libraries_of, proven
+from mcp_plugin.context import libraries_of, proven
+from mcp_plugin.fastmcp_compat import isolate_request_state
 from pdp_client import Credential, Decision
 
 
@@ -16,9 +17,7 @@ async def publish(context: Context, decision: Decision) -> None:
     verified claims, with `kid` and `team_id` (a UUID). `mcp_resolved_libraries`: the list. Each is
     None where it does not apply, all of them where nobody was authenticated.
     """
-    # A call that a tool makes inherits its caller's very dict; a copy keeps what is set here from
-    # the tool that made the call, and from others that it makes meanwhile.
-    context._request_state = dict(context._request_state)  # noqa: SLF001 - there is no other way
+    isolate_request_state(context)
     credential = proven(decision)
     user = decision.principal.user if credential and decision.principal else None
     values = {

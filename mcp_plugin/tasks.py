@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from docket import Depends, Worker
+from docket import Depends
 from docket.dependencies import current_execution
 from fastmcp.server.dependencies import get_http_headers
 from fastmcp.utilities.versions import VersionSpec
@@ -16,11 +16,12 @@ from fastmcp_tasks.encryption import snapshot_codec
 from fastmcp_tasks.input_store import load_task_args
 from fastmcp_tasks.keys import base_task_key, parse_task_key
 
-from mcp_plugin import arguments
-from mcp_plugin.auth import BearerAuth
-from mcp_plugin.current import deciding
+from mcp_plugin.context import decision_scope
+from mcp_plugin.fastmcp_compat import worker_dependencies
+from mcp_plugin.http.bearer_auth import BearerAuth
+from mcp_plugin.http.request import Caller, extract
 from mcp_plugin.middleware import PolicyMiddleware
-from mcp_plugin.request import Caller, extract
+from mcp_plugin.protocol import arguments
 from pdp_client import ConfigurationError
 
 
@@ -67,10 +68,9 @@ class PolicyTasks(TasksExtension):
             raise ConfigurationError("tasks need FastMCP(auth=BearerAuth(policy, …))")
         async with super().lifespan():
             # The worker has not had its turn yet: between its start and this nothing waits.
-            worker: Worker | None = self.server._worker  # noqa: SLF001 - there is no other way
-            if worker is not None:
-                around: Any = Depends(self._decided)
-                worker.dependencies["mcp_plugin_decision"] = around
+            dependencies = worker_dependencies(self.server)
+            if dependencies is not None:
+                dependencies["mcp_plugin_decision"] = Depends(self._decided)
             yield
 
     @asynccontextmanager
@@ -85,11 +85,11 @@ class PolicyTasks(TasksExtension):
         named, _, version = key["component_identifier"].removeprefix("tool:").rpartition("@")
         wanted = VersionSpec(eq=version) if version else None
         tool = await self.server.get_tool(named, version=wanted)
-        docket: Any = self.server._docket  # noqa: SLF001 - there is no other way
+        docket: Any = self.server.docket
         sent = await load_task_args(docket, key["task_scope"], key["client_task_id"])
         carried = get_http_headers(include_all=True).get("authorization")
         headers = [] if carried is None else [(b"authorization", carried.encode())]
         caller = Caller(extract(headers)[1], "http")
-        decision = await arguments.admit(self.policy.gate, caller, named, tool, sent)
-        with deciding(decision):
+        decision = await arguments.enforce(self.policy.enforcer, caller, named, tool, sent)
+        with decision_scope(decision):
             yield

@@ -6,8 +6,8 @@ import pytest
 from fastmcp import FastMCP
 from pydantic import BaseModel
 
-from mcp_plugin.arguments import as_run
 from mcp_plugin.exceptions import ArgumentsRefused
+from mcp_plugin.protocol.arguments import apply_defaults
 
 pytestmark = pytest.mark.anyio
 
@@ -169,14 +169,14 @@ def test_defaults_are_filled_in_at_any_depth_by_the_branch_that_fits():
         "additionalProperties": {"properties": {"y": {"default": 6}}},
     }
     sent = {"one": {"b": 0}, "pair": [{"b": 0}, {"a": 0}], "all": {}, "more": {}}
-    assert as_run(schema, sent) == {
+    assert apply_defaults(schema, sent) == {
         "one": {"b": 0, "m": [2]},
         "pair": [{"b": 0, "m": [2]}, {"a": 0, "n": 1}],
         "all": {"x": 5},
         "more": {"y": 6},
     }
     assert sent == {"one": {"b": 0}, "pair": [{"b": 0}, {"a": 0}], "all": {}, "more": {}}
-    assert as_run(schema, {"one": None}) == {"one": None}
+    assert apply_defaults(schema, {"one": None}) == {"one": None}
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_defaults_are_filled_in_at_any_depth_by_the_branch_that_fits():
 )
 def test_a_schema_that_nobody_can_go_by_lets_nothing_through(schema):
     with pytest.raises(ArgumentsRefused):
-        as_run(schema, {"a": "x"})
+        apply_defaults(schema, {"a": "x"})
 
 
 async def test_arguments_nested_beyond_reason_are_refused(served):

@@ -12,7 +12,7 @@ from mcp_types import HEADER_MISMATCH
 from prometheus_client import CollectorRegistry
 
 from mcp_plugin import AllowedLibraries, BearerAuth, PolicyMiddleware
-from mcp_plugin.auth import access_token
+from mcp_plugin.http.bearer_auth import access_token
 from pdp_client import (
     PDP,
     BearerVerifier,

@@ -13,7 +13,7 @@ from support.plain import PlainOPA
 from support.stack import until
 
 from mcp_plugin import AllowedLibraries, PolicyMiddleware, current_decision
-from mcp_plugin.uris import is_canonical
+from mcp_plugin.protocol.uris import is_canonical
 from pdp_client import PDP, BearerVerifier, Issuer, Keyring
 
 pytestmark = pytest.mark.anyio

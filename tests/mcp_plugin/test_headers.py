@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_plugin.request import extract
+from mcp_plugin.http.request import extract
 
 INVALID = "Invalid MCP token."
 

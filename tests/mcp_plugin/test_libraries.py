@@ -6,7 +6,7 @@ import pytest
 from fastmcp import FastMCP
 
 from mcp_plugin import AllowedLibraries, allowed, checks_libraries, cypher, sql
-from mcp_plugin.current import deciding
+from mcp_plugin.context import decision_scope
 from pdp_client import Decision, Principal, Reason
 from pdp_client.bearer.verifier import Credential
 
@@ -129,7 +129,7 @@ def decided():
         principal=Principal(type="token", id="t"), libraries=("lib-a", "lib-b"),
         credential=Credential(kind="token", digest="d"),
     )  # fmt: skip
-    with deciding(decision):
+    with decision_scope(decision):
         yield
 
 

@@ -10,8 +10,8 @@ from mcp import MCPError
 from mcp.shared.exceptions import MCPDeprecationWarning
 
 from mcp_plugin import AllowedLibraries, current_decision
-from mcp_plugin.methods import LISTS, PASSED
-from mcp_plugin.order import HOOKED
+from mcp_plugin.integrity import FASTMCP_HOOKED
+from mcp_plugin.protocol.methods import EXEMPT, LISTS
 
 pytestmark = pytest.mark.anyio
 MODES = pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -305,10 +305,10 @@ def test_the_table_of_methods_names_all_of_the_protocol_s_on_purpose():
     from fastmcp.server.low_level import _INTERIOR_METHODS
     from mcp_types.methods import SPEC_CLIENT_METHODS
 
-    from mcp_plugin.actions import _READERS
+    from mcp_plugin.protocol.actions import _READERS
 
-    assert HOOKED | LISTS == _INTERIOR_METHODS
-    assert HOOKED | LISTS | PASSED | set(_READERS) == set(SPEC_CLIENT_METHODS)
+    assert FASTMCP_HOOKED | LISTS == _INTERIOR_METHODS
+    assert FASTMCP_HOOKED | LISTS | EXEMPT | set(_READERS) == set(SPEC_CLIENT_METHODS)
 
 
 async def test_a_client_that_goes_away_leaves_no_decision_behind(serve_plain, grants):

@@ -16,10 +16,10 @@ from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
 from referencing import Registry
 
-from mcp_plugin import actions
+from mcp_plugin.enforcer import Enforcer, named
 from mcp_plugin.exceptions import ArgumentsRefused
-from mcp_plugin.gate import Gate, named
-from mcp_plugin.request import Caller
+from mcp_plugin.http.request import Caller
+from mcp_plugin.protocol import actions
 from pdp_client import Decision
 
 _log = logging.getLogger(__name__)
@@ -27,13 +27,13 @@ _log = logging.getLogger(__name__)
 Schema = Mapping[str, Any] | bool
 
 
-async def admit(
-    gate: Gate, caller: Caller, name: str, tool: Tool | None, sent: Mapping[str, Any]
+async def enforce(
+    enforcer: Enforcer, caller: Caller, name: str, tool: Tool | None, sent: Mapping[str, Any]
 ) -> Decision:
     """The decision on which a call may run, on the arguments that it will run with.
 
     Args:
-        gate: asks the PDP.
+        enforcer: asks the PDP.
         caller: who sent it.
         name: the tool's.
         tool: the one that will run; None where there is none.
@@ -45,23 +45,27 @@ async def admit(
     """
     given = {**(_defaults(tool.parameters) if tool else {}), **sent}
     action = actions.call(name, tool, given)
-    decision = await gate.admit(caller, action)
+    decision = await enforcer.enforce(caller, action)
     if tool is None or not decision.uses_arguments:
         return decision
     try:
         # After the decision: who may not call a tool learns nothing of its parameters.
-        whole = as_run(tool.parameters, sent)
+        whole = apply_defaults(tool.parameters, sent)
     except ArgumentsRefused as refused:
-        watched = gate.watches(action)
+        watched = enforcer.watches(action)
         said = "would_deny" if watched else "denied"
         _log.info("mcp_auth.%s %s reason=%s", said, named(action), refused.code)
         if watched:
             return decision
         raise
-    return decision if whole == given else await gate.admit(caller, actions.call(name, tool, whole))
+    return (
+        decision
+        if whole == given
+        else await enforcer.enforce(caller, actions.call(name, tool, whole))
+    )
 
 
-def as_run(schema: Schema, sent: Mapping[str, Any]) -> dict[str, Any]:
+def apply_defaults(schema: Schema, sent: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments with the defaults that their schema has for what they leave out, at any depth.
 
     Args:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-PASSED: Final = frozenset({"initialize", "ping", "server/discover"})
+EXEMPT: Final = frozenset({"initialize", "ping", "server/discover"})
 """What says nothing that needs a decision."""
 
 LISTS: Final = frozenset(

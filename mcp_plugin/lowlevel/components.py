@@ -9,14 +9,14 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from pydantic import BaseModel
 
-from mcp_plugin.uris import is_expansion
+from mcp_plugin.protocol.uris import is_expansion
 
 _MOST_PAGES: Final = 1000
 
 Context = ServerRequestContext[Any, Any]
 
 
-class Kind(NamedTuple):
+class ComponentKind(NamedTuple):
     """A kind of component: how its list is read, and what using an entry would be."""
 
     entries: str
@@ -27,14 +27,16 @@ class Kind(NamedTuple):
 
 TEMPLATES: Final = "resources/templates/list"
 KINDS: Final = {
-    "tools/list": Kind("tools", "name", "tools/call", mcp_types.CallToolRequestParams),
-    "resources/list": Kind(
+    "tools/list": ComponentKind("tools", "name", "tools/call", mcp_types.CallToolRequestParams),
+    "resources/list": ComponentKind(
         "resources", "uri", "resources/read", mcp_types.ReadResourceRequestParams
     ),
-    TEMPLATES: Kind(
+    TEMPLATES: ComponentKind(
         "resourceTemplates", "uriTemplate", "resources/read", mcp_types.ReadResourceRequestParams
     ),
-    "prompts/list": Kind("prompts", "name", "prompts/get", mcp_types.GetPromptRequestParams),
+    "prompts/list": ComponentKind(
+        "prompts", "name", "prompts/get", mcp_types.GetPromptRequestParams
+    ),
 }
 """By the method that lists it."""
 
@@ -77,7 +79,7 @@ async def templates(server: Server[Any], ctx: Context, uri: str) -> list[Any]:
     return found
 
 
-def is_spelt_as(found: Sequence[Any], uri: str) -> bool:
+def matches_template(found: Sequence[Any], uri: str) -> bool:
     """Whether a URI is what one of its templates would make of the values found in it."""
     for template in map(_parsed, found):
         if template is None:

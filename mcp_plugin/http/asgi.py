@@ -22,6 +22,7 @@ from mcp.shared.inbound import (
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import Message, Receive, Send
 
+from mcp_plugin.fastmcp_compat import sdk_server
 from pdp_client import ConfigurationError
 
 MAX_BODY: Final = 4 * 1024 * 1024
@@ -133,7 +134,7 @@ def origins(urls: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def not_stored(send: Send) -> Send:
+def no_store(send: Send) -> Send:
     """Send so that nobody keeps the answer: it is one caller's, whatever it looks like."""
 
     async def send_uncached(message: Message) -> None:
@@ -145,12 +146,12 @@ def not_stored(send: Send) -> Send:
     return send_uncached
 
 
-def keep_private(server: FastMCP) -> None:
+def force_private_cache(server: FastMCP) -> None:
     """See to it that no result says that it may be shared between callers (`cacheScope`).
 
     `FastMCP(cache_scope="public")` would have a gateway show one caller's list to another.
     """
-    hints = server._mcp_server.cache_hints  # noqa: SLF001 - FastMCP takes them, and gives them to nobody
+    hints = sdk_server(server).cache_hints
     public = [method for method, hint in hints.items() if hint.scope == "public"]
     for method in public:
         hints[method] = replace(hints[method], scope="private")

@@ -11,8 +11,9 @@ from typing import Any
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateBoundary, authenticated_principal
 
-from mcp_plugin.listed import Context
-from mcp_plugin.request import extract
+from mcp_plugin.fastmcp_compat import request_state_security
+from mcp_plugin.http.request import extract
+from mcp_plugin.lowlevel.components import Context
 
 
 def bind_to_callers(server: Server[Any]) -> None:
@@ -22,7 +23,7 @@ def bind_to_callers(server: Server[Any]) -> None:
     """
     for one in server.middleware:
         if isinstance(one, RequestStateBoundary):
-            security = one._security  # noqa: SLF001 - there is no other way
+            security = request_state_security(one)
             if security.bind_principal is authenticated_principal:
                 security.bind_principal = _caller
 

@@ -25,11 +25,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mcp_plugin import http
-from mcp_plugin.gate import Gate
+from mcp_plugin.enforcer import Enforcer
+from mcp_plugin.fastmcp_compat import sdk_server
+from mcp_plugin.http import asgi
+from mcp_plugin.http.request import Outcome, extract
 from mcp_plugin.middleware import PolicyMiddleware
-from mcp_plugin.mirrored import compare_nothing
-from mcp_plugin.request import Outcome, extract
+from mcp_plugin.protocol.param_headers import compare_nothing
 from mcp_plugin.spans import joined
 from pdp_client import Credential, Reason, ReasonClass
 
@@ -75,7 +76,7 @@ class BearerAuth(AuthProvider):
         Raises:
             ConfigurationError: a URL is none.
         """
-        self.origins = http.origins([base_url, *allowed_origins])
+        self.origins = asgi.origins([base_url, *allowed_origins])
         super().__init__(base_url=base_url)
         self.policy = policy
         self._authorization_servers = [*authorization_servers]
@@ -87,11 +88,11 @@ class BearerAuth(AuthProvider):
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """What FastMCP knows of a good bearer; None for one that is not."""
-        return await verified(self.policy.gate, token)
+        return await verified(self.policy.enforcer, token)
 
     def get_middleware(self) -> list[Any]:
         """The door itself, for the application."""
-        return [Middleware(_Door, auth=self), Middleware(AuthContextMiddleware)]
+        return [Middleware(BearerAuthMiddleware, auth=self), Middleware(AuthContextMiddleware)]
 
     def get_routes(self, mcp_path: str | None = None) -> list[Route]:
         """The metadata, and the way of those who are let in without a bearer."""
@@ -112,7 +113,7 @@ class BearerAuth(AuthProvider):
         methods = ["GET", "OPTIONS"]
         routes = [Route(where, cors_middleware(metadata, methods), methods=methods)]
         if mcp_path:
-            routes.insert(0, _Passage(mcp_path, _Endpoint(), name="without_token"))
+            routes.insert(0, AnonymousRoute(mcp_path, _Endpoint(), name="without_token"))
         return routes
 
     def metadata_url(self, mcp_path: str | None) -> str:
@@ -122,9 +123,9 @@ class BearerAuth(AuthProvider):
         return str(build_resource_metadata_url(resource))
 
 
-async def verified(gate: Gate, token: str) -> AccessToken | None:
+async def verified(enforcer: Enforcer, token: str) -> AccessToken | None:
     """What FastMCP and the SDK know of a good bearer; None for one that is not."""
-    credential, reason = await gate.pdp.authenticate(token, transport="http")
+    credential, reason = await enforcer.pdp.authenticate(token, transport="http")
     if credential is None or reason.reason_class is ReasonClass.AUTHENTICATION:
         return None
     return access_token(credential)
@@ -147,7 +148,7 @@ def access_token(credential: Credential) -> AccessToken:
     )
 
 
-class _Door:
+class BearerAuthMiddleware:
     """Stands before the MCP endpoint, and nothing else."""
 
     def __init__(self, app: ASGIApp, *, auth: BearerAuth) -> None:
@@ -156,6 +157,7 @@ class _Door:
         self._policy = auth.policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or respond in place of the endpoint."""
         endpoint = _endpoint(scope)
         if endpoint is None:
             await self._app(scope, receive, send)
@@ -164,34 +166,34 @@ class _Door:
         if not any(one is self._policy for one in server.middleware):
             # Whoever is authenticated would be allowed everything.
             _log.error("mcp_auth.unguarded the policy is not in the server's middleware; add it")
-            await http.answer(send, 500, {"error": "This server has no policy."})
+            await asgi.answer(send, 500, {"error": "This server has no policy."})
             return
         # The policy does so itself, but the SDK compares before it, also at the very first request.
-        compare_nothing(server._mcp_server)  # noqa: SLF001 - it has no other name
+        compare_nothing(sdk_server(server))
         with joined(scope["headers"]):
-            await self._answer(endpoint, scope, receive, http.not_stored(send))
+            await self._answer(endpoint, scope, receive, asgi.no_store(send))
 
     async def _answer(self, endpoint: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        headers, body = scope["headers"], http.Body(receive)
-        origin = http.header(headers, b"origin")
+        headers, body = scope["headers"], asgi.Body(receive)
+        origin = asgi.header(headers, b"origin")
         if origin is not None and origin not in self._auth.origins:
-            await http.answer(send, 403, {"error": "This origin is not allowed."})
+            await asgi.answer(send, 403, {"error": "This origin is not allowed."})
             return
         outcome, bearer = extract(headers, scope["query_string"])
         refused = await self._refusal(scope, body, bearer, endpoint)
         if refused is not None:
             await self._turn_away(scope, send, refused, outcome)
             return
-        if scope["method"] == "POST" and http.needs_a_look(headers):
-            content = await body.read(http.MAX_BODY)
-            if content is not None and http.is_misrouted(headers, content):
+        if scope["method"] == "POST" and asgi.needs_a_look(headers):
+            content = await body.read(asgi.MAX_BODY)
+            if content is not None and asgi.is_misrouted(headers, content):
                 error = {"code": HEADER_MISMATCH, "message": "Headers do not match the body"}
-                await http.answer(send, 400, {"jsonrpc": "2.0", "id": None, "error": error})
+                await asgi.answer(send, 400, {"jsonrpc": "2.0", "id": None, "error": error})
                 return
         await self._app(scope, body.receive, send)
 
     async def _refusal(
-        self, scope: Scope, body: http.Body, bearer: str | None, endpoint: ASGIApp
+        self, scope: Scope, body: asgi.Body, bearer: str | None, endpoint: ASGIApp
     ) -> Reason | None:
         """Why a request may not come in; None where it may, as whoever it is."""
         policy = self._policy
@@ -199,25 +201,25 @@ class _Door:
             if not await self._is_open(scope, body):
                 return Reason.MISSING_TOKEN
         else:
-            credential, reason = await policy.gate.pdp.authenticate(bearer, transport="http")
+            credential, reason = await policy.enforcer.pdp.authenticate(bearer, transport="http")
             if reason.reason_class is not ReasonClass.AUTHENTICATION and credential is not None:
                 scope["user"] = AuthenticatedUser(access_token(credential))
                 scope["auth"] = AuthCredentials()
                 return None
-            if reason.reason_class is ReasonClass.AUTHENTICATION and policy.gate.requires_auth:
+            if reason.reason_class is ReasonClass.AUTHENTICATION and policy.enforcer.requires_auth:
                 return reason
         # To FastMCP it is nobody; the policy reads the bearer by itself.
         scope[_PASSAGE] = endpoint
         return None
 
-    async def _is_open(self, scope: Scope, body: http.Body) -> bool:
+    async def _is_open(self, scope: Scope, body: asgi.Body) -> bool:
         """Whether somebody without a bearer may come in."""
         if scope["method"] != "POST":
             # A session's stream, and its end. Whose session it is, the SDK looks after.
-            named = http.header(scope["headers"], _SESSION)
-            return bool(named) and self._policy.gate.is_open("ping", "")
-        found = http.asked(await body.read(_STRANGERS_BODY))
-        return found is not None and self._policy.gate.is_open(*found)
+            named = asgi.header(scope["headers"], _SESSION)
+            return bool(named) and self._policy.enforcer.is_open("ping", "")
+        found = asgi.asked(await body.read(_STRANGERS_BODY))
+        return found is not None and self._policy.enforcer.is_open(*found)
 
     async def _turn_away(self, scope: Scope, send: Send, reason: Reason, outcome: Outcome) -> None:
         """RFC 6750 §3.1: no `error` for who may not have known that a bearer is needed."""
@@ -229,14 +231,15 @@ class _Door:
         where = self._auth.metadata_url(scope["app"].state.path)
         said = {**told, "resource_metadata": where}
         challenge = "Bearer " + ", ".join(f'{name}="{value}"' for name, value in said.items())
-        self._policy.gate.turned_away(reason)
-        await http.answer(send, status, told, {"www-authenticate": challenge})
+        self._policy.enforcer.rejected(reason)
+        await asgi.answer(send, status, told, {"www-authenticate": challenge})
 
 
-class _Passage(Route):
+class AnonymousRoute(Route):
     """To the endpoint, past FastMCP's own demand for a bearer; only for whom the door let in."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """As Starlette's; None but for requests that were let in."""
         return super().matches(scope) if _PASSAGE in scope else (Match.NONE, {})
 
 

@@ -17,12 +17,13 @@ from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.server.middleware.caching import ResponseCachingMiddleware
 from fastmcp.tools import Tool
 
-from mcp_plugin.current import Running, running
+from mcp_plugin.context import DecisionScope, running
 from mcp_plugin.exceptions import CallDenied
-from mcp_plugin.methods import LISTS
+from mcp_plugin.fastmcp_compat import extension, wrapped_provider
+from mcp_plugin.protocol.methods import LISTS
 from pdp_client import Decision, Reason
 
-HOOKED: Final = frozenset({"tools/call", "resources/read", "prompts/get"})
+FASTMCP_HOOKED: Final = frozenset({"tools/call", "resources/read", "prompts/get"})
 """Requests that FastMCP decodes before middleware sees them."""
 
 _TASKS: Final = "io.modelcontextprotocol/tasks"
@@ -30,7 +31,7 @@ _TASKS: Final = "io.modelcontextprotocol/tasks"
 _log = logging.getLogger(__name__)
 
 
-def subject(context: MiddlewareContext[Any], *, arguments: bool) -> tuple[Any, ...]:
+def request_fingerprint(context: MiddlewareContext[Any], *, arguments: bool) -> tuple[Any, ...]:
     """What a request is about, for comparison: a copy, as middleware may change messages in place.
 
     Args:
@@ -38,7 +39,7 @@ def subject(context: MiddlewareContext[Any], *, arguments: bool) -> tuple[Any, .
         arguments: whether the call's arguments count.
     """
     message = context.message
-    if context.method not in HOOKED:
+    if context.method not in FASTMCP_HOOKED:
         said = {key: value for key, value in dict(message).items() if key != "_meta"}
         return context.method, copy.deepcopy(said)
     name = str(message.uri) if context.method == "resources/read" else message.name
@@ -49,10 +50,10 @@ def subject(context: MiddlewareContext[Any], *, arguments: bool) -> tuple[Any, .
 
 def is_observed(context: MiddlewareContext[Any]) -> bool:
     """Whether FastMCP shows a request that failed already, and will not run it."""
-    return context.method in HOOKED and isinstance(context.message, Mapping)
+    return context.method in FASTMCP_HOOKED and isinstance(context.message, Mapping)
 
 
-class Misordered(Exception):  # noqa: N818 - the state, as in pdp_client
+class ChainNotTrusted(Exception):  # noqa: N818 - the state, as in pdp_client
     """The chain cannot be trusted to run what was decided.
 
     Attributes:
@@ -64,7 +65,7 @@ class Misordered(Exception):  # noqa: N818 - the state, as in pdp_client
         self.lasting = lasting
 
 
-class Order:
+class ChainGuard:
     """Looks after the chain that a policy is part of."""
 
     def __init__(self, policy: Middleware) -> None:
@@ -83,11 +84,11 @@ class Order:
             False where there is nothing between the policy and the server's own code.
 
         Raises:
-            Misordered: it should meet the seal and may not, or a cache answers for it.
+            ChainNotTrusted: it should meet the seal and may not, or a cache answers for it.
         """
         if any(isinstance(one, ResponseCachingMiddleware) for one in _chains(server)):
             self._tell("a response cache would answer one caller with another's results; remove it")
-            raise Misordered(lasting=True)
+            raise ChainNotTrusted(lasting=True)
         chain = server.middleware
         # What is no part of the chain was wrapped in something that is.
         position = next((i for i, one in enumerate(chain) if one is self._policy), -1)
@@ -100,7 +101,7 @@ class Order:
         self._tell(f"sealed, as these are inside the policy: {names}")
         server.middleware[:] = [*(one for one in chain if one is not _SEAL), _SEAL]
         # FastMCP put this request's own chain together before.
-        raise Misordered(lasting=False)
+        raise ChainNotTrusted(lasting=False)
 
     def _tell(self, what: str) -> None:
         if what not in self._told:
@@ -108,7 +109,7 @@ class Order:
             _log.warning("mcp_auth.order %s", what)
 
 
-class _Seal(Middleware):
+class IntegrityMiddleware(Middleware):
     """The innermost middleware: lets pass what was decided."""
 
     async def on_request(
@@ -116,24 +117,27 @@ class _Seal(Middleware):
         context: MiddlewareContext[mcp_types.Request[Any, Any]],
         call_next: CallNext[mcp_types.Request[Any, Any], Any],
     ) -> Any:
+        """Refuse what is not what was decided."""
         if is_observed(context):
             return await call_next(context)
         found = running()
-        if context.method in HOOKED and found is None:
+        if context.method in FASTMCP_HOOKED and found is None:
             raise _refusal(context, "was not decided")
         # Once is not enough: what is inside may go on twice. But server code that runs may list.
         lists = found is not None and found.reached and context.method in LISTS
-        if found is not None and found.subject is not None and not lists:
-            if subject(context, arguments=len(found.subject) > 2) != found.subject:  # noqa: PLR2004
+        if found is not None and found.fingerprint is not None and not lists:
+            # Two parts are of a decision that no rule's look at arguments took part in.
+            with_arguments = len(found.fingerprint) > 2  # noqa: PLR2004
+            if request_fingerprint(context, arguments=with_arguments) != found.fingerprint:
                 raise _refusal(context, "is not what was decided")
             found.reached = True
         return await call_next(context)
 
 
-_SEAL: Final = _Seal()
+_SEAL: Final = IntegrityMiddleware()
 
 
-def answered(found: Running, context: MiddlewareContext[Any]) -> None:
+def require_handler_reached(found: DecisionScope, context: MiddlewareContext[Any]) -> None:
     """Refuse a result that does not come from the server's own code.
 
     Raises:
@@ -145,7 +149,7 @@ def answered(found: Running, context: MiddlewareContext[Any]) -> None:
 
 def decides_tasks(server: FastMCP, policy: Middleware) -> bool:
     """Whether what a worker runs later is decided then; see `mcp_plugin.tasks`."""
-    return getattr(server._extensions.get(_TASKS), "policy", None) is policy  # noqa: SLF001
+    return getattr(extension(server, _TASKS), "policy", None) is policy
 
 
 def would_run_later(tool: Tool, server: FastMCP) -> bool:
@@ -153,7 +157,7 @@ def would_run_later(tool: Tool, server: FastMCP) -> bool:
 
     A worker runs it when it can, and a revocation in between would not count.
     """
-    return tool.task_config.supports_tasks() and _TASKS in server._extensions  # noqa: SLF001
+    return tool.task_config.supports_tasks() and extension(server, _TASKS) is not None
 
 
 def _refusal(context: MiddlewareContext[Any], why: str) -> CallDenied:
@@ -167,9 +171,6 @@ def _chains(server: FastMCP, seen: frozenset[int] = frozenset()) -> Iterator[Mid
         return
     yield from server.middleware
     for provider in server.providers:
-        inner: Any = provider
-        while hasattr(inner, "_inner"):
-            inner = inner._inner  # noqa: SLF001 - there is no other way
-        mounted = getattr(inner, "server", None)
+        mounted = getattr(wrapped_provider(provider), "server", None)
         if isinstance(mounted, FastMCP):
             yield from _chains(mounted, seen | {id(server)})

@@ -10,7 +10,7 @@ from fastmcp import Context
 from fastmcp.server.dependencies import extract_version_spec
 from fastmcp.utilities.versions import VersionSpec
 
-from mcp_plugin.stdio import StdioBearer
+from mcp_plugin.http.stdio import StdioBearer
 from pdp_client.reasons import quote
 
 Outcome = Literal["bearer", "none", "query", "repeated", "malformed"]

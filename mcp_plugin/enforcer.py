@@ -9,18 +9,18 @@ from functools import cache
 from prometheus_client import CollectorRegistry, Counter
 
 from mcp_plugin.exceptions import CallDenied
-from mcp_plugin.methods import LISTS, NOTIFICATIONS, PASSED
+from mcp_plugin.http.request import Caller
+from mcp_plugin.http.stdio import NO_IDENTITY
 from mcp_plugin.metrics import metrics
-from mcp_plugin.request import Caller
+from mcp_plugin.protocol.methods import EXEMPT, LISTS, NOTIFICATIONS
 from mcp_plugin.spans import SPANS
-from mcp_plugin.stdio import NO_IDENTITY
 from pdp_client import PDP, Action, Decision, Reason, ReasonClass
 from pdp_client.reasons import quote
 
 _log = logging.getLogger(__name__)
 
 
-class Gate:
+class Enforcer:
     """Asks the PDP, and says what a request may do.
 
     Attributes:
@@ -68,7 +68,7 @@ class Gate:
             return name in self._public_tools
         if method in LISTS - {"tools/list"}:
             return self._list_without_token
-        known = PASSED | NOTIFICATIONS | {"tools/list"}
+        known = EXEMPT | NOTIFICATIONS | {"tools/list"}
         return method in known and (self._list_without_token or bool(self._public_tools))
 
     def allow_public(self, caller: Caller, name: str) -> Decision:
@@ -82,7 +82,7 @@ class Gate:
             raise self._refused(decision, Action(name=name))
         return decision
 
-    async def admit(self, caller: Caller, action: Action) -> Decision:
+    async def enforce(self, caller: Caller, action: Action) -> Decision:
         """The decision on which an action may run.
 
         Raises:
@@ -95,7 +95,7 @@ class Gate:
             _log.info("mcp_auth.would_deny %s reason=%s", named(action), decision.reason)
         return decision
 
-    async def recognise(self, caller: Caller) -> None:
+    async def require_authenticated(self, caller: Caller) -> None:
         """Let pass whoever has a bearer that is good now, for what needs no other grant.
 
         Raises:
@@ -127,10 +127,10 @@ class Gate:
             return public
         return public | {asked[n] for n in shown.indices}
 
-    def turned_away(self, reason: Reason) -> None:
+    def rejected(self, reason: Reason) -> None:
         """Count and log a request that did not get as far as a decision."""
         self._count(reason)
-        _log.info("mcp_auth.turned_away reason=%s", reason)
+        _log.info("mcp_auth.rejected reason=%s", reason)
 
     async def _decide(self, caller: Caller, action: Action) -> tuple[Decision, bool]:
         """The decision, and whether the request may run on it."""

@@ -17,26 +17,26 @@ from pdp_client import Credential, Decision
 
 
 @dataclass(slots=True)
-class Running:
+class DecisionScope:
     """A request that runs on its decision.
 
     Attributes:
         decision: what it runs on.
-        subject: what was decided, for comparison with what runs.
+        fingerprint: what was decided, for comparison with what runs.
         ended: whether the request is over; what it left running has no decision any more.
         reached: whether it came as far as the server's own code.
     """
 
     decision: Decision
-    subject: Any = None
+    fingerprint: Any = None
     ended: bool = False
     reached: bool = False
 
 
-_current: ContextVar[Running | None] = ContextVar("mcp_plugin_decision", default=None)
+_current: ContextVar[DecisionScope | None] = ContextVar("mcp_plugin_decision", default=None)
 
 
-def running() -> Running | None:
+def running() -> DecisionScope | None:
     """The innermost request that runs on a decision here; None outside of one."""
     found = _current.get()
     return None if found is None or found.ended else found
@@ -71,9 +71,9 @@ def AllowedLibraries() -> list[str]:  # noqa: N802 - a default that reads as one
 
 
 @contextmanager
-def deciding(decision: Decision, subject: Any = None) -> Iterator[Running]:
+def decision_scope(decision: Decision, fingerprint: Any = None) -> Iterator[DecisionScope]:
     """Make a decision the current one, until the request is over."""
-    found = Running(decision, subject)
+    found = DecisionScope(decision, fingerprint)
     token = _current.set(found)
     try:
         yield found

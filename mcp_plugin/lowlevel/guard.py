@@ -15,19 +15,20 @@ from mcp.server.lowlevel import Server
 from prometheus_client import REGISTRY, CollectorRegistry
 from pydantic import ValidationError
 
-from mcp_plugin import listed, messages
-from mcp_plugin.auth import verified
-from mcp_plugin.current import deciding
+from mcp_plugin import messages
+from mcp_plugin.context import decision_scope
+from mcp_plugin.enforcer import Enforcer
 from mcp_plugin.exceptions import PluginError
-from mcp_plugin.gate import Gate
-from mcp_plugin.listed import Context, member
-from mcp_plugin.methods import LISTS, NOTIFICATIONS, PASSED
-from mcp_plugin.mirrored import compare, compare_nothing, is_look_ahead
-from mcp_plugin.request import Caller, caller_of
-from mcp_plugin.rounds import bind_to_callers
+from mcp_plugin.http.bearer_auth import verified
+from mcp_plugin.http.request import Caller, caller_of
+from mcp_plugin.http.stdio import StdioBearer
+from mcp_plugin.lowlevel import components
+from mcp_plugin.lowlevel.components import Context, member
+from mcp_plugin.protocol.methods import EXEMPT, LISTS, NOTIFICATIONS
+from mcp_plugin.protocol.param_headers import compare, compare_nothing, is_look_ahead
+from mcp_plugin.protocol.request_state import bind_to_callers
+from mcp_plugin.protocol.uris import is_canonical
 from mcp_plugin.spans import joined
-from mcp_plugin.stdio import StdioBearer
-from mcp_plugin.uris import is_canonical
 from pdp_client import PDP, Action, Decision, Reason
 from pdp_client.reasons import message, quote
 
@@ -75,7 +76,7 @@ class PolicyGuard:
                 the template's text; the protocol knows none.
             registry: where the metrics go.
         """
-        self.gate = Gate(
+        self.enforcer = Enforcer(
             pdp,
             require_auth=require_auth,
             public_tools=public_tools,
@@ -94,7 +95,7 @@ class PolicyGuard:
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """What the SDK knows of a good bearer; None for one that is not."""
-        return await verified(self.gate, token)
+        return await verified(self.enforcer, token)
 
     def caller(self, request: Any) -> Caller:
         """Who sent a message, by the HTTP request that carried it, if any."""
@@ -139,7 +140,7 @@ class _Guard:
 
     def __init__(self, policy: PolicyGuard, server: Server[Any]) -> None:
         self._policy = policy
-        self._gate = policy.gate
+        self._enforcer = policy.enforcer
         self._server = server
 
     async def __call__(self, ctx: Context, call_next: CallNext) -> HandlerResult:
@@ -154,7 +155,7 @@ class _Guard:
             raise MCPError(
                 code=mcp_types.INTERNAL_ERROR, message=message(Reason.UNAVAILABLE)
             ) from None
-        if ctx.method in PASSED:
+        if ctx.method in EXEMPT:
             return await call_next(ctx)
         with joined(ctx.request.scope["headers"] if ctx.request else ()):
             if ctx.method in LISTS:
@@ -164,7 +165,7 @@ class _Guard:
     async def _used(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         try:
             decision = await self._decided(ctx)
-            with deciding(decision):
+            with decision_scope(decision):
                 return await call_next(ctx)
         except PluginError as refused:
             if ctx.method != "tools/call":
@@ -175,10 +176,10 @@ class _Guard:
 
     async def _decided(self, ctx: Context) -> Decision:
         caller = self._policy.caller(ctx.request)
-        use = listed.USES.get(ctx.method)
+        use = components.USES.get(ctx.method)
         if use is None:
-            _, decision = await messages.admit(
-                self._gate,
+            _, decision = await messages.enforce(
+                self._enforcer,
                 caller,
                 ctx.method,
                 ctx.params,
@@ -194,24 +195,24 @@ class _Guard:
                 code=mcp_types.INVALID_PARAMS, message="Invalid request parameters"
             ) from None
         name = str(getattr(params, kind.name))
-        found = await listed.entry(self._server, ctx, lists, name)
-        if self._gate.is_public(Action(method=ctx.method, name=name)):
-            decision = self._gate.allow_public(caller, name)
+        found = await components.entry(self._server, ctx, lists, name)
+        if self._enforcer.is_public(Action(method=ctx.method, name=name)):
+            decision = self._enforcer.allow_public(caller, name)
             compare(ctx, member(found, "inputSchema"))
             return decision
         reads = ctx.method == "resources/read"
         arguments = None if reads else params.arguments or {}
         templates = []
         if reads and found is None:
-            templates = await listed.templates(self._server, ctx, name)
+            templates = await components.templates(self._server, ctx, name)
         about = templates if found is None else [found]
         action = self._policy.action(ctx.method, name, about, arguments)
-        decision = await self._gate.admit(caller, action)
+        decision = await self._enforcer.enforce(caller, action)
         if ctx.method == "tools/call" and found is None:
             raise MCPError(code=mcp_types.INVALID_PARAMS, message=f"Unknown tool: {quote(name)}")
         compare(ctx, member(found, "inputSchema"))
         # Rules and patterns see a text: what has no place in a list could be another's by its name.
-        known = found is not None or listed.is_spelt_as(templates, name)
+        known = found is not None or components.matches_template(templates, name)
         if reads and not (known and is_canonical(name)):
             raise messages.unknown_resource(name)
         return decision
@@ -219,11 +220,11 @@ class _Guard:
     async def _described(self, ctx: Context, action: Action) -> Action:
         """An action of a message with its tags; see `mcp_plugin.actions.described`."""
         subscribes = action.method != "completion/complete" and action.uri is not None
-        found = await listed.templates(self._server, ctx, action.name) if subscribes else []
+        found = await components.templates(self._server, ctx, action.name) if subscribes else []
         return replace(action, tags=self._policy.tags(action.name, found))
 
     async def _listed(self, ctx: Context, call_next: CallNext) -> HandlerResult:
-        kind = listed.KINDS[ctx.method]
+        kind = components.KINDS[ctx.method]
         if is_look_ahead(ctx):
             return {kind.entries: []}
         result = await call_next(ctx)
@@ -237,7 +238,7 @@ class _Guard:
             or is_canonical(entry[kind.name])
         ]
         actions = [self._policy.action(kind.method, entry[kind.name], [entry]) for entry in entries]
-        shown = await self._gate.visible(self._policy.caller(ctx.request), actions)
+        shown = await self._enforcer.visible(self._policy.caller(ctx.request), actions)
         kept = [entry for i, entry in enumerate(entries) if i in shown]
         private = {"cacheScope": "private"} if "cacheScope" in result else {}
         return {**result, kind.entries: kept, **private}

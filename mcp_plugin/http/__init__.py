@@ -1,0 +1,1 @@
+"""Callers over HTTP and stdio: bearers, requests, sessions."""

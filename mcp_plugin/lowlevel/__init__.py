@@ -1,0 +1,1 @@
+"""Servers of the MCP SDK's own."""

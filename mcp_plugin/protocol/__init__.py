@@ -1,0 +1,1 @@
+"""MCP as the plugin sees it: methods, actions, arguments, URIs, headers, state."""
