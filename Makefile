@@ -38,7 +38,7 @@ $(VENV)/dev: $(VENV)/run requirements/dev.txt
 
 .PHONY: setup
 setup: $(VENV)/dev ## Install all that development needs: Python packages, OPA, Regal
-	python -m bundles.opa_binary
+	python -m bundles.opa.binary
 	$(MAKE) --no-print-directory regal
 
 # Regal's own `go install` fails, and it must not share a module with OPA: each pins its own versions.
@@ -114,7 +114,7 @@ test-fastmcp: $(VENV)/dev ## Test the plugin with the oldest and the newest Fast
 
 .PHONY: opa-test
 opa-test: $(VENV)/dev ## Check, test and lint the Rego
-	opa=$$(python -m bundles.opa_binary); \
+	opa=$$(python -m bundles.opa.binary); \
 	"$$opa" fmt --list --fail $(REGO); \
 	"$$opa" check --strict --schema policies/schemas $(REGO); \
 	"$$opa" test --timeout 60s --coverage --threshold 100 --format pretty $(REGO) tests/cases > /dev/null; \

@@ -21,8 +21,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from bench.paired import paired_async, summary
-from bundles.opa_binary import find_opa
-from bundles.opa_server import client_token_file
+from bundles.opa.binary import find_opa
+from bundles.opa.server import client_token_file
 from lictor.settings import Settings
 from lictor.state import initialise, publish_policies
 from pdp_client.opa.unix import UnixSocketTransport

@@ -15,8 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bundles.opa_binary import find_opa
-from bundles.opa_server import client_token_file
+from bundles.opa.binary import find_opa
+from bundles.opa.server import client_token_file
 from lictor.settings import Settings
 from lictor.state import initialise, publish_policies
 from pdp_client import FileRecord

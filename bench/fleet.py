@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from bundles.instances import Instances
-from bundles.opa_server import OPASettings, client_token_file, command, prepare
+from bundles.fleet.credentials import InstanceCredentials
+from bundles.opa.server import OPASettings, client_token_file, command, prepare
 from lictor.keys import KeyFolder
 from pdp_client import PDP
 
@@ -79,7 +79,9 @@ class Fleet:
             folder=folder,
             address=f"unix://{folder / 'opa.sock'}",
             bundles_url=url,
-            bundles_bearer=Instances.load(self.settings.instances_key).bearer(f"opa-{number}"),
+            bundles_bearer=InstanceCredentials.load(self.settings.instances_key).bearer(
+                f"opa-{number}"
+            ),
             policy_key=(self.settings.bundle_keys / "policy.pub.pem").read_text(),
             data_key=(self.settings.bundle_keys / "data.pub.pem").read_text(),
             bundles=names,

@@ -25,8 +25,8 @@ from fastmcp.tools import Tool
 from prometheus_client import CollectorRegistry
 
 from bench.paired import interval, paired_async, summary
-from bundles.opa_binary import find_opa
-from bundles.opa_server import client_token_file
+from bundles.opa.binary import find_opa
+from bundles.opa.server import client_token_file
 from lictor.settings import Settings
 from lictor.state import initialise, publish_policies
 from mcp_plugin import PolicyMiddleware, actions

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from bench.fleet import Fleet, bundle_names, free_port, peak_mb, percentile, say, until
 from bench.world import World, fill_neo4j, fill_sqlite
-from bundles.opa_binary import find_opa
-from bundles.opa_server import client_token_file
+from bundles.opa.binary import find_opa
+from bundles.opa.server import client_token_file
 from lictor.admin import Admin
 from lictor.keys import KeyFolder
 from lictor.settings import Settings

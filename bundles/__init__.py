@@ -1,5 +1,6 @@
 """From the registry to signed OPA bundles: checked, signed, published and served.
 
-`policies` makes the policy and site bundles, `publisher` the data bundles, `server` serves them and
-hears what each OPA runs, `opa_binary` and `opa_server` find and configure OPA itself.
+`build` makes the policy and site bundles, `publish` the data bundles. `serve` hands them to OPA,
+`fleet` tracks what each OPA runs, `cluster` lets several servers share the work, `opa` finds and
+configures OPA itself.
 """

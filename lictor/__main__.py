@@ -2,5 +2,5 @@
 
 from lictor.cli import main
 
-if __name__ == "__main__":  # processes of their own import this too (`bundles.shards`)
+if __name__ == "__main__":  # processes of their own import this too (`bundles.publish.shards`)
     main()

@@ -32,7 +32,7 @@ class Admin:
     async def effect(
         self, *, epoch: int, revision: int, seconds: float, receipt: bool = False
     ) -> dict[str, Any]:
-        """Have everything published, and wait until a change is effective; see `bundles.effect`.
+        """Have everything published, and wait until a change is effective.
 
         Raises:
             ServeUnavailable: as `wake`.

@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 
-from bundles.catalogue import Catalogue
+from bundles.serve.served_bundles import ServedBundles
 from pdp_client.freshness.revision import LatestRevision, MessageAuthenticator
 from pdp_client.shared.connection import (
     NAMESPACE,
@@ -123,7 +123,7 @@ class Announcer:
     async def confirm(
         self,
         registry: Registry,
-        catalogue: Catalogue,
+        served_bundles: ServedBundles,
         *,
         publishing: Callable[[], bool],
         alone: bool,
@@ -132,15 +132,15 @@ class Announcer:
 
         Args:
             registry: what is told of.
-            catalogue: what is served; names the rules.
+            served_bundles: what is served; names the rules.
             publishing: whether this server publishes: another one does not know which rules do.
             alone: whether there must be no other server.
         """
         etags = frozenset[str]()
         while True:
-            live = await catalogue.changed("live", etags, seconds=_CONFIRM_EVERY)
+            live = await served_bundles.changed("live", etags, seconds=_CONFIRM_EVERY)
             etags = frozenset([live.etag] if live else [])
-            policy, site = catalogue.get("policy"), catalogue.get("site")
+            policy, site = served_bundles.get("policy"), served_bundles.get("site")
             if not (publishing() and policy and site):
                 await asyncio.sleep(_CONFIRM_EVERY)
                 continue

@@ -9,7 +9,7 @@ from typing import Any
 from bundles.build.policies import product_folder
 from bundles.build.rule_kinds import Kind
 from bundles.build.rule_names import RuleName
-from bundles.opa_binary import OPA
+from bundles.opa.binary import OPA
 from lictor.mcp_components import ServerComponents
 
 METHODS = {

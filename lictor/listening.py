@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import uvicorn
 from starlette.applications import Starlette
 
-from bundles.exceptions import StoreUnusable
+from bundles.exceptions import StoreUnusableError
 from lictor.exceptions import AlreadyRunning, InvalidArgument
 
 
@@ -47,7 +47,7 @@ def tcp(url: str) -> Iterator[socket.socket]:
 
     Raises:
         InvalidArgument: it is none.
-        StoreUnusable: it is in use.
+        StoreUnusableError: it is in use.
     """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
@@ -56,7 +56,7 @@ def tcp(url: str) -> Iterator[socket.socket]:
         family = socket.AF_INET6 if ":" in parts.hostname else socket.AF_INET
         listener = socket.create_server((parts.hostname, parts.port or 0), family=family)
     except OSError as error:
-        raise StoreUnusable(f"cannot listen at {parts.netloc}: {error.strerror}") from None
+        raise StoreUnusableError(f"cannot listen at {parts.netloc}: {error.strerror}") from None
     # asyncio sets it only where a socket names its protocol; without it, small answers wait 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listener:
@@ -69,7 +69,7 @@ def unix(path: Path) -> Iterator[socket.socket]:
 
     Raises:
         AlreadyRunning: another one serves this state directory.
-        StoreUnusable: it cannot be made.
+        StoreUnusableError: it cannot be made.
     """
     if listens(path):
         raise AlreadyRunning(f"a lictor serve listens at {path} already")
@@ -80,7 +80,9 @@ def unix(path: Path) -> Iterator[socket.socket]:
             listener.bind(str(path))
             path.chmod(0o600)
         except OSError as error:
-            raise StoreUnusable(f"cannot listen at {path}: {error.strerror or error}") from None
+            raise StoreUnusableError(
+                f"cannot listen at {path}: {error.strerror or error}"
+            ) from None
         listener.listen()
         try:
             yield listener

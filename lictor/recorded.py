@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from bundles.private import replace_private
+from bundles.publish.private_files import replace_private
 from pdp_client.usage import is_use
 from registry.checks import is_digest
 

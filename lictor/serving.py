@@ -6,21 +6,21 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from bundles.admin import admin_app
-from bundles.catalogue import Catalogue
-from bundles.current import Current, Publishing
-from bundles.effect import Effects
-from bundles.exceptions import StoreUnusable
-from bundles.fleet import Fleet
-from bundles.instances import Instances
-from bundles.publisher import Publisher, forever
-from bundles.reconciler import Reconciler
-from bundles.rollout import NAMES
-from bundles.roster import Roster
-from bundles.scan import Opener, Progress, Reader
-from bundles.server import bundle_app
-from bundles.signing import SigningKey
-from bundles.store import Store
+from bundles.exceptions import StoreUnusableError
+from bundles.fleet.credentials import InstanceCredentials
+from bundles.fleet.last_seen import LastSeenStore
+from bundles.fleet.propagation import PropagationTracker
+from bundles.fleet.tracker import FleetTracker
+from bundles.publish.policy_releases import NAMES
+from bundles.publish.publisher import Publisher, run_periodically
+from bundles.publish.reconciler import Reconciler
+from bundles.publish.scan import Opener, Progress, RegistryReader
+from bundles.publish.signing import SigningKey
+from bundles.publish.store import Store
+from bundles.serve.admin_app import admin_app
+from bundles.serve.bundle_app import bundle_app
+from bundles.serve.served_bundles import ServedBundles
+from bundles.serve.server_role import ActivePublisher, ServerRole
 from lictor import sharing
 from lictor.exceptions import NotInitialised
 from lictor.listening import server, tcp, unix
@@ -39,22 +39,22 @@ class Serving:
 
     Attributes:
         url: where OPA finds it.
-        current: whether it publishes, and how far things are.
+        role: whether it publishes, and how far things are.
         registry: what is published.
         fleet: who reports what.
         finished: done when a part has ended, which none does by itself.
     """
 
     url: str
-    current: Current
+    role: ServerRole
     registry: Registry
-    fleet: Fleet
+    fleet: FleetTracker
     finished: "asyncio.Future[None]"
 
     @property
     def publisher(self) -> Publisher:
-        """What publishes here; raises `NotPublishing` while another server does."""
-        return self.current.here.publisher
+        """What publishes here; raises `NotPublishingError` while another server does."""
+        return self.role.here.publisher
 
 
 @asynccontextmanager
@@ -71,7 +71,7 @@ async def serving(
         AlreadyRunning: another one serves this state directory.
         NotInitialised: no policy bundle has been built.
         InvalidArgument: a setting cannot be used.
-        StoreUnusable: the address or the folder of bundles cannot be used.
+        StoreUnusableError: the address or the folder of bundles cannot be used.
         RegistryError: the registry cannot be opened.
     """
     key = SigningKey.load(settings.bundle_keys / "data.pem")
@@ -83,13 +83,13 @@ async def serving(
         parts = await (served.several(exit_) if several else served.alone())
         parts += await served.shared(exit_, alone=not several)
         bundles = bundle_app(
-            served.current, served.catalogue, served.fleet,
-            instances=Instances.load(settings.instances_key),
+            served.role, served.served_bundles, served.fleet,
+            instances=InstanceCredentials.load(settings.instances_key),
             reader=read_secret(settings.bundles_token_file),
         )  # fmt: skip
         admin = admin_app(
-            registry=registry, current=served.current, fleet=served.fleet,
-            effects=Effects(served.current, served.fleet), key=key,
+            registry=registry, role=served.role, fleet=served.fleet,
+            propagation=PropagationTracker(served.role, served.fleet), key=key,
         )  # fmt: skip
         for_opa = exit_.enter_context(tcp(settings.bundles_url))
         for_lictor = exit_.enter_context(unix(settings.admin_socket))
@@ -104,14 +104,14 @@ async def serving(
         try:
             yield Serving(
                 url=f"http://{host}:{port}",
-                current=served.current,
+                role=served.role,
                 registry=registry,
                 fleet=served.fleet,
                 finished=finished,
             )
         finally:
             # Long polls first: a server that stops waits for the requests that it has.
-            served.catalogue.close()
+            served.served_bundles.close()
             for one in servers:
                 one.should_exit = True
             for task in (finished, *publishing):
@@ -137,43 +137,46 @@ class _Served:
         self._key = key
         self._progress = progress
         self._store = Store(settings.bundles)
-        self.fleet, self.catalogue = Fleet(Roster(settings.bundles / "fleet.json")), Catalogue()
-        self.current = Current(self.catalogue, registry)
+        self.fleet, self.served_bundles = (
+            FleetTracker(LastSeenStore(settings.bundles / "fleet.json")),
+            ServedBundles(),
+        )
+        self.role = ServerRole(self.served_bundles, registry)
 
     async def alone(self) -> list[Part]:
         """Start to publish for good; returns what is to be run."""
         if missing := self._missing():
             raise NotInitialised(missing)
         parts: list[Part] = []
-        into = self.catalogue
+        into = self.served_bundles
         if self._settings.artefacts_url:
-            fed = sharing.fed(self._settings, self.catalogue)
-            self.current.others, into = fed, fed.catalogue
-            parts.append(fed.run)
-        publishing = self.current.publishing = await self._start(into)
+            standalone = sharing.standalone(self._settings, self.served_bundles)
+            self.role.cluster, into = standalone, standalone.served_bundles
+            parts.append(standalone.run)
+        publishing = self.role.publishing = await self._start(into)
         return [*parts, partial(self._publish, publishing)]
 
     async def several(self, exit_: AsyncExitStack) -> list[Part]:
         """Get ready to take turns; returns what is to be run."""
 
-        async def one_term(into: Catalogue, _: object) -> None:
+        async def one_term(into: ServedBundles, _: object) -> None:
             if missing := self._missing():
-                raise StoreUnusable(missing)
+                raise StoreUnusableError(missing)
             await self._publish(await self._start(into))
 
-        together = await exit_.enter_async_context(
-            sharing.together(
+        cluster_node = await exit_.enter_async_context(
+            sharing.cluster_node(
                 self._settings,
-                current=self.current,
-                catalogue=self.catalogue,
+                role=self.role,
+                served_bundles=self.served_bundles,
                 fleet=self.fleet,
                 store=self._store,
                 key=self._key,
                 publish=one_term,
             )
         )
-        self.current.others = together
-        return [together.run]
+        self.role.cluster = cluster_node
+        return [cluster_node.run]
 
     async def shared(self, exit_: AsyncExitStack, *, alone: bool) -> list[Part]:
         """Get ready to tell MCP servers, and to hear of them; returns what is to be run."""
@@ -187,39 +190,39 @@ class _Served:
         if not settings.redis_url:
             return [usages.run]
         announcer = await exit_.enter_async_context(aclosing(sharing.announcer(self._settings)))
-        self.current.notices = lambda: [announcer.error] if announcer.error else []
+        self.role.notices = lambda: [announcer.error] if announcer.error else []
         return [
             usages.run,
             partial(
                 announcer.confirm,
                 self._registry,
-                self.catalogue,
-                publishing=lambda: self.current.publishing is not None,
+                self.served_bundles,
+                publishing=lambda: self.role.publishing is not None,
                 alone=alone,
             ),
         ]
 
-    async def _start(self, into: Catalogue) -> Publishing:
+    async def _start(self, into: ServedBundles) -> ActivePublisher:
         publisher = Publisher(
             self._registry,
             store=self._store,
-            catalogue=into,
+            served_bundles=into,
             key=self._key,
             fleet=self.fleet,
             shards=self._settings.shards,
-            reader=Reader(self._registry, opener=self._opener, progress=self._progress),
+            reader=RegistryReader(self._registry, opener=self._opener, progress=self._progress),
         )
         await publisher.start()
-        return Publishing(publisher, Reconciler(publisher, self._registry, self._store))
+        return ActivePublisher(publisher, Reconciler(publisher, self._registry, self._store))
 
-    async def _publish(self, publishing: Publishing) -> None:
-        self.current.publishing = publishing
+    async def _publish(self, publishing: ActivePublisher) -> None:
+        self.role.publishing = publishing
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(publishing.publisher.run())
-                group.create_task(forever(publishing.reconciler.due, every=1.0))
+                group.create_task(run_periodically(publishing.reconciler.due, every=1.0))
         finally:
-            self.current.publishing = None
+            self.role.publishing = None
 
     def _missing(self) -> str:
         for name in NAMES:

@@ -8,20 +8,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from bundles.catalogue import Catalogue
-from bundles.current import Current
-from bundles.exceptions import LocationInvalid
-from bundles.fleet import Fleet
-from bundles.signing import SigningKey
-from bundles.store import Store
+from bundles.exceptions import LocationInvalidError
+from bundles.fleet.tracker import FleetTracker
+from bundles.publish.signing import SigningKey
+from bundles.publish.store import Store
+from bundles.serve.served_bundles import ServedBundles
+from bundles.serve.server_role import ServerRole
 from lictor.exceptions import InvalidArgument, NotInitialised
 from lictor.settings import Settings
 from lictor.state import require_newest_key
 from pdp_client import ConfigurationError
 
 if TYPE_CHECKING:
-    from bundles.shared.fed import Fed
-    from bundles.shared.together import Together
+    from bundles.cluster.node import ClusterNode
+    from bundles.cluster.standalone import StandalonePublisher
     from lictor.announcing import Announcer
 
 _EXTRAS = {
@@ -29,34 +29,38 @@ _EXTRAS = {
     "obstore": "LICTOR_ARTEFACTS_URL needs the package obstore; install lictor[store]",
 }
 
-Publish = Callable[[Catalogue, object], Awaitable[None]]
+Publish = Callable[[ServedBundles, object], Awaitable[None]]
 
 
-def fed(settings: Settings, catalogue: Catalogue) -> "Fed":
+def standalone(settings: Settings, served_bundles: ServedBundles) -> "StandalonePublisher":
     """A server that is alone, and writes into a store.
 
     Raises:
         InvalidArgument: the URL cannot be used, or a package is missing.
     """
     with _explained():
-        from bundles.shared.artefacts import Artefacts  # noqa: PLC0415 - see above
-        from bundles.shared.fed import Fed  # noqa: PLC0415 - see above
+        from bundles.cluster.object_store import ObjectStore  # noqa: PLC0415 - see above
+        from bundles.cluster.standalone import StandalonePublisher  # noqa: PLC0415 - see above
 
-        return Fed(Artefacts(settings.artefacts_url), catalogue, unheard=settings.has_unheard)
+        return StandalonePublisher(
+            ObjectStore(settings.artefacts_url),
+            served_bundles,
+            has_unreported_instances=settings.has_unheard,
+        )
 
 
 @asynccontextmanager
-async def together(
+async def cluster_node(
     settings: Settings,
     *,
-    current: Current,
-    catalogue: Catalogue,
-    fleet: Fleet,
+    role: ServerRole,
+    served_bundles: ServedBundles,
+    fleet: FleetTracker,
     store: Store,
     key: SigningKey,
     publish: Publish,
-) -> AsyncIterator["Together"]:
-    """One of several servers; see `bundles.shared.together`.
+) -> AsyncIterator["ClusterNode"]:
+    """One of several servers; see `bundles.cluster.node`.
 
     Raises:
         InvalidArgument: a URL cannot be used, one is missing, or a package is.
@@ -68,24 +72,24 @@ async def together(
     except (OSError, ValueError) as error:
         raise NotInitialised(f"{policy_key}: not readable ({type(error).__name__})") from None
     with _explained():
-        from bundles.shared.artefacts import Artefacts  # noqa: PLC0415 - see above
-        from bundles.shared.connection import connect  # noqa: PLC0415 - see above
-        from bundles.shared.together import Together  # noqa: PLC0415 - see above
+        from bundles.cluster.node import ClusterNode  # noqa: PLC0415 - see above
+        from bundles.cluster.object_store import ObjectStore  # noqa: PLC0415 - see above
+        from bundles.cluster.redis_connection import connect  # noqa: PLC0415 - see above
 
-        redis, artefacts = connect(settings.redis_url), Artefacts(settings.artefacts_url)
+        redis, object_store = connect(settings.redis_url), ObjectStore(settings.artefacts_url)
     async with aclosing(redis):
-        yield Together(
+        yield ClusterNode(
             redis,
-            artefacts,
-            current=current,
-            catalogue=catalogue,
+            object_store,
+            role=role,
+            served_bundles=served_bundles,
             fleet=fleet,
             store=store,
             key=key,
             policy_key=policy_pem,
             publish=publish,
             name=f"{socket.gethostname()}:{settings.state}",
-            unheard=settings.has_unheard,
+            has_unreported_instances=settings.has_unheard,
         )
 
 
@@ -94,7 +98,7 @@ def announcer(settings: Settings) -> "Announcer":
 
     Raises:
         InvalidArgument: the URL cannot be used, or the package is missing.
-        KeyUnusable: the key that says so is missing.
+        KeyUnusableError: the key that says so is missing.
     """
     with _explained():
         from lictor.announcing import Announcer  # noqa: PLC0415 - see above
@@ -111,7 +115,7 @@ def announcer(settings: Settings) -> "Announcer":
 def _explained() -> Iterator[None]:
     try:
         yield
-    except (LocationInvalid, ConfigurationError) as error:
+    except (LocationInvalidError, ConfigurationError) as error:
         raise InvalidArgument(str(error)) from None
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from bundles.build.policies import SiteRules, build_policy, check_site, sign_site
-from bundles.opa_binary import OPA
-from bundles.private import write_private
-from bundles.scan import Opener
-from bundles.signing import Bundle, SigningKey
-from bundles.store import Store
+from bundles.opa.binary import OPA
+from bundles.publish.private_files import write_private
+from bundles.publish.scan import Opener
+from bundles.publish.signing import Bundle, SigningKey
+from bundles.publish.store import Store
 from lictor.exceptions import AlreadyInitialised
 from lictor.keys import KeyFolder
 from lictor.settings import TOML, Settings
@@ -81,7 +81,7 @@ def require_newest_key(settings: Settings) -> Path:
     It follows from the key that signs data, so that several servers have the same.
 
     Raises:
-        KeyUnusable: neither is there.
+        KeyUnusableError: neither is there.
     """
     if not settings.newest_key.exists():
         key = SigningKey.load(settings.bundle_keys / "data.pem")

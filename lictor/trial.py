@@ -15,9 +15,9 @@ import httpx2
 
 from bundles.build.policies import build_policy, build_site
 from bundles.build.site_folder import printable
-from bundles.opa_binary import OPA
-from bundles.opa_server import OPASettings, client_token_file, command, environment, prepare
-from bundles.signing import Bundle, SigningKey, data_of, sign
+from bundles.opa.binary import OPA
+from bundles.opa.server import OPASettings, client_token_file, command, environment, prepare
+from bundles.publish.signing import Bundle, SigningKey, data_of, sign
 from lictor.exceptions import ServeUnavailable, TrialFailed
 from lictor.settings import Settings, read_secret
 
@@ -49,7 +49,7 @@ async def trial_opa(settings: Settings, opa: OPA, site: Path) -> AsyncIterator[T
     rules under trial as well. Nothing of it is known to `lictor serve`.
 
     Raises:
-        PolicyRefused: the rules would not be signed.
+        PolicyRefusedError: the rules would not be signed.
         ServeUnavailable: `lictor serve` does not hand out what it publishes.
         TrialFailed: OPA does not start, or cannot load the bundles.
     """

@@ -70,7 +70,7 @@ class Usages:
         """
         async with self._source() as take:
             task = asyncio.current_task()
-            # As in `bundles.publisher.forever`.
+            # As in `bundles.publish.publisher.run_periodically`.
             while not (task and task.cancelling()):
                 await asyncio.sleep(self._every)
                 try:

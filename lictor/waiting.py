@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from bundles.private import write_private
-from bundles.receipt import document
+from bundles.fleet.receipt import document
+from bundles.publish.private_files import write_private
 from lictor.admin import Admin
 from lictor.console import Common, note, plain
 from lictor.exceptions import NotEffective, ServeUnavailable, WakeFailed

@@ -16,8 +16,8 @@ from support.served import Served
 from support.stack import Stack, fresh_settings
 
 from bundles.build.policies import build_policy
-from bundles.opa_binary import find_opa
-from bundles.signing import SigningKey
+from bundles.opa.binary import find_opa
+from bundles.publish.signing import SigningKey
 from lictor.settings import Settings
 from lictor.state import initialise, publish_policies
 
@@ -26,7 +26,7 @@ _TIERS = {
     "tests/histories": "system",
     "tests/test_killed.py": "system",
     "tests/lictor/test_several.py": "system",
-    "tests/bundles/shared/test_turns.py": "system",
+    "tests/bundles/cluster/test_leader_loop.py": "system",
     "tests/model": "model",
     "tests/conformance": "conformance",
     "tests/docs": "docs",

@@ -10,7 +10,7 @@ import pytest
 from support.installation import Installation
 from support.stack import until
 
-from bundles.receipt import verify
+from bundles.fleet.receipt import verify
 from pdp_client import PDP, BearerVerifier, Reason
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ import json
 from functools import lru_cache
 from typing import Any
 
-from bundles.opa_binary import OPA
+from bundles.opa.binary import OPA
 
 CLOCK = frozenset(
     {

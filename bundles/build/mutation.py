@@ -20,7 +20,7 @@ from typing import Any
 
 from bundles.build.mutants import Mutant
 from bundles.exceptions import MutationError
-from bundles.opa_binary import OPA
+from bundles.opa.binary import OPA
 
 _SHARES = (0.03, 0.12, 0.35)
 """How much of all tests' time the tests of each stage but the last take, with those before."""

@@ -14,9 +14,9 @@ from bundles.build.report import RuleReport, describe
 from bundles.build.site_folder import SiteFolder, SourceFile, read_site
 from bundles.build.site_rules import Reads, inspect, misplaced_rules
 from bundles.build.staging import CHECK_SECONDS, staged
-from bundles.exceptions import OPAFailed
-from bundles.opa_binary import OPA
-from bundles.signing import Bundle, SigningKey, canonical, sign
+from bundles.exceptions import OPAFailedError
+from bundles.opa.binary import OPA
+from bundles.publish.signing import Bundle, SigningKey, canonical, sign
 
 _POLICY_ROOTS = ["lictor", "system/authz", "system/log"]
 
@@ -66,7 +66,7 @@ def build_policy(opa: OPA, key: SigningKey) -> Bundle:
     """Check and sign the product's own rules.
 
     Raises:
-        PolicyRefused: they fail a check.
+        PolicyRefusedError: they fail a check.
     """
     files = product_sources("lictor", "system")
     _check(opa, files)
@@ -80,7 +80,7 @@ def build_site(opa: OPA, folder: Path, key: SigningKey) -> Bundle:
     """Check and sign a site's rules; an empty folder is a site without rules.
 
     Raises:
-        PolicyRefused: as `check_site`.
+        PolicyRefusedError: as `check_site`.
     """
     return sign_site(check_site(opa, folder), key)
 
@@ -97,9 +97,9 @@ def check_site(opa: OPA, folder: Path) -> SiteRules:
     """Read a site's folder once, and check all that is to be signed.
 
     Raises:
-        PolicyRefused: the folder or a file of it cannot be used; a file is not Rego; a rule reads
-            what it may not, calls what reaches outside of OPA, or can have no effect; or the rules
-            do not compile. The message names each place as `file:row:col`.
+        PolicyRefusedError: the folder or a file of it cannot be used; a file is not Rego; a rule
+            reads what it may not, calls what reaches outside of OPA, or can have no effect; or the
+            rules do not compile. The message names each place as `file:row:col`.
     """
     site = read_site(folder)
     modules = syntax.parse(opa, site.rules)
@@ -116,7 +116,7 @@ def _check(opa: OPA, product: Sequence[SourceFile], site: Sequence[SourceFile] =
     """Compile rules as strictly as OPA can, with nothing that reaches outside of it.
 
     Raises:
-        PolicyRefused: they do not compile.
+        PolicyRefusedError: they do not compile.
     """
     with staged(opa, product, site) as stage:
         try:
@@ -125,7 +125,7 @@ def _check(opa: OPA, product: Sequence[SourceFile], site: Sequence[SourceFile] =
                 f"--schema={product_folder().resolve() / 'schemas'}", *stage.folders,
                 cwd=stage.path, timeout=CHECK_SECONDS,
             )  # fmt: skip
-        except OPAFailed as error:
+        except OPAFailedError as error:
             syntax.refuse(syntax.findings_of(error, stage.files))
             raise
 

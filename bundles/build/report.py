@@ -8,7 +8,7 @@ from bundles.build import builtins, syntax
 from bundles.build.reach import RuleGraph, is_decision
 from bundles.build.syntax import Module, Rule
 from bundles.build.visible import infer
-from bundles.opa_binary import OPA
+from bundles.opa.binary import OPA
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class RuleSources:
         """A site's rules and tests, with lictor's rules beside them.
 
         Raises:
-            PolicyRefused: the folder cannot be read.
+            PolicyRefusedError: the folder cannot be read.
         """
         site = read_site(folder)
         files = {file.name: file.content for file in product_sources("lictor")}

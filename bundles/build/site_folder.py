@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from bundles.exceptions import PolicyRefused
+from bundles.exceptions import PolicyRefusedError
 
 MAX_FILE_BYTES = 1 << 20
 MAX_FILES = 2_000
@@ -74,17 +74,17 @@ def read_site(folder: Path) -> SiteFolder:
     """List and read a site's folder, once.
 
     Raises:
-        PolicyRefused: it is not a folder; a file cannot be read, is too large, or is one that OPA
-            would load as data; a link leads out of the folder; there are too many entries.
+        PolicyRefusedError: it is not a folder; a file cannot be read, is too large, or is one that
+            OPA would load as data; a link leads out of the folder; there are too many entries.
     """
     if not folder.is_dir():
         what = "not a folder" if folder.exists() else "no such folder"
-        raise PolicyRefused(f"{printable(str(folder))}: {what}")
+        raise PolicyRefusedError(f"{printable(str(folder))}: {what}")
     reading = _Reading(folder)
     reading.read_directory(folder, depth=0)
     rego = sorted(reading.files, key=lambda file: file.name)
     if len(rego) > MAX_FILES:
-        raise PolicyRefused(
+        raise PolicyRefusedError(
             f"{printable(str(folder))}: {len(rego)} Rego files; a site has {MAX_FILES} at most"
         )
     return SiteFolder(
@@ -105,11 +105,11 @@ class _Reading:
 
     def read_directory(self, directory: Path, *, depth: int) -> None:
         if depth > MAX_DEPTH:
-            raise PolicyRefused(f"{_shown(directory)}: more than {MAX_DEPTH} folders deep")
+            raise PolicyRefusedError(f"{_shown(directory)}: more than {MAX_DEPTH} folders deep")
         for path, found in self._listed(directory):
             self._entries += 1
             if self._entries > MAX_ENTRIES:
-                raise PolicyRefused(
+                raise PolicyRefusedError(
                     f"{_shown(self._folder)}: more than {MAX_ENTRIES} entries; "
                     "give the folder that holds the rules alone"
                 )
@@ -120,7 +120,7 @@ class _Reading:
         try:
             entries = sorted(os.scandir(directory), key=lambda e: (e.is_symlink(), e.name))
         except OSError as error:
-            raise PolicyRefused(f"{_shown(directory)}: {error.strerror}") from None
+            raise PolicyRefusedError(f"{_shown(directory)}: {error.strerror}") from None
         for entry in entries:
             path = directory / entry.name
             if entry.name.startswith("."):
@@ -131,12 +131,12 @@ class _Reading:
             try:
                 yield path, path.stat()
             except OSError as error:
-                raise PolicyRefused(f"{_shown(path)}: {error.strerror}") from None
+                raise PolicyRefusedError(f"{_shown(path)}: {error.strerror}") from None
 
     def _check_link(self, path: Path) -> None:
         target = os.path.realpath(path)
         if target != self._root and not target.startswith(self._root.rstrip("/") + "/"):
-            raise PolicyRefused(
+            raise PolicyRefusedError(
                 f"{_shown(path)}: a link out of the folder; "
                 "copy what it leads to, or give a folder that holds both"
             )
@@ -152,7 +152,7 @@ class _Reading:
             self._seen[identity] = _shown(path)
             self._read_rego(path, found)
         elif path.name.lower().endswith(_DATA_SUFFIXES):
-            raise PolicyRefused(
+            raise PolicyRefusedError(
                 f"{_shown(path)}: only Rego goes into a policy bundle; "
                 "write the data as a rule, or keep the file out of this folder"
             )
@@ -161,14 +161,14 @@ class _Reading:
 
     def _read_rego(self, path: Path, found: os.stat_result) -> None:
         if not stat.S_ISREG(found.st_mode):
-            raise PolicyRefused(f"{_shown(path)}: not a regular file")
+            raise PolicyRefusedError(f"{_shown(path)}: not a regular file")
         try:
             with path.open("rb") as file:
                 content = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
-            raise PolicyRefused(f"{_shown(path)}: {error.strerror}") from None
+            raise PolicyRefusedError(f"{_shown(path)}: {error.strerror}") from None
         if len(content) > MAX_FILE_BYTES:
-            raise PolicyRefused(f"{_shown(path)}: larger than {MAX_FILE_BYTES // 1024} KiB")
+            raise PolicyRefusedError(f"{_shown(path)}: larger than {MAX_FILE_BYTES // 1024} KiB")
         relative = os.fsencode(path.relative_to(self._folder))
         name = quote(relative, safe=_SAFE)
         if not name.endswith(".rego"):  # `A.REGO`; OPA goes by the ending

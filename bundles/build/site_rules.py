@@ -14,7 +14,7 @@ from bundles.build.elements import faults_of_denial, faults_of_hidden
 from bundles.build.reach import DECISIONS, RuleGraph, is_decision
 from bundles.build.syntax import Finding, Module, Node, Rule
 from bundles.build.visible import READABLE, infer, members_of_an_action
-from bundles.opa_binary import OPA
+from bundles.opa.binary import OPA
 
 
 @dataclass(frozen=True, slots=True)

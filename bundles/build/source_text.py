@@ -7,8 +7,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import Any
 
-from bundles.exceptions import OPAFailed
-from bundles.opa_binary import OPA
+from bundles.exceptions import OPAFailedError
+from bundles.opa.binary import OPA
 
 Node = dict[str, Any]
 Span = tuple[int, int]
@@ -38,15 +38,15 @@ class SourceText:
         """Parse a file's content.
 
         Raises:
-            OPAFailed: it is not Rego.
+            OPAFailedError: it is not Rego.
             UnicodeDecodeError: it is not UTF-8.
         """
         text = content.decode()
         include = "--json-include=locations,-comments"
         try:
             printed = opa.run("parse", "--format=json", include, "/dev/stdin", stdin=content)
-        except OPAFailed as error:
-            raise OPAFailed(_in_words(path, str(error))) from None
+        except OPAFailedError as error:
+            raise OPAFailedError(_in_words(path, str(error))) from None
         lines = [0, *(found.end() for found in re.finditer("\n", text))]
         return cls(path, text, json.loads(printed), lines)
 

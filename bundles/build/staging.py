@@ -8,8 +8,8 @@ from pathlib import Path
 
 from bundles.build.builtins import restricted_capabilities
 from bundles.build.site_folder import SourceFile
-from bundles.opa_binary import OPA
-from bundles.signing import canonical
+from bundles.opa.binary import OPA
+from bundles.publish.signing import canonical
 
 CHECK_SECONDS = 120.0
 """How long OPA may take to compile."""

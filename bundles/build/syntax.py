@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from bundles.build.site_folder import SourceFile, printable
-from bundles.exceptions import OPAFailed, PolicyRefused
-from bundles.opa_binary import OPA
+from bundles.exceptions import OPAFailedError, PolicyRefusedError
+from bundles.opa.binary import OPA
 
 Node = dict[str, Any]
 """A node of OPA's syntax tree, as `opa parse --format json --json-include locations` prints it."""
@@ -147,7 +147,7 @@ def parse(opa: OPA, files: Sequence[SourceFile]) -> list[Module]:
     """Parse files, each by OPA, under plain names.
 
     Raises:
-        PolicyRefused: some are not Rego; the message has each error as `file:row:col: what`.
+        PolicyRefusedError: some are not Rego; the message has each error as `file:row:col: what`.
     """
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         parsed = list(pool.map(lambda item: _parse(opa, Path(folder), *item), enumerate(files)))
@@ -160,7 +160,7 @@ def _parse(opa: OPA, folder: Path, number: int, file: SourceFile) -> Module | li
     path.write_bytes(file.content)
     try:
         said = opa.run("parse", "--format", "json", "--json-include", "locations", str(path))
-    except OPAFailed as error:
+    except OPAFailedError as error:
         return findings_of(error, {str(path): file})
     tree = json.loads(said)
     if "package" not in tree:
@@ -172,7 +172,7 @@ def refuse(findings: Sequence[Finding]) -> None:
     """Refuse a site's rules for all that was found; do nothing where that is nothing.
 
     Raises:
-        PolicyRefused: there is a finding.
+        PolicyRefusedError: there is a finding.
     """
     if not findings:
         return
@@ -180,10 +180,10 @@ def refuse(findings: Sequence[Finding]) -> None:
     more = len(lines) - MAX_FINDINGS
     if more > 0:
         lines = [*lines[:MAX_FINDINGS], f"and {more} more"]
-    raise PolicyRefused("\n".join(lines))
+    raise PolicyRefusedError("\n".join(lines))
 
 
-def findings_of(error: OPAFailed, files: Mapping[str, SourceFile]) -> list[Finding]:
+def findings_of(error: OPAFailedError, files: Mapping[str, SourceFile]) -> list[Finding]:
     """OPA's errors, which it prints as JSON or as lines, by the author's own files.
 
     Args:

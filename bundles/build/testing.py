@@ -11,8 +11,8 @@ from bundles.build import syntax
 from bundles.build.policies import product_sources
 from bundles.build.site_folder import SiteFolder, SourceFile, printable, read_site
 from bundles.build.staging import Stage, staged
-from bundles.exceptions import NoTests, OPAFailed
-from bundles.opa_binary import OPA
+from bundles.exceptions import NoTestsError, OPAFailedError
+from bundles.opa.binary import OPA
 
 TEST_SECONDS = 10.0
 """How long one test may take by default; a rule that never ends is stopped."""
@@ -92,9 +92,9 @@ def run_tests(
         seconds: the time limit of one test.
 
     Raises:
-        PolicyRefused: the folder cannot be read, or a file is not Rego.
-        NoTests: there is nothing to run.
-        OPAFailed: OPA cannot compile the rules and their tests, or does not end.
+        PolicyRefusedError: the folder cannot be read, or a file is not Rego.
+        NoTestsError: there is nothing to run.
+        OPAFailedError: OPA cannot compile the rules and their tests, or does not end.
     """
     site = read_site(folder)
     files = [*site.rules, *site.tests]
@@ -103,7 +103,7 @@ def run_tests(
         results = _results(_run(opa, stage, seconds=seconds, name=name), stage)
         if not results:
             which = f"with a name that matches {name}" if name else "whose name begins with test_"
-            raise NoTests(f"{printable(str(folder))}: no test ran; there is no rule {which}")
+            raise NoTestsError(f"{printable(str(folder))}: no test ran; there is no rule {which}")
         reached = None
         if coverage and all(result.is_good for result in results):
             reached = _coverage(
@@ -122,14 +122,14 @@ def _run(opa: OPA, stage: Stage, *flags: str, seconds: float, name: str) -> Any:
     try:
         return json.loads(said.stdout)  # `[]` where there is no test
     except ValueError:
-        error = OPAFailed((said.stderr + said.stdout).decode(errors="replace").strip())
+        error = OPAFailedError((said.stderr + said.stdout).decode(errors="replace").strip())
         syntax.refuse(syntax.findings_of(error, stage.files))
         raise error from None
 
 
 def _results(tests: Sequence[Mapping[str, Any]], stage: Stage) -> list[TestResult]:
     if isinstance(tests, dict):  # errors of the compiler
-        syntax.refuse(syntax.findings_of(OPAFailed(json.dumps(tests)), stage.files))
+        syntax.refuse(syntax.findings_of(OPAFailedError(json.dumps(tests)), stage.files))
     found = [_result(test, stage) for test in tests]
     return sorted(found, key=lambda one: (one.location.rpartition(":")[0], _row(one.location)))
 

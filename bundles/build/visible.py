@@ -10,7 +10,7 @@ from bundles.build import types as t
 from bundles.build.inference import Inference
 from bundles.build.syntax import Rule
 from bundles.build.types import Type
-from bundles.opa_binary import OPA
+from bundles.opa.binary import OPA
 
 READABLE = frozenset({"actions", "principal", "granted_libraries", "library"})
 """What a site rule may read of `data.lictor`. The rest depends on the site's rules in turn, or

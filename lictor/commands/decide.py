@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from bundles.opa_binary import find_opa
+from bundles.opa.binary import find_opa
 from lictor.console import Common, note
 from lictor.exceptions import InvalidArgument
 from lictor.keys import KeyFolder

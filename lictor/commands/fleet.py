@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from bundles.exceptions import ReceiptInvalid
-from bundles.instances import Instances
-from bundles.receipt import verify
+from bundles.exceptions import ReceiptInvalidError
+from bundles.fleet.credentials import InstanceCredentials
+from bundles.fleet.receipt import verify
 from lictor.admin import Admin
 from lictor.console import Common, note, show_table
 from lictor.exceptions import InvalidArgument
@@ -69,7 +69,7 @@ def instance_token(id: str, /, *, common: Common = _DEFAULT) -> None:  # noqa: A
     """
     require(common.settings)
     try:
-        bearer = Instances.load(common.settings.instances_key).bearer(id)
+        bearer = InstanceCredentials.load(common.settings.instances_key).bearer(id)
     except ValueError as error:
         raise InvalidArgument(str(error)) from None
     common.show({"id": id, "bearer": bearer})
@@ -95,7 +95,7 @@ def verify_receipt(
         written = json.loads(file.read_text(encoding="utf-8"))
         claims = verify(str(written["receipt"]), path.read_text(encoding="ascii"))
     except (ValueError, KeyError, TypeError) as error:
-        raise ReceiptInvalid(f"{file}: is no receipt ({type(error).__name__})") from None
+        raise ReceiptInvalidError(f"{file}: is no receipt ({type(error).__name__})") from None
     common.show(_told(claims) if common.format == "text" else claims)
 
 

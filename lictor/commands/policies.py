@@ -11,8 +11,8 @@ from cyclopts import App, Parameter
 
 from bundles.build.site_folder import SiteFolder
 from bundles.build.testing import TEST_SECONDS, TestRun, run_tests
-from bundles.opa_binary import find_opa
-from bundles.store import Store
+from bundles.opa.binary import find_opa
+from bundles.publish.store import Store
 from lictor.console import Common, note, show_table
 from lictor.exceptions import InvalidArgument
 from lictor.junit import junit

@@ -8,7 +8,7 @@ from pathlib import Path
 from bundles.build.rule_names import names_in_rules
 from bundles.build.rule_sources import RuleSources
 from bundles.build.source_text import SourceText
-from bundles.opa_binary import find_opa
+from bundles.opa.binary import find_opa
 from lictor.console import Common, note
 from lictor.exceptions import InvalidArgument, NotInitialised
 from lictor.lint import Finding, RegistryNames, lint

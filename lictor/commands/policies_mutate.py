@@ -16,7 +16,7 @@ from bundles.build.mutants import Mutant, make_mutants
 from bundles.build.mutation import Baseline, MutationRun, Outcome
 from bundles.build.rule_sources import RuleSources
 from bundles.build.source_text import SourceText
-from bundles.opa_binary import OPA, find_opa
+from bundles.opa.binary import OPA, find_opa
 from lictor.commands.mutation_report import show_report
 from lictor.console import Common, note
 from lictor.exceptions import InvalidArgument

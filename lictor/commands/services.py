@@ -17,18 +17,18 @@ import stamina
 import structlog
 from cyclopts import App, Parameter
 
-from bundles import rollout
 from bundles.exceptions import BundleError
-from bundles.instances import Instances
-from bundles.opa_binary import find_opa
-from bundles.opa_server import (
+from bundles.fleet.credentials import InstanceCredentials
+from bundles.opa.binary import find_opa
+from bundles.opa.server import (
     OPASettings,
     bundles_token_file,
     command,
     environment,
     prepare,
 )
-from bundles.store import Store
+from bundles.publish import policy_releases
+from bundles.publish.store import Store
 from lictor.admin import Admin
 from lictor.console import Common, note
 from lictor.exceptions import AlreadyRunning, InvalidArgument, NotInitialised
@@ -42,7 +42,7 @@ from registry.document import export_document, import_document
 registry = App(name="registry", help="The registry as a whole.")
 
 _DEFAULT = Common()
-_EVERY_OPA_NEEDS = {*rollout.NAMES, "live", "heartbeat"}
+_EVERY_OPA_NEEDS = {*policy_releases.NAMES, "live", "heartbeat"}
 _FIRST_WAIT, _RESTART_WAIT = 60.0, 2.0
 """Seconds that `lictor opa` waits for a `lictor serve` that does not answer."""
 
@@ -65,7 +65,7 @@ async def serve(*, common: Common = _DEFAULT) -> None:
     for one in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(one, stop.set)
     log = structlog.get_logger("lictor.serve")
-    built = all(Store(settings.bundles).path(name).exists() for name in rollout.NAMES)
+    built = all(Store(settings.bundles).path(name).exists() for name in policy_releases.NAMES)
     if not built and (settings.bundle_keys / "policy.pem").exists():
         log.info("building policies", site=str(settings.site))
         await asyncio.to_thread(lambda: publish_policies(settings, find_opa()))
@@ -73,8 +73,8 @@ async def serve(*, common: Common = _DEFAULT) -> None:
         # One of several may have to publish everything at any time: no bar then, that would stand.
         with PublicationProgress(bar=not settings.redis_url) as progress:
             running = await exit_.enter_async_context(serving(settings, progress=progress))
-        if running.current.publishing:
-            stamp = running.current.stamp
+        if running.role.publishing:
+            stamp = running.role.stamp
             log.info("serving", url=running.url, epoch=stamp.epoch, revision=stamp.revision)
         else:
             log.info("serving, one of several", url=running.url)
@@ -209,7 +209,7 @@ def _instance_bearer(settings: Settings, name: str) -> str:
     if not settings.instances_key.exists() and brought.exists():
         return read_secret(brought)
     try:
-        return Instances.load(settings.instances_key).bearer(name)
+        return InstanceCredentials.load(settings.instances_key).bearer(name)
     except ValueError as error:
         raise InvalidArgument(f"--id: {error}") from None
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 
 from bundles.build.policies import product_folder
-from bundles.opa_binary import find_opa
+from bundles.opa.binary import find_opa
 from lictor.demo.people import TURN_ISSUER, People, populate
 from lictor.exceptions import DemoFailed
 from lictor.keys import TEAM_ISSUER

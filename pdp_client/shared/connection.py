@@ -1,6 +1,6 @@
 """The connection to Redis or Valkey: short limits, nothing tried twice, errors without the URL.
 
-`bundles.shared.connection` is much like it: neither room may import the other.
+`bundles.cluster.redis_connection` is much like it: neither room may import the other.
 """
 
 import asyncio

@@ -6,13 +6,13 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from bundles import current
 from bundles.build.policies import build_site
-from bundles.catalogue import Catalogue
-from bundles.fleet import Fleet
-from bundles.publisher import Publisher
-from bundles.signing import data_of
-from bundles.store import Store
+from bundles.fleet.tracker import FleetTracker
+from bundles.publish.publisher import Publisher
+from bundles.publish.signing import data_of
+from bundles.publish.store import Store
+from bundles.serve import server_role
+from bundles.serve.served_bundles import ServedBundles
 from registry import Stamp, open_registry
 from registry.operations import Operator
 
@@ -20,13 +20,13 @@ from registry.operations import Operator
 class Publishing:
     """A registry and what is published of it."""
 
-    def __init__(self, folder, keys, *, catalogue=None, fleet=None, now=None):
+    def __init__(self, folder, keys, *, served_bundles=None, fleet=None, now=None):
         self.now = time.time() if now is None else now
         self.path = folder / "registry.db"
         self.store = Store(folder / "published")
         self.keys = keys
-        self.catalogue = catalogue or Catalogue()
-        self.fleet = fleet or Fleet(clock=self.clock)
+        self.served_bundles = served_bundles or ServedBundles()
+        self.fleet = fleet or FleetTracker(clock=self.clock)
         self.publisher = None
         self._exit = AsyncExitStack()
 
@@ -39,37 +39,37 @@ class Publishing:
         self.operator = Operator(self.registry, actor="tests")
         return await self.restart(**kwargs)
 
-    async def restart(self, *, catalogue=None, registry=None, **kwargs):
+    async def restart(self, *, served_bundles=None, registry=None, **kwargs):
         """Another publisher over the same folder, as after a restart."""
-        self.catalogue = catalogue or self.catalogue
+        self.served_bundles = served_bundles or self.served_bundles
         self.publisher = Publisher(
             registry or self.registry,
             store=self.store,
-            catalogue=self.catalogue,
+            served_bundles=self.served_bundles,
             key=self.keys["data"],
             fleet=self.fleet,
             clock=self.clock,
             **kwargs,
         )
         await self.publisher.start()
-        self.current = current.Current(self.catalogue, self.registry, clock=self.clock)
-        self.current.publishing = current.Publishing(self.publisher, None)
+        self.role = server_role.ServerRole(self.served_bundles, self.registry, clock=self.clock)
+        self.role.publishing = server_role.ActivePublisher(self.publisher, None)
         return self
 
-    async def look(self):
+    async def sync(self):
         """Look, as each second; then fold what `live` has too much of."""
-        await self.publisher.look()
+        await self.publisher.sync()
         while await self.publisher.compact():
             pass
 
     def document(self, name):
         """The document of a bundle that is served."""
-        data = data_of(self.catalogue.get(name).content)["registry"]
+        data = data_of(self.served_bundles.get(name).content)["registry"]
         kind, _, shard = name.partition("-")
         return data[kind][shard] if shard else data[kind]
 
     def bases(self):
-        return [name for name in self.catalogue.names() if name.startswith("base-")]
+        return [name for name in self.served_bundles.names() if name.startswith("base-")]
 
     def run_by(self, id_, **bases):
         """An OPA reports the bases that it runs."""
@@ -110,7 +110,7 @@ async def published(served, short_path, bundle_keys, policy_bundle, opa_binary):
     publishing = Publishing(
         short_path,
         bundle_keys,
-        catalogue=served.catalogue,
+        served_bundles=served.served_bundles,
         fleet=served.fleet,
         now=time.time() - 600,
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from support.fetched import Unavailable
 
-from bundles.opa_binary import cache_folder
+from bundles.opa.binary import cache_folder
 
 PACKAGE = Path(__file__).with_name("package.json")
 PINNED = json.loads(PACKAGE.read_text())["dependencies"]

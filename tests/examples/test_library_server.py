@@ -12,7 +12,7 @@ from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
 from support.stack import until
 
-from bundles.opa_server import client_token_file
+from bundles.opa.server import client_token_file
 
 pytestmark = pytest.mark.anyio
 

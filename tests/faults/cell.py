@@ -24,7 +24,7 @@ RECOVERY = 5.0
 
 SETTLED = 1.0
 """Seconds: the heartbeat asks for no revision that was published later than so long before it (see
-`bundles.heartbeat`), so an OPA that gets heartbeats and nothing else may go on for the limit and this."""
+`bundles.publish.heartbeat`), so an OPA that gets heartbeats and nothing else may go on for the limit and this."""
 
 _GIVEN_UP = 20.0
 _BUSY = 1.0

@@ -9,7 +9,7 @@ import tarfile
 
 import jwt
 
-from bundles.signing import SigningKey, _pack, canonical, etag_of
+from bundles.publish.signing import SigningKey, _pack, canonical, etag_of
 
 
 def etag(content):

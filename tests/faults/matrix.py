@@ -170,7 +170,7 @@ def _publisher():
     # What differs by less than five seconds is taken for clocks that run apart.
     yield Fault("publisher: its clock 4 s ahead", acts.clock(4), acts.clock(0), ahead=4.0, **both)
     for step in STEPS:
-        folds = any(word in step for word in ("fold", "base-00", "published"))
+        folds = any(word in step for word in ("compact", "base-00", "published"))
         yield Fault(
             f"publisher: kill -9 {step.replace(':', ' ')}", acts.die_at(step, compact=folds),
             acts.restart_dead, met=True, first=True, **old,

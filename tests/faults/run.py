@@ -7,7 +7,7 @@ from collections import deque
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from bundles.opa_binary import find_opa
+from bundles.opa.binary import find_opa
 
 from .cell import Result, run_cell
 from .families import FAMILIES, MISSING

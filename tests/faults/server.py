@@ -1,7 +1,7 @@
 """`lictor serve` with handles for a test: `python -m tests.faults.server FOLDER serve …`.
 
 In FOLDER, `clock` (a double) is added to what this process takes for the time, and where `die` names a step
-(`after:Store.save`, `before:Catalogue.put live`, …) the process kills itself there, as `kill -9` does. The
+(`after:Store.save`, `before:ServedBundles.put live`, …) the process kills itself there, as `kill -9` does. The
 heartbeat comes each second in place of each five, and a lease lasts two seconds in place of six, so that a limit
 of three seconds can be kept and a cell is over in a few.
 """
@@ -17,14 +17,14 @@ import time
 from pathlib import Path
 
 STEPS = (
-    "before:SqliteStore.changed_since", "after:SqliteStore.changed_since", "after:Live.take",
+    "before:SqliteStore.changed_since", "after:SqliteStore.changed_since", "after:LiveRecords.apply",
     "before:Publisher._signed live", "after:Publisher._signed live",
     "before:Store.save live", "after:Store.save live",
-    "before:Catalogue.put live", "after:Catalogue.put live",
-    "before:Catalogue.put heartbeat", "after:Catalogue.put heartbeat",
+    "before:ServedBundles.put live", "after:ServedBundles.put live",
+    "before:ServedBundles.put heartbeat", "after:ServedBundles.put heartbeat",
     "before:Announcer.announce", "after:Announcer.announce",
-    "before:Bases.fold", "before:Store.save base-00", "after:Store.save base-00",
-    "before:Store.save_published", "after:Store.save_published", "before:Catalogue.put base-00",
+    "before:BaseBundles.compact", "before:Store.save base-00", "after:Store.save base-00",
+    "before:Store.save_published", "after:Store.save_published", "before:ServedBundles.put base-00",
 )  # fmt: skip
 """Where a publisher can be killed: at each step of a publication, and of a compaction."""
 
@@ -42,17 +42,17 @@ def shifted_clock(path):
 
 def deadly(path):
     """Wrap each of the steps."""
-    from bundles.bases import Bases
-    from bundles.catalogue import Catalogue
-    from bundles.live import Live
-    from bundles.publisher import Publisher
-    from bundles.store import Store
+    from bundles.publish.base_bundles import BaseBundles
+    from bundles.publish.live_records import LiveRecords
+    from bundles.publish.publisher import Publisher
+    from bundles.publish.store import Store
+    from bundles.serve.served_bundles import ServedBundles
     from lictor.announcing import Announcer
     from registry.sqlite.store import SQLiteRegistry
 
     owners = {
-        "SqliteStore": SQLiteRegistry, "Live": Live, "Publisher": Publisher, "Store": Store,
-        "Catalogue": Catalogue, "Announcer": Announcer, "Bases": Bases,
+        "SqliteStore": SQLiteRegistry, "LiveRecords": LiveRecords, "Publisher": Publisher, "Store": Store,
+        "ServedBundles": ServedBundles, "Announcer": Announcer, "BaseBundles": BaseBundles,
     }  # fmt: skip
     for name in {step.partition(":")[2].partition(" ")[0] for step in STEPS}:
         owner, _, method = name.partition(".")
@@ -95,11 +95,11 @@ def main():
     folder = Path(sys.argv.pop(1))
     # Before anything has taken the clock for a default.
     shifted_clock(folder / "clock")
-    import bundles.publisher
-    from bundles.shared.lease import Lease
+    import bundles.publish.publisher
+    from bundles.cluster.lease import Lease
     from lictor.cli import main as lictor
 
-    bundles.publisher.HEARTBEAT_EVERY = HEARTBEAT_EVERY
+    bundles.publish.publisher.HEARTBEAT_EVERY = HEARTBEAT_EVERY
     Lease.__init__.__kwdefaults__["ttl"] = LEASE
     deadly(folder / "die")
     sys.exit(lictor())

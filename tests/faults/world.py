@@ -18,8 +18,8 @@ import time
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
-from bundles.instances import Instances
-from bundles.opa_server import OPASettings, client_token_file, command, prepare
+from bundles.fleet.credentials import InstanceCredentials
+from bundles.opa.server import OPASettings, client_token_file, command, prepare
 from lictor.admin import Admin
 from lictor.exceptions import ServeUnavailable
 from lictor.keys import KeyFolder
@@ -203,7 +203,7 @@ class World:
             folder=folder,
             address=f"unix://{folder / 'opa.sock'}",
             bundles_url=f"http://127.0.0.1:{self.bundles.where}",
-            bundles_bearer=Instances.load(self.settings.instances_key).bearer("opa-1"),
+            bundles_bearer=InstanceCredentials.load(self.settings.instances_key).bearer("opa-1"),
             policy_key=(self.settings.bundle_keys / "policy.pub.pem").read_text(),
             data_key=(self.settings.bundle_keys / "data.pub.pem").read_text(),
             bundles=NAMES,

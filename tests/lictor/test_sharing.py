@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 from support.stack import until
 
-from bundles.shared.artefacts import Artefacts
-from bundles.shared.index import decoded
+from bundles.cluster.index import decoded
+from bundles.cluster.object_store import ObjectStore
 from lictor.exceptions import InvalidArgument
 from lictor.serving import serving
 from lictor.settings import Settings
@@ -83,11 +83,11 @@ def test_whether_there_are_such_is_yes_or_no(monkeypatch):
 
 async def test_one_that_is_alone_publishes_and_keeps_the_store_up_to_date(settings):
     url = (settings.state / "artefacts").as_uri()
-    store = Artefacts(url)
+    store = ObjectStore(url)
     async with serving(settings.model_copy(update={"artefacts_url": url})) as running:
         await Operator(running.registry, actor="tests").add_user("ada")
-        await running.publisher.look()
-        stamp = running.current.stamp
+        await running.publisher.sync()
+        stamp = running.role.stamp
 
         async def arrived():
             found = await store.get("index.json")
@@ -96,8 +96,8 @@ async def test_one_that_is_alone_publishes_and_keeps_the_store_up_to_date(settin
             return live and live.revision == f"{stamp.epoch}:{stamp.revision}"
 
         await until(arrived, "it is in the store")
-        await until(lambda: running.current.others.told() == {"waiting": 0}, "all of it")
-        assert running.current.others.problems() == []
-        assert running.current.unheard(stamp)
+        await until(lambda: running.role.cluster.status() == {"waiting": 0}, "all of it")
+        assert running.role.cluster.problems() == []
+        assert running.role.has_unreported_instances(stamp)
     names = {path.name for path in (settings.state / "artefacts" / "bundles").iterdir()}
     assert names >= {"live.tar.gz", "heartbeat.tar.gz", "policy.tar.gz", "base-00.tar.gz"}

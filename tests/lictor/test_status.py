@@ -5,7 +5,7 @@ import json
 import pytest
 from support.stack import until
 
-from bundles.reconciler import Reconciler
+from bundles.publish.reconciler import Reconciler
 from lictor.admin import Admin
 from lictor.commands.fleet import status
 from lictor.console import Common
@@ -35,7 +35,7 @@ async def test_a_read_of_everything_that_is_late_is_told_before_it_is_stale(sett
         assert not any("reconcile:" in line for line in (await admin.status())["problems"])
         async with running.registry.transaction(actor="tests", action="test") as tx:
             await tx.put(Setting(name="reconcile_limit", value=1))
-        await running.publisher.look()
+        await running.publisher.sync()
 
         async def told():
             return any("reconcile:" in line for line in (await admin.status())["problems"])

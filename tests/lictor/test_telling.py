@@ -101,7 +101,7 @@ async def test_a_server_confirms_it_and_what_others_wrote(settings, redis_proces
                     return None
             return (await shared.newest.read()).version
 
-        stamp = running.current.stamp
+        stamp = running.role.stamp
         await until(lambda: _equals(told, (stamp.epoch, stamp.revision)), "it is told at the start")
         # Nobody announces this write but the server that finds it.
         done = await Operator(running.registry, actor="tests").add_user("bea")
@@ -124,7 +124,7 @@ async def test_two_servers_that_do_not_know_of_each_other_are_told_of_it(
     async with serving(ours) as one, serving(theirs) as other:
 
         def told():
-            return [*one.current.notices(), *other.current.notices()]
+            return [*one.role.notices(), *other.role.notices()]
 
         found = await until(told, "one of them is told")
     assert "set LICTOR_ARTEFACTS_URL" in found[0]

@@ -165,7 +165,7 @@ def lock_down(stack):
 
     async def lock_down():
         await stack.operator.lockdown(on=True)
-        await stack.publisher.look()
+        await stack.publisher.sync()
         pdp = stack.pdp()
 
         async def locked():

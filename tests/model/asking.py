@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bundles.records import Gate
+from bundles.publish.records import RecordValidator
 from registry.model import Kind, Ref
 
 from . import model
@@ -20,13 +20,13 @@ UNAVAILABLE = {"allow": False, "reason": "unavailable", "libraries": []}
 def published(world):
     """The world as the publisher would let it out: records that do not fit are null."""
     laid = copy.deepcopy(world)
-    registry, gate = laid.get("registry", {}), Gate()
+    registry, validator = laid.get("registry", {}), RecordValidator()
     for place in [*registry.get("base", {}).values(), registry.get("live", {})]:
         for kind in Kind:
             for name, record in (
                 (place.get(kind.value) or {}).items() if kind is not Kind.SETTINGS else ()
             ):
-                place[kind.value][name] = gate.passed(Ref(kind, name), record)
+                place[kind.value][name] = validator.validate(Ref(kind, name), record)
     return laid
 
 

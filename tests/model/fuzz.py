@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bundles.opa_binary import find_opa
+from bundles.opa.binary import find_opa
 from tests.support.plain import PlainOPA
 
 from .asking import OPTIONS, differences, smallest

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from bundles.records import problem
+from bundles.publish.records import problem
 from registry.model import Kind, Ref
 
 from . import model

@@ -46,7 +46,7 @@ async def test_conflict_of_two_rules_is_logged_recorded_and_counted(served, tmp_
     served.opa.start()
     await served.reports("site", revision="site-1")
     for name in ("policy", "live", "heartbeat", "base-00"):
-        await served.reports(name, revision=served.catalogue.get(name).revision)
+        await served.reports(name, revision=served.served_bundles.get(name).revision)
     path = tmp_path / "decisions.jsonl"
     pdp = served.pdp(record=FileRecord(path))
     observer = Observer()

@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from bundles.opa_binary import cache_folder
+from bundles.opa.binary import cache_folder
 
 VALKEY = "9.1.2.post2"
 VERSITYGW = "v1.8.0"

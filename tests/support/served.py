@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack
 
 import uvicorn
 
-from bundles.catalogue import Catalogue
-from bundles.fleet import Fleet
-from bundles.instances import Instances
-from bundles.opa_server import OPASettings, client_token_file
-from bundles.server import bundle_app
-from bundles.signing import Bundle, etag_of, sign
+from bundles.fleet.credentials import InstanceCredentials
+from bundles.fleet.tracker import FleetTracker
+from bundles.opa.server import OPASettings, client_token_file
+from bundles.publish.signing import Bundle, etag_of, sign
+from bundles.serve.bundle_app import bundle_app
+from bundles.serve.served_bundles import ServedBundles
 from lictor.listening import Server, tcp
 from pdp_client import PDP, Action, BearerVerifier
 from registry import Stamp
@@ -35,7 +35,7 @@ class Served:
         self.policy = policy
         self.keys = keys
         self.shards = [f"{n:02x}" for n in range(shards)]
-        self.catalogue, self.fleet = Catalogue(), Fleet()
+        self.served_bundles, self.fleet = ServedBundles(), FleetTracker()
         self._site = {
             "manifest": {
                 "revision": "site-1",
@@ -54,17 +54,17 @@ class Served:
         return False
 
     async def __aenter__(self):
-        self._instances = Instances(secrets.token_urlsafe(32))
+        self._instances = InstanceCredentials(secrets.token_urlsafe(32))
         listener = self._exit.enter_context(tcp("http://127.0.0.1:0"))
         app = bundle_app(
-            self, self.catalogue, self.fleet,
+            self, self.served_bundles, self.fleet,
             instances=self._instances, reader=secrets.token_urlsafe(),
         )  # fmt: skip
         server = Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
         serving = asyncio.ensure_future(server.serve(sockets=[listener]))
 
         async def stop():
-            self.catalogue.close()
+            self.served_bundles.close()
             server.should_exit = True
             await serving
 
@@ -99,7 +99,7 @@ class Served:
         settings = {"live": {"settings": LIMITS}, "heartbeat": accepted}
         registry = world({"registry": union(settings, patch or {})})["registry"]
         if "policy" not in leave_out:
-            self.catalogue.put(self.policy)
+            self.served_bundles.put(self.policy)
         if "site" not in leave_out:
             self.put_site()
         for name, path in self.paths().items():
@@ -117,7 +117,7 @@ class Served:
         data = {"site": union(self._site, {"manifest": {"revision": revision, **manifest}})}
         rules = {"site/rules.rego": rego.encode()} if rego else {}
         key = key or self.keys["policy"]
-        self.catalogue.put(
+        self.served_bundles.put(
             sign("site", revision=revision, roots=["site"], key=key, data=data, rego=rules)
         )
 
@@ -136,16 +136,16 @@ class Served:
 
     def put(self, name, document, **kwargs):
         bundle = self.make(name, document, **kwargs)
-        self.catalogue.put(bundle)
+        self.served_bundles.put(bundle)
         return bundle
 
     def put_raw(self, name, content):
         """Serve exactly these bytes."""
-        self.catalogue.put(Bundle(name, "raw", etag_of(content), content))
+        self.served_bundles.put(Bundle(name, "raw", etag_of(content), content))
 
     def take_away(self, name):
         """Serve no such bundle any more."""
-        self.catalogue._bundles.pop(name, None)
+        self.served_bundles._bundles.pop(name, None)
 
     def pdp(self, **kwargs):
         settings = self.opa.settings
@@ -163,8 +163,8 @@ class Served:
         """Put out a world, start OPA, and wait until it answers from it."""
         self.put_world(patch, **kwargs)
         self.opa.start()
-        for name in self.catalogue.names():
-            await self.reports(name, revision=self.catalogue.get(name).revision)
+        for name in self.served_bundles.names():
+            await self.reports(name, revision=self.served_bundles.get(name).revision)
         return await self.answers()
 
     async def answers(self):

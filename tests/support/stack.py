@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundles.instances import Instances
-from bundles.opa_server import OPASettings, client_token_file, command, environment, prepare
+from bundles.fleet.credentials import InstanceCredentials
+from bundles.opa.server import OPASettings, client_token_file, command, environment, prepare
 from lictor.keys import KeyFolder
 from lictor.serving import serving
 from lictor.settings import Settings, read_secret
@@ -100,7 +100,7 @@ class Stack:
                 folder=folder,
                 address=address or f"unix://{folder / 'opa.sock'}",
                 bundles_url=self.serving.url,
-                bundles_bearer=Instances.load(self.settings.instances_key).bearer(id_),
+                bundles_bearer=InstanceCredentials.load(self.settings.instances_key).bearer(id_),
                 policy_key=(self.settings.bundle_keys / "policy.pub.pem").read_text(),
                 data_key=(self.settings.bundle_keys / "data.pub.pem").read_text(),
                 bundles=self._bundles or names,
@@ -122,7 +122,7 @@ class Stack:
 
     async def settle(self, opa=None):
         """Publish what the registry holds, and wait until OPA answers from it."""
-        await self.publisher.look()
+        await self.publisher.sync()
         stamp = self.publisher.stamp
         pdp = self.pdp(opa)
 

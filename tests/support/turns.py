@@ -75,24 +75,24 @@ class Process:
 
 
 async def _main(config):
-    from bundles.catalogue import Catalogue
-    from bundles.fleet import Fleet
-    from bundles.publisher import Publisher
-    from bundles.shared.artefacts import Artefacts
-    from bundles.shared.bus import Bus
-    from bundles.shared.connection import connect
-    from bundles.shared.lease import Lease
-    from bundles.shared.sealed import bus_key
-    from bundles.shared.turns import Turns
-    from bundles.shared.verify import Verifier
-    from bundles.signing import SigningKey
-    from bundles.store import Store
+    from bundles.cluster.leader_loop import LeaderLoop
+    from bundles.cluster.lease import Lease
+    from bundles.cluster.message_bus import MessageBus
+    from bundles.cluster.messages import bus_key
+    from bundles.cluster.object_store import ObjectStore
+    from bundles.cluster.redis_connection import connect
+    from bundles.cluster.verify import BundleVerifier
+    from bundles.fleet.tracker import FleetTracker
+    from bundles.publish.publisher import Publisher
+    from bundles.publish.signing import SigningKey
+    from bundles.publish.store import Store
+    from bundles.serve.served_bundles import ServedBundles
     from registry import open_registry
 
     def say(**event):
         print(json.dumps(event), flush=True)
 
-    class Told(Catalogue):
+    class Told(ServedBundles):
         def put(self, bundle):
             super().put(bundle)
             say(served=[bundle.name, bundle.revision])
@@ -105,39 +105,42 @@ async def _main(config):
         aclosing(await open_registry(config["registry"])) as registry,
         aclosing(redis),
     ):
-        bus = Bus(redis, key=bus_key(key), namespace=namespace)
-        catalogue, store = Told(), Store(Path(config["state"]) / config["name"])
+        bus = MessageBus(redis, key=bus_key(key), namespace=namespace)
+        served_bundles, store = Told(), Store(Path(config["state"]) / config["name"])
 
-        async def publish(guarded, term):
-            put = guarded.put
+        async def publish(fenced, term):
+            put = fenced.put
 
             def told(bundle):
                 put(bundle)
                 say(published=[bundle.name, bundle.revision, term.fence])
 
-            guarded.put = told
+            fenced.put = told
             say(term=term.fence)
             try:
                 publisher = Publisher(
-                    registry, store=store, catalogue=guarded, key=key, fleet=Fleet()
+                    registry, store=store, served_bundles=fenced, key=key, fleet=FleetTracker()
                 )
                 await publisher.start()
                 await publisher.run()
             finally:
                 say(term=0)
 
-        turns = Turns(
+        leader_loop = LeaderLoop(
             lease=Lease(redis, namespace=namespace, ttl=config["ttl"]),
-            artefacts=Artefacts(config["artefacts"]),
+            object_store=ObjectStore(config["artefacts"]),
             bus=bus,
-            catalogue=catalogue,
+            served_bundles=served_bundles,
             store=store,
-            verifier=Verifier(policy_key=policy.public_pem, data_key=key.public_pem),
+            verifier=BundleVerifier(policy_key=policy.public_pem, data_key=key.public_pem),
             publish=publish,
         )
         running = asyncio.ensure_future(
             asyncio.wait_for(
-                asyncio.gather(turns.run(), bus.run(announced=lambda _: turns.tell())), 300
+                asyncio.gather(
+                    leader_loop.run(), bus.run(announced=lambda _: leader_loop.request_sync())
+                ),
+                300,
             )
         )
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from bundles.build.builtins import ALLOWED, CLOCK, declared, refusal
-from bundles.exceptions import OPAFailed
+from bundles.exceptions import OPAFailedError
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def call(opa, name, arguments):
     )
     if infix == "in":
         term = f"{written[-2]} in {written[-1]}"
-    with contextlib.suppress(OPAFailed):  # it may not take this type
+    with contextlib.suppress(OPAFailedError):  # it may not take this type
         opa.run("eval", "--format=json", f"x := [1 | {term}]", timeout=30)
 
 

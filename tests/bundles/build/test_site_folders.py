@@ -6,8 +6,8 @@ import pytest
 
 from bundles.build.policies import build_site, check_site
 from bundles.build.site_rules import Reads
-from bundles.exceptions import PolicyRefused
-from bundles.signing import SigningKey
+from bundles.exceptions import PolicyRefusedError
+from bundles.publish.signing import SigningKey
 
 FOLDERS = Path(__file__).parents[1] / "site_folders"
 WRONG = sorted(path.name for path in (FOLDERS / "wrong").iterdir())
@@ -21,7 +21,7 @@ def expected(folder):
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_folder_is_refused_by_its_place(opa_binary, name):
     folder = FOLDERS / "wrong" / name
-    with pytest.raises(PolicyRefused) as refused:
+    with pytest.raises(PolicyRefusedError) as refused:
         build_site(opa_binary, folder / "site", SigningKey.generate("policy"))
     for part in expected(folder):
         assert part in str(refused.value)

@@ -7,9 +7,9 @@ import pytest
 
 from bundles.build.policies import build_policy, build_site, check_site
 from bundles.build.site_folder import MAX_FILE_BYTES, MAX_FILES, read_site
-from bundles.exceptions import PolicyRefused
-from bundles.opa_binary import OPA
-from bundles.signing import SigningKey
+from bundles.exceptions import PolicyRefusedError
+from bundles.opa.binary import OPA
+from bundles.publish.signing import SigningKey
 
 KEY = SigningKey.generate("policy")
 
@@ -104,17 +104,17 @@ def test_a_link_out_of_the_folder_is_refused(site, tmp_path, target):
     (tmp_path / "elsewhere").write_text(rule())
     (tmp_path / "site2").mkdir()
     (site / "rules.rego").symlink_to(target)
-    with pytest.raises(PolicyRefused, match=r"rules\.rego: a link out of the folder"):
+    with pytest.raises(PolicyRefusedError, match=r"rules\.rego: a link out of the folder"):
         read_site(site)
 
 
 def test_what_cannot_be_read_is_refused_by_its_name(site):
     (site / "gone.rego").symlink_to("nothing.rego")
-    with pytest.raises(PolicyRefused, match=r"gone\.rego: No such file"):
+    with pytest.raises(PolicyRefusedError, match=r"gone\.rego: No such file"):
         read_site(site)
     (site / "gone.rego").unlink()
     os.mkfifo(site / "pipe.rego")
-    with pytest.raises(PolicyRefused, match=r"pipe\.rego: not a regular file"):
+    with pytest.raises(PolicyRefusedError, match=r"pipe\.rego: not a regular file"):
         read_site(site)
 
 
@@ -129,7 +129,7 @@ def test_a_file_without_permission_is_refused_by_its_name(site, monkeypatch):
         return opened(path, *arguments, **options)
 
     monkeypatch.setattr("io.open", lambda path, *a, **k: deny(path))
-    with pytest.raises(PolicyRefused, match=r"secret\.rego: Permission denied"):
+    with pytest.raises(PolicyRefusedError, match=r"secret\.rego: Permission denied"):
         read_site(site)
 
 
@@ -137,13 +137,15 @@ def test_large_files_and_many_files_are_refused_in_a_moment(site):
     with (site / "large.rego").open("wb") as file:
         file.truncate(50 << 20)
     with pytest.raises(
-        PolicyRefused, match=rf"large\.rego: larger than {MAX_FILE_BYTES >> 10} KiB"
+        PolicyRefusedError, match=rf"large\.rego: larger than {MAX_FILE_BYTES >> 10} KiB"
     ):
         read_site(site)
     (site / "large.rego").unlink()
     for number in range(10_000):
         (site / f"{number}.rego").touch()
-    with pytest.raises(PolicyRefused, match=f"10000 Rego files; a site has {MAX_FILES} at most"):
+    with pytest.raises(
+        PolicyRefusedError, match=f"10000 Rego files; a site has {MAX_FILES} at most"
+    ):
         read_site(site)
 
 
@@ -184,13 +186,13 @@ def test_a_file_that_vanishes_while_the_folder_is_listed_is_refused(site, monkey
 
     with monkeypatch.context() as patch:
         patch.setattr("os.scandir", scandir)
-        with pytest.raises(PolicyRefused, match=r"rules\.rego: No such file"):
+        with pytest.raises(PolicyRefusedError, match=r"rules\.rego: No such file"):
             read_site(site)
 
 
 def test_control_characters_in_names_and_sources_are_escaped(opa_binary, site):
     (site / "a\x1b[31m\n\u202e.rego").write_text('package site\n\nx := "\x1b[2J" +\n')
-    with pytest.raises(PolicyRefused) as refused:
+    with pytest.raises(PolicyRefusedError) as refused:
         build_site(opa_binary, site, KEY)
     assert r"a\x1b[31m\n\u202e.rego" in str(refused.value)
     assert all(c.isprintable() or c == "\n" for c in str(refused.value))

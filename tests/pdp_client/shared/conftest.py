@@ -60,7 +60,7 @@ async def world(make_world):
 async def held(world, monkeypatch):
     """The same, where nothing is published before the test says so."""
     publisher = world.stack.publisher
-    look = publisher.look
+    look = publisher.sync
     publish = asyncio.Event()
 
     async def held_look():

@@ -1,0 +1,211 @@
+"""The other `lictor serve` processes: what each of them serves, and what their OPAs told them.
+
+A server that has said nothing for a while may still be serving OPAs of which nobody else hears. So
+it counts as one that serves something old until its OPAs cannot answer any more; and one that is
+cut off lets its own grow old (`Follower`, `in_touch`).
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bundles.cluster.lease import TTL, running_clock
+from bundles.cluster.message_bus import MessageBus
+from bundles.cluster.messages import Report
+from bundles.exceptions import RedisUnavailableError
+from bundles.fleet.propagation import CLOCKS_APART
+from bundles.fleet.tracker import FleetTracker, Instance, stamp_of
+from bundles.serve.served_bundles import ServedBundles
+from registry import Stamp
+
+CUT_OFF = TTL
+"""Seconds without a word from Redis after which a server lets its OPAs grow old."""
+
+_REPORT_EVERY = 1.0
+_REPORT_AT_MOST_EVERY = 0.005
+_SILENT = 3.0
+"""Seconds without a word from Redis after which we may not know of everybody."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """Another server.
+
+    Attributes:
+        name: where it runs, for people.
+        publishing: whether it publishes.
+        live: the state of the registry that it serves.
+        heard_at: when it said so, by `running_clock`.
+        ahead: seconds by which its clock is ahead of ours.
+    """
+
+    name: str
+    publishing: bool
+    live: Stamp
+    heard_at: float
+    ahead: float
+
+
+class Peers:
+    """Tells the other servers what is served and heard here, and hears it of them.
+
+    Attributes:
+        malformed: reports that could not be read, as those of another version.
+    """
+
+    def __init__(
+        self,
+        bus: MessageBus,
+        *,
+        fleet: FleetTracker,
+        served_bundles: ServedBundles,
+        name: str,
+        publishing: Callable[[], bool],
+        limit: Callable[[], float],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Tie the parts together; the fleet's news are shared from now on.
+
+        Args:
+            bus: what the servers talk over.
+            fleet: gets what the others hear.
+            served_bundles: what is served here.
+            name: of this server, for people.
+            publishing: says whether it publishes.
+            limit: seconds for which an OPA may answer without news.
+            clock: seconds since 1970.
+        """
+        self._bus = bus
+        self._fleet = fleet
+        self._served_bundles = served_bundles
+        self._id = secrets.token_hex(8)
+        self._name = name
+        self._publishing = publishing
+        self._limit = limit
+        self._clock = clock
+        self._peers: dict[str, Peer] = {}
+        self._last = 0.0
+        self.malformed = 0
+        fleet.on_report = self._report_instance
+
+    @property
+    def publisher(self) -> str:
+        """The name of the one that publishes, if it was heard of lately; else empty."""
+        if self._publishing():
+            return self._name
+        latest = running_clock() - CUT_OFF
+        names = [p.name for p in self._known() if p.publishing and p.heard_at >= latest]
+        return names[-1] if names else ""
+
+    @property
+    def others(self) -> list[str]:
+        """The names of the other servers that were heard of lately."""
+        latest = running_clock() - CUT_OFF
+        return sorted(peer.name for peer in self._known() if peer.heard_at >= latest)
+
+    def has_unreported_instances(self, stamp: Stamp) -> bool:
+        """Whether another server may have OPAs that run an older state, and nobody knows of."""
+        return self._bus.silent_for > _SILENT or any(
+            peer.live < stamp or abs(peer.ahead) > CLOCKS_APART for peer in self._known()
+        )
+
+    def problems(self) -> list[str]:
+        """What is wrong with them."""
+        lines = [
+            f"server {peer.name}: its clock is {peer.ahead:+.0f} s off ours"
+            for peer in self._known()
+            if abs(peer.ahead) > CLOCKS_APART
+        ]
+        if self.malformed:
+            lines.append(f"{self.malformed} reports of other servers could not be read")
+        return lines
+
+    async def run(self) -> None:
+        """Tell what is served here until cancelled: at each new one, and each second."""
+        etags = frozenset[str]()
+        while True:
+            live = await self._served_bundles.changed("live", etags, seconds=_REPORT_EVERY)
+            etags = frozenset([live.etag] if live else [])
+            self._bus.enqueue(self._own_report(live=live.revision if live else ""))
+            await asyncio.sleep(_REPORT_AT_MOST_EVERY)
+
+    async def leave(self) -> None:
+        """Tell that nothing is served here any more, so that nobody waits for us."""
+        with suppress(RedisUnavailableError):
+            await self._bus.send(self._own_report(live="", gone=True))
+
+    def receive(self, report: Report, age: float) -> None:
+        """Take what the bus brings; see `MessageBus.run`."""
+        try:
+            server, _, instance = report.id.partition("/")
+            if server == self._id:
+                return
+            if instance:
+                self._fleet.merge(_instance(instance, report.told, now=self._clock() - age))
+            else:
+                self._note(server, report.told, age)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            self.malformed += 1
+            _log.warning("cluster.message_malformed kind=%s", type(error).__name__)
+
+    def _note(self, server: str, content: Mapping[str, Any], age: float) -> None:
+        if content["gone"]:
+            self._peers.pop(server, None)
+        else:
+            self._peers[server] = Peer(
+                name=str(content["name"]),
+                publishing=bool(content["publishing"]),
+                live=stamp_of(str(content["live"])),
+                heard_at=running_clock() - age,
+                ahead=float(content["clock"]) + age - self._clock(),
+            )
+        self._fleet.notify()
+
+    def _known(self) -> list[Peer]:
+        """Those that may serve, the latest heard of last."""
+        # For as long as one does not know that it is cut off, its OPAs are given heartbeats.
+        oldest = running_clock() - self._limit() - 2 * CUT_OFF
+        self._peers = {id_: p for id_, p in self._peers.items() if p.heard_at >= oldest}
+        return sorted(self._peers.values(), key=lambda peer: peer.heard_at)
+
+    def _own_report(self, *, live: str, gone: bool = False) -> Report:
+        content = {
+            "name": self._name,
+            "publishing": self._publishing(),
+            "live": live,
+            "clock": self._clock(),
+            "gone": gone,
+        }
+        return Report(self._id, self._moment(), content)
+
+    def _report_instance(self, instance: Instance) -> None:
+        now = self._clock()
+        content = asdict(instance)
+        content["learned"] = {name: now - at for name, at in instance.learned.items()}
+        self._bus.enqueue(Report(f"{self._id}/{instance.id}", self._moment(), content))
+
+    def _moment(self) -> float:
+        """Now; but never before the last time, which would pass for an old report put back."""
+        self._last = max(self._clock(), self._last + 1e-6)
+        return self._last
+
+
+def _instance(id_: str, content: Mapping[str, Any], *, now: float) -> Instance:
+    """What another server has heard, its times put as ours."""
+    learned = {str(name): now - max(0.0, float(ago)) for name, ago in content["learned"].items()}
+    return Instance(
+        id=id_,
+        version=str(content["version"]),
+        seen_at=now,
+        revisions={str(name): str(revision) for name, revision in content["revisions"].items()},
+        learned=learned,
+        errors={str(name): str(error) for name, error in content["errors"].items()},
+        refused=str(content["refused"]),
+    )

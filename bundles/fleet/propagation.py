@@ -1,0 +1,163 @@
+"""When a change is effective: each OPA has acknowledged it, or could no longer answer without it.
+
+An OPA that has not been heard of lately may still run. It answers from data that is older than the
+change for as long as the staleness limit lets it, and for what its clock may be behind.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from bundles.fleet.tracker import FleetTracker
+from registry import Stamp
+
+CLOCKS_APART = 5.0
+"""Seconds by which an OPA's clock may be behind; the same as `registry.rego` takes for ahead."""
+
+
+_LEAST = 4.0
+"""Seconds in which it must be published, however little time there is to wait for its effect."""
+
+
+def staleness_limit(settings: Mapping[str, Any]) -> float:
+    """Seconds after which OPA no longer answers from what has not been confirmed."""
+    limit = settings.get("staleness_limit")
+    return limit if isinstance(limit, int | float) else float("inf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Propagation:
+    """How far a change has come.
+
+    Attributes:
+        stamp: the state of the registry that holds the change.
+        effective: whether no OPA allows anything any more by what was before it.
+        how: `acknowledged` by every instance, `limit` when the staleness limit has passed since
+            publication, `waiting` if neither.
+        published_at: when it was published, in seconds since 1970.
+        acknowledged: instance to the moment of its acknowledgement, in seconds since 1970.
+        missing: the instances that were seen within the limit and have not acknowledged it.
+    """
+
+    stamp: Stamp
+    effective: bool
+    how: str
+    published_at: float
+    acknowledged: dict[str, float]
+    missing: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {
+            "epoch": self.stamp.epoch,
+            "revision": self.stamp.revision,
+            "effective": self.effective,
+            "how": self.how,
+            "published_at": self.published_at,
+            "acknowledged": dict(sorted(self.acknowledged.items())),
+            "missing": list(self.missing),
+        }
+
+
+class ChangeSource(Protocol):
+    """Has changes published, and says when they were; `ServerRole` is one."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings that rules read."""
+
+    async def sync(self, *, seconds: float) -> None:
+        """Have all published that is in the registry, within so many seconds."""
+
+    def published_at(self, stamp: Stamp) -> float:
+        """When a state of the registry was published, in seconds since 1970, or at the latest."""
+
+    def has_unreported_instances(self, stamp: Stamp) -> bool:
+        """Whether an OPA may run an older state, of which nothing was heard here."""
+
+
+class PropagationTracker:
+    """Watches what the instances acknowledge, and when."""
+
+    def __init__(
+        self,
+        source: ChangeSource,
+        fleet: FleetTracker,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Tie the parts together.
+
+        Args:
+            source: says when a change was published. Where it knows of instances that nobody hears
+                of, a change is not effective before the limit.
+            fleet: says who has it; likewise where it has forgotten whom it had heard of.
+            clock: seconds since 1970.
+        """
+        self._source = source
+        self._fleet = fleet
+        self._clock = clock
+
+    async def wait(self, stamp: Stamp, *, seconds: float) -> Propagation:
+        """Publish what there is, then wait until a change is effective, or the time is over.
+
+        Raises:
+            RegistryError: the registry cannot be read; nothing was published.
+            BundleError: nothing could be published.
+        """
+        deadline = time.monotonic() + seconds
+        await self._source.sync(seconds=max(seconds, _LEAST))
+        published_at = self._source.published_at(stamp)
+        acknowledged: dict[str, float] = {}
+        # Whoever was there then is waited for, also when nothing more is heard of it: it may have
+        # been given a heartbeat since it was heard of last.
+        expected = {one.id for one in self._fleet.seen_within(self._limit)}
+        while True:
+            effect = self._now(stamp, published_at, expected, acknowledged)
+            left = deadline - time.monotonic()
+            if effect.effective or left <= 0:
+                return effect
+            until_limit = published_at + self._limit - self._clock()
+            try:
+                async with asyncio.timeout(max(0.0, min(left, until_limit + 0.001))):
+                    await self._fleet.news()
+            except TimeoutError:
+                continue
+
+    @property
+    def _limit(self) -> float:
+        return staleness_limit(self._source.settings) + CLOCKS_APART
+
+    def _now(
+        self, stamp: Stamp, published_at: float, expected: set[str], acknowledged: dict[str, float]
+    ) -> Propagation:
+        missing = []
+        expected |= {one.id for one in self._fleet.seen_within(self._limit)}
+        for one in self._fleet.instances():
+            if one.id not in expected:
+                continue
+            if one.live >= stamp:
+                acknowledged.setdefault(one.id, one.live_at)
+            else:
+                missing.append(one.id)
+                acknowledged.pop(one.id, None)
+        has_unreported_instances = self._source.has_unreported_instances(
+            stamp
+        ) or self._fleet.forgot_within(self._limit)
+        if missing or not acknowledged or has_unreported_instances:
+            passed = self._clock() >= published_at + self._limit
+            # Where nobody was heard of, nothing is known about anybody: 0 of 0 is no success.
+            heard = missing or acknowledged
+            how = "limit" if passed and heard else "waiting"
+        else:
+            how = "acknowledged"
+        return Propagation(
+            stamp=stamp,
+            effective=how != "waiting",
+            how=how,
+            published_at=published_at,
+            acknowledged=dict(acknowledged),
+            missing=tuple(missing),
+        )

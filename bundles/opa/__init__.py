@@ -1,0 +1,1 @@
+"""The OPA binary: how it is found, configured and started."""

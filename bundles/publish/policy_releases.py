@@ -1,0 +1,72 @@
+"""Policy and site bundles, taken from the folder where they were built, and rolled out."""
+
+import time
+from collections.abc import Callable
+
+from bundles.publish.signing import Bundle
+from bundles.publish.store import Store
+from bundles.serve.served_bundles import ServedBundles
+
+NAMES = ("policy", "site")
+
+_OVERLAP = 120.0
+"""Seconds for which the revision before the newest is accepted: two polls and a restart."""
+
+
+class PolicyReleases:
+    """Which revisions of `policy` and `site` are served, and which OPAs may still run."""
+
+    def __init__(
+        self, store: Store, served_bundles: ServedBundles, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._served_bundles = served_bundles
+        self._clock = clock
+        self._newest: dict[str, Bundle] = {}
+        self._before: dict[str, tuple[str, float]] = {}
+        self._seen: dict[str, int] = {}
+
+    def refresh(self) -> bool:
+        """Look for new bundle files; True when one was found. A broken file changes nothing."""
+        found = False
+        for name in NAMES:
+            path = self._store.path(name)
+            try:
+                changed_at = path.stat().st_mtime_ns
+            except OSError:
+                continue
+            if self._seen.get(name) == changed_at:
+                continue
+            bundle = self._store.load(name)
+            if bundle is None:
+                continue
+            self._seen[name] = changed_at
+            current = self._newest.get(name)
+            if current and bundle.etag == current.etag:
+                continue
+            if current and current.revision != bundle.revision:
+                self._before[name] = (current.revision, self._clock() + _OVERLAP)
+            self._newest[name] = bundle
+            found = True
+        return found
+
+    def accepted(self) -> dict[str, list[str]]:
+        """The revisions that the heartbeat names: the newest, and for a while the one before."""
+        return {
+            name: [
+                *([self._newest[name].revision] if name in self._newest else []),
+                *(
+                    revision
+                    for revision, until in [self._before.get(name, ("", 0.0))]
+                    if self._clock() < until
+                ),
+            ]
+            for name in NAMES
+        }
+
+    def serve(self) -> None:
+        """Put the newest bundles out; to be called after the heartbeat that accepts them."""
+        for name, bundle in self._newest.items():
+            served = self._served_bundles.get(name)
+            if served is None or served.etag != bundle.etag:
+                self._served_bundles.put(bundle)

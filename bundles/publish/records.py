@@ -1,0 +1,202 @@
+"""The records as the contract has them, and the refusal of those that are not.
+
+OPA's schemas do not reach below dynamic keys, so a record is checked here, on its way out. One that
+does not fit is published as `null`, which every rule takes for a record that is not there.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict  # pydantic takes typing's only from Python 3.12 on
+
+from bundles.publish.signing import canonical
+from registry.checks import is_digest
+from registry.globs import glob_fault
+from registry.interface import Fault, Published
+from registry.model import Kind, Ref
+
+_MOST_PROBLEMS = 1000
+"""Records that are named; where more are malformed, something else is wrong."""
+
+_log = logging.getLogger(__name__)
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def _text(text: str) -> str:
+    if not _is_unicode(text):
+        raise ValueError("is no Unicode text")
+    return text
+
+
+def _glob(pattern: str) -> str:
+    if fault := glob_fault(pattern):
+        raise ValueError(fault)
+    return pattern
+
+
+Text = Annotated[str, AfterValidator(_text)]
+Glob = Annotated[Text, AfterValidator(_glob)]
+
+
+@with_config(_STRICT)
+class TokenRecord(TypedDict):
+    """`tokens[digest]`; `expires_at` in seconds since 1970."""
+
+    label: Text
+    user: Text
+    active: bool
+    expires_at: float | None
+    libraries: list[Text]
+    tools: list[Glob]
+
+
+@with_config(_STRICT)
+class TeamRecord(TypedDict):
+    """`teams[id]`."""
+
+    name: Text
+    owner: Text
+    active: bool
+    active_jti: Text
+    workspaces: list[Text]
+    tools: list[Glob]
+
+
+@with_config(_STRICT)
+class UserRecord(TypedDict):
+    """`users[id]`."""
+
+    name: Text
+    active: bool
+
+
+@with_config(_STRICT)
+class KeyRecord(TypedDict):
+    """`keys[kid]`."""
+
+    alg: Text
+    active: bool
+
+
+@with_config(_STRICT)
+class WorkspaceRecord(TypedDict):
+    """`workspaces[id]`."""
+
+    name: Text
+    libraries: list[Text]
+
+
+@with_config(_STRICT)
+class LibraryRecord(TypedDict):
+    """`libraries[uid]`, for libraries that have tags."""
+
+    name: Text
+    tags: list[Text]
+
+
+_ADAPTERS: Mapping[Kind, TypeAdapter[Any]] = {
+    Kind.TOKENS: TypeAdapter(TokenRecord),
+    Kind.TEAMS: TypeAdapter(TeamRecord),
+    Kind.USERS: TypeAdapter(UserRecord),
+    Kind.KEYS: TypeAdapter(KeyRecord),
+    Kind.WORKSPACES: TypeAdapter(WorkspaceRecord),
+    Kind.LIBRARIES: TypeAdapter(LibraryRecord),
+}
+
+
+def problem(ref: Ref, record: Published | None) -> str | None:
+    """What is wrong with a record, as `kind/id: field: why`; None when it may be published.
+
+    The record's values are not in the text: a field of the wrong kind may hold anything.
+    """
+    if not has_valid_id(ref):
+        # The id is not named: where a digest belongs, somebody may have put a bearer.
+        return f"{ref.kind}: an id that is no digest, or no text"
+    if record is None:
+        return None
+    if isinstance(record, Fault):
+        return f"{ref}: {record.why}"
+    try:
+        _ADAPTERS[ref.kind].validate_python(record)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        return f"{ref}: {field}: {first['msg']}"
+    return None
+
+
+def has_valid_id(ref: Ref) -> bool:
+    """Whether a record of this id can be in a bundle at all; if not, nothing could ask for it."""
+    return is_digest(ref.id) if ref.kind is Kind.TOKENS else _is_unicode(ref.id)
+
+
+def _is_unicode(text: str) -> bool:
+    # A lone surrogate is none: JSON can spell it, UTF-8 cannot.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shard_of(ref: Ref, shards: int) -> str:
+    """The shard that a record falls into, as two hexadecimal digits.
+
+    The first byte of a token's digest, or of the SHA-256 of any other id, modulo the number of
+    shards; `lictor.registry.shard` in the Rego is the same. What has no place falls into the first.
+    """
+    if not has_valid_id(ref):
+        first = 0
+    elif ref.kind is Kind.TOKENS:
+        first = int(ref.id[:2], 16)
+    else:
+        first = hashlib.sha256(ref.id.encode()).digest()[0]
+    return f"{first % shards:02x}"
+
+
+class RecordValidator:
+    """What passes into bundles. `problems` names the records that did not, and why."""
+
+    def __init__(self) -> None:
+        self.problems: dict[Ref, str] = {}
+
+    def validate(self, ref: Ref, record: Published | None) -> dict[str, Any] | None:
+        """The record if it fits; else None, and it is named among the problems.
+
+        A library that does not fit has `null` for tags: rules that read libraries hide it.
+        """
+        fault = problem(ref, record)
+        self._note(ref, fault)
+        if fault and ref.kind is Kind.LIBRARIES:
+            # Without a record it would have no tags, and no rule that seals by tag would hide it.
+            return {"name": "", "tags": None}
+        return None if fault or isinstance(record, Fault) else record
+
+    def insert(self, document: dict[str, Any], ref: Ref, record: dict[str, Any] | None) -> None:
+        """Put a record that has passed into a document of records by kind and id."""
+        if has_valid_id(ref):
+            document.setdefault(ref.kind.value, {})[ref.id] = record
+
+    def valid_settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that JSON can hold. Without one of them OPA answers `stale_data`."""
+        valid = {}
+        for name, value in settings.items():
+            ref, fault = Ref(Kind.SETTINGS, name), None
+            try:
+                canonical({name: value})
+            except ValueError:
+                fault = f"{ref}: is no JSON value"
+            else:
+                valid[name] = value
+            self._note(ref, fault)
+        return valid
+
+    def _note(self, ref: Ref, fault: str | None) -> None:
+        if fault is None:
+            self.problems.pop(ref, None)
+        elif self.problems.get(ref) != fault and len(self.problems) < _MOST_PROBLEMS:
+            _log.warning("publisher.record_refused %s", fault)
+            self.problems[ref] = fault

@@ -1,0 +1,66 @@
+"""Whether the registry is still the one that was published, and not an earlier state of it.
+
+A backup that is put back undoes revocations. Its revision may have passed the old one again before
+anybody looks; the hash chain of the log tells the two apart.
+"""
+
+from typing import Any
+
+from bundles.exceptions import PublishingHeldError
+from registry import Registry, Stamp
+from registry.changelog import GENESIS
+
+
+class RollbackGuard:
+    """The state of the registry that was published last.
+
+    Attributes:
+        stamp: its epoch and revision.
+        head: the hash of the log's newest entry then.
+        held: why nothing more is published; empty while nothing is held.
+    """
+
+    def __init__(self, stamp: Stamp, head: str = GENESIS) -> None:
+        self.stamp = stamp
+        self.head = head
+        self.held = ""
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """What a bundle carries of it."""
+        return {"epoch": self.stamp.epoch, "revision": self.stamp.revision, "head": self.head}
+
+    def reach(self, stamp: Stamp, head: str) -> None:
+        """Go on to a later state."""
+        self.stamp, self.head, self.held = stamp, head, ""
+
+    async def check(self, registry: Registry, stamp: Stamp) -> None:
+        """Check that a registry that is at `stamp` has what was published in its past.
+
+        Raises:
+            PublishingHeldError: it has not.
+            RegistryError: its log cannot be read.
+        """
+        if stamp < self.stamp:
+            raise self._hold(f"it is at {text(stamp)}, and {text(self.stamp)} was published")
+        if stamp == self.stamp:
+            self.held = ""
+            return
+        revision = self.stamp.revision
+        entries = await registry.log(after=revision - 1, limit=1)
+        found = entries[0].hash if entries and entries[0].revision == revision else GENESIS
+        if found != self.head:
+            raise self._hold(f"its log has another entry at revision {revision} than was published")
+        self.held = ""
+
+    def _hold(self, why: str) -> PublishingHeldError:
+        self.held = (
+            f"the registry is not the one that was published: {why}. If an older state was "
+            "restored on purpose, run: lictor registry accept"
+        )
+        return PublishingHeldError(self.held)
+
+
+def text(stamp: Stamp) -> str:
+    """A state of the registry as a bundle's revision: `"1:812"`."""
+    return f"{stamp.epoch}:{stamp.revision}"

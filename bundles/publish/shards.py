@@ -1,0 +1,148 @@
+"""Base bundles, one shard at a time, away from the event loop that serves the others.
+
+A large shard is made in a process of its own: parsing and writing megabytes of JSON would hold the
+interpreter's lock, and with it every revocation, for a tenth of a second.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import anyio
+import anyio.to_process
+import anyio.to_thread
+import orjson
+from typing_extensions import TypeVarTuple, Unpack
+
+from bundles.publish.signing import Bundle, SigningKey, canonical_records, data_of, sign
+from registry import Kind, Ref
+
+Header: TypeAlias = Mapping[str, Any]
+"""`epoch`, `revision` and `head`: the state of the registry that a bundle holds."""
+Records: TypeAlias = Mapping[Ref, dict[str, Any] | None]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_NICE = 5
+"""Behind whoever serves and decides. At 10, a read of everything on a machine that was busy for ten
+minutes did not come to its end, and its limit is ten minutes."""
+
+_KINDS = {kind.value: kind for kind in Kind}
+
+_OFFLOAD_FROM = 1 << 20
+"""Bytes of input from which on a process of its own is worth its start."""
+
+
+async def run_offloaded(size: int, job: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+    """Run a job in a thread, or in a process of its own where `size` bytes would keep it long."""
+    if size < _OFFLOAD_FROM:
+        return await anyio.to_thread.run_sync(job, *args)
+    return await in_process(job, *args)
+
+
+async def in_process(job: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+    """Run a job in a process of its own that gives way to all others."""
+    return await anyio.to_process.run_sync(_nicely, job, args, cancellable=True)
+
+
+def _nicely(job: Callable[[Unpack[Ts]], T], args: tuple[*Ts]) -> T:
+    os.nice(max(0, _NICE - os.nice(0)))
+    return job(*args)
+
+
+def compact(
+    content: bytes, shard: str, header: Header, changes: Records, key: SigningKey
+) -> Bundle:
+    """A base bundle with later changes laid over it, as the registry is at `header`."""
+    document = _document(content, shard)
+    _lay(document, changes)
+    return _base(shard, header, document, key)
+
+
+def build(spool: Path, shard: str, header: Header, changes: Records, key: SigningKey) -> Bundle:
+    """A base bundle of what a scan has spooled, with later changes laid over it."""
+    document: dict[str, Any] = {}
+    for ref, record in read_spool(spool).items():
+        document.setdefault(ref.kind.value, {})[ref.id] = record
+    _lay(document, changes)
+    return _base(shard, header, document, key)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How what the registry holds differs from what is published of it, in one shard.
+
+    Attributes:
+        refs: the records that differ.
+        gone: those of them that were published and are no more.
+        published: kind to how many are published.
+    """
+
+    refs: list[Ref] = field(default_factory=list)
+    gone: list[Ref] = field(default_factory=list)
+    published: Counter[Kind] = field(default_factory=Counter)
+
+
+def compare(content: bytes, spool: Path, shard: str, changes: Records) -> Difference:
+    """Compare what is published of a shard, a base and `live`, with what a scan has spooled."""
+    before = _document(content, shard)
+    now: dict[str, Any] = {}
+    _lay(before, changes)
+    _lay(now, read_spool(spool))
+    difference = Difference()
+    for kind in Kind:
+        published, current = before.get(kind, {}), now.get(kind, {})
+        for id_ in published.keys() | current.keys():
+            was, is_ = published.get(id_), current.get(id_)
+            difference.published[kind] += was is not None
+            if was != is_:
+                difference.refs.append(Ref(kind, id_))
+                if is_ is None:
+                    difference.gone.append(Ref(kind, id_))
+    return difference
+
+
+def spool_line(ref: Ref, record: dict[str, Any] | None) -> bytes:
+    """A record as one line of a spool; the last line of a record is the one that counts."""
+    return orjson.dumps([ref.kind.value, ref.id, record], option=orjson.OPT_APPEND_NEWLINE)
+
+
+def read_spool(spool: Path) -> dict[Ref, dict[str, Any] | None]:
+    """The records of a spool."""
+    records = {}
+    with spool.open("rb") as lines:
+        for line in lines:
+            kind, id_, record = orjson.loads(line)
+            records[Ref(_KINDS[kind], id_)] = record
+    return records
+
+
+def _document(content: bytes, shard: str) -> dict[str, Any]:
+    """What a base bundle holds, by kind and id."""
+    document = data_of(content)["registry"]["base"][shard]
+    return {kind.value: document[kind] for kind in Kind if kind in document}
+
+
+def _lay(document: dict[str, Any], records: Records) -> None:
+    for ref, record in records.items():
+        if record is None:
+            # Below a base there is nothing that could come back: what is absent need not be told.
+            document.get(ref.kind, {}).pop(ref.id, None)
+        else:
+            document.setdefault(ref.kind.value, {})[ref.id] = record
+
+
+def _base(shard: str, header: Header, document: Mapping[str, Any], key: SigningKey) -> Bundle:
+    return sign(
+        f"base-{shard}",
+        revision=f"{header['epoch']}:{header['revision']}",
+        roots=[f"registry/base/{shard}"],
+        key=key,
+        data=canonical_records({**document, **header}),
+        path=f"registry/base/{shard}",
+        level=1,
+    )

@@ -1,0 +1,42 @@
+"""ETags that say which revision they are of: two servers can tell which of two bundles is newer."""
+
+import re
+from dataclasses import dataclass
+
+from bundles.fleet.tracker import stamp_of
+from bundles.publish.signing import Bundle
+from registry import Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class ETag:
+    """An ETag, as it stands in a header (RFC 9110, 8.8.3).
+
+    Attributes:
+        revision: of the bundle; empty where it is none of ours.
+        etag: the bundle's own, of its content.
+    """
+
+    revision: str
+    etag: str
+
+    @property
+    def text(self) -> str:
+        """As it stands in a header."""
+        return f'"{self.revision}.{self.etag[1:]}' if self.revision else self.etag
+
+    @property
+    def stamp(self) -> Stamp:
+        """The state of the registry; below every other where the revision is none."""
+        return stamp_of(self.revision)
+
+
+def as_etag(bundle: Bundle) -> ETag:
+    """The ETag under which a bundle is served."""
+    return ETag(bundle.revision, bundle.etag)
+
+
+def parse_etags(header: str) -> list[ETag]:
+    """The ETags in an `If-None-Match`."""
+    quoted = (text.rpartition(".") for text in re.findall(r'"([^"]*)"', header))
+    return [ETag(revision, f'"{etag}"') for revision, _, etag in quoted]

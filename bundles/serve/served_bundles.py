@@ -1,0 +1,70 @@
+"""The bundles that are served now, and the wait for the next one."""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from bundles.publish.signing import Bundle
+
+_REMEMBERED = 256
+"""Bundles of one name whose ETags are known still, when an OPA comes back with one."""
+
+
+class ServedBundles:
+    """Bundles by name. Lives on one event loop."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._bundles: dict[str, Bundle] = {}
+        self._replaced: dict[str, asyncio.Event] = {}
+        self._known: dict[str, OrderedDict[str, tuple[str, float]]] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """Answer everybody who waits, now and from now on: the server is about to stop."""
+        self._closed = True
+        for replaced in self._replaced.values():
+            replaced.set()
+
+    def names(self) -> list[str]:
+        """The names of all bundles, sorted."""
+        return sorted(self._bundles)
+
+    def get(self, name: str) -> Bundle | None:
+        """The bundle of that name, or None."""
+        return self._bundles.get(name)
+
+    def put(self, bundle: Bundle) -> None:
+        """Serve a bundle from now on, and wake whoever waits for it."""
+        self._bundles[bundle.name] = bundle
+        known = self._known.setdefault(bundle.name, OrderedDict())
+        known.setdefault(bundle.etag, (bundle.revision, self._clock()))
+        while len(known) > _REMEMBERED:
+            known.popitem(last=False)
+        self._replaced.pop(bundle.name, asyncio.Event()).set()
+
+    def known(self, name: str, etag: str) -> tuple[str, float] | None:
+        """The revision of a bundle that was served lately, and for how many seconds it has been."""
+        found = self._known.get(name, OrderedDict()).get(etag)
+        return found and (found[0], self._clock() - found[1])
+
+    def history(self, name: str) -> list[tuple[str, float]]:
+        """The revisions of a bundle that were served lately, and how many seconds ago each came."""
+        known = self._known.get(name, OrderedDict()).values()
+        return [(revision, self._clock() - at) for revision, at in known]
+
+    async def changed(self, name: str, etags: frozenset[str], *, seconds: float) -> Bundle | None:
+        """The bundle once it is none of those that the caller has; after `seconds`, as it is then.
+
+        Returns None when there is no bundle of that name, now or within that time.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                while (bundle := self._bundles.get(name)) is None or bundle.etag in etags:
+                    if self._closed:
+                        break
+                    await self._replaced.setdefault(name, asyncio.Event()).wait()
+        except TimeoutError:
+            bundle = self._bundles.get(name)
+        return bundle

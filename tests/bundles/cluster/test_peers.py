@@ -1,0 +1,159 @@
+"""What servers know of each other's OPAs, and when one must assume that there are others."""
+
+import asyncio
+import time
+
+import pytest
+from support.stack import until
+
+from bundles.cluster import peers as module
+from bundles.cluster.messages import Report
+from bundles.cluster.peers import Peers
+from bundles.fleet.propagation import CLOCKS_APART
+from bundles.fleet.tracker import FleetTracker
+from bundles.publish.signing import Bundle
+from bundles.serve.served_bundles import ServedBundles
+from registry import Stamp
+
+pytestmark = pytest.mark.anyio
+
+STATUS = {
+    "labels": {"instance": "opa-1", "version": "1.22.2"},
+    "bundles": {"live": {"active_revision": "1:5", "message": "it broke"}},
+}
+
+
+def live(revision):
+    return Bundle("live", revision, f'"{revision}"', b"")
+
+
+class Server:
+    """One server's end: its bus, its fleet and what it serves."""
+
+    def __init__(self, bus, name, *, limit=30.0, ahead=0.0):
+        self.bus = bus
+        self._now = ahead
+        self.fleet, self.served_bundles = FleetTracker(clock=self.clock), ServedBundles()
+        self.publishing = False
+        self.peers = Peers(
+            bus, fleet=self.fleet, served_bundles=self.served_bundles, name=name,
+            publishing=lambda: self.publishing, limit=lambda: limit, clock=self.clock,
+        )  # fmt: skip
+        self._running = []
+
+    def clock(self):
+        return time.time() + self._now
+
+    async def start(self):
+        self._running = [
+            asyncio.ensure_future(self.bus.run(reported=self.peers.receive)),
+            asyncio.ensure_future(self.peers.run()),
+        ]
+        await until(lambda: self.bus.silent_for < 1, "the bus is heard")
+        return self
+
+    async def stop(self):
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def instance(self, id_="opa-1"):
+        return next((one for one in self.fleet.instances() if one.id == id_), None)
+
+
+@pytest.fixture
+async def start(new_bus):
+    started = []
+
+    async def start(name, **kwargs):
+        started.append(Server(new_bus(), name, **kwargs))
+        return await started[-1].start()
+
+    yield start
+    for one in started:
+        await one.stop()
+
+
+async def test_what_an_opa_tells_one_server_all_of_them_know(start):
+    here, there = await start("a"), await start("b")
+    there.fleet.report("opa-1", STATUS, published=Stamp(1, 9))
+    await until(here.instance, "it is heard of")
+
+    known, told = here.instance(), there.instance()
+    assert (known.version, known.live) == ("1.22.2", Stamp(1, 5))
+    assert known.errors == {"live": "it broke"}
+    assert known.seen_at == pytest.approx(told.seen_at, abs=0.5)
+    assert known.live_at == pytest.approx(told.live_at, abs=0.5)
+
+    # It goes on with the other one; what the first had heard before does not come back.
+    here.fleet.acknowledge("opa-1", "live", "1:7")
+    there.fleet.acknowledge("opa-1", "heartbeat", "9.000")
+    await until(lambda: there.instance().live == Stamp(1, 7), "it is known there")
+    await until(lambda: "heartbeat" in here.instance().revisions, "and this here")
+    assert here.instance().live == there.instance().live == Stamp(1, 7)
+
+
+async def test_until_all_servers_serve_a_state_there_may_be_opas_that_nobody_heard_of(start):
+    here, there = await start("a"), await start("b")
+    there.served_bundles.put(live("1:5"))
+    await until(lambda: here.peers.others, "the other is heard of")
+    await until(lambda: not here.peers.has_unreported_instances(Stamp(1, 5)), "it serves it")
+    assert here.peers.has_unreported_instances(Stamp(1, 6))
+    there.served_bundles.put(live("1:6"))
+    await until(lambda: not here.peers.has_unreported_instances(Stamp(1, 6)), "now this too")
+    assert here.peers.others == ["b"]
+    assert here.peers.publisher == ""
+    there.publishing = True
+    await until(lambda: here.peers.publisher == "b", "it publishes")
+
+    # One that is cut off counts as one that serves something old; one that leaves does not.
+    await there.stop()
+    assert here.peers.has_unreported_instances(Stamp(1, 7))
+    await there.peers.leave()
+    await until(lambda: not here.peers.has_unreported_instances(Stamp(1, 7)), "it has left")
+
+
+async def test_one_that_was_not_heard_of_for_long_enough_counts_no_more(start, monkeypatch):
+    monkeypatch.setattr(module, "CUT_OFF", 0.1)
+    here, there = await start("a", limit=0.5), await start("b")
+    there.served_bundles.put(live("1:5"))
+    await until(lambda: here.peers.others, "the other is heard of")
+    await until(lambda: not here.peers.has_unreported_instances(Stamp(1, 5)), "it serves it")
+    await there.stop()
+    assert here.peers.has_unreported_instances(Stamp(1, 6))
+    await until(
+        lambda: not here.peers.has_unreported_instances(Stamp(1, 6)),
+        "its OPAs cannot answer any more",
+    )
+
+
+async def test_a_server_whose_clock_is_off_is_named_and_not_relied_on(start):
+    here, there = await start("a"), await start("b", ahead=60.0)
+    there.served_bundles.put(live("1:5"))
+    await until(here.peers.problems, "it is named")
+    assert here.peers.problems() == ["server b: its clock is +60 s off ours"]
+    assert here.peers.has_unreported_instances(Stamp(1, 5))
+    # The age of what it tells is measured by the clock of Redis.
+    there.fleet.acknowledge("opa-1", "live", "1:5")
+    await until(here.instance, "it is heard of")
+    assert abs(here.instance().seen_at - here.clock()) < CLOCKS_APART
+
+
+async def test_when_redis_is_silent_everybody_may_be_unheard(start, server):
+    server.must_be_ours()
+    here = await start("a")
+    assert not here.peers.has_unreported_instances(Stamp(1, 5))
+    server.freeze()
+    await until(lambda: here.peers.has_unreported_instances(Stamp(1, 5)), "Redis is silent")
+    server.thaw()
+    await until(lambda: not here.peers.has_unreported_instances(Stamp(1, 5)), "it is back")
+
+
+async def test_a_report_of_another_version_is_counted_and_stops_nothing(start):
+    here, there = await start("a"), await start("b")
+    for n, told in enumerate([{}, {"name": "b"}, {"learned": 7}]):
+        there.bus.enqueue(Report("other/opa-9" if n else "other", 1.0 + n, told))
+        await until(lambda n=n: here.peers.malformed == n + 1, "it is counted")
+    there.fleet.acknowledge("opa-1", "live", "1:5")
+    await until(here.instance, "the next is heard")
+    assert "3 reports of other servers could not be read" in here.peers.problems()

@@ -1,0 +1,289 @@
+"""From the registry to a real OPA: changes arrive, restarts and folds are not noticed, faults are."""
+
+import asyncio
+
+import pytest
+from support.stack import until
+
+from bundles.build.policies import build_site
+from bundles.publish.base_bundles import GRACE as _GRACE
+from pdp_client.bearer.opaque import digest
+from registry import Setting, Token
+from registry.exceptions import Unavailable
+
+pytestmark = pytest.mark.anyio
+
+
+async def start(published, **kwargs):
+    """Publish, start OPA, and wait until it runs all of it."""
+    if published.publisher is None:
+        await published.open(**kwargs)
+    # The publisher's clock starts ten minutes ago, so that a test can move it on.
+    await setting(published, "staleness_limit", 1200)
+    await setting(published, "reconcile_limit", 1200)
+    await published.sync()
+    published.served.opa.start()
+    return await settled(published)
+
+
+async def setting(published, name, value):
+    async with published.registry.transaction(actor="tests", action="setting") as tx:
+        await tx.put(Setting(name=name, value=value))
+
+
+async def settled(published):
+    """A PDP, once OPA runs everything that is served."""
+    served_bundles, served = published.served_bundles, published.served
+    for name in served_bundles.names():
+        await served.reports(name, revision=served_bundles.get(name).revision)
+    return served.pdp()
+
+
+async def token(published, bearer):
+    await published.operator.create_token(digest(bearer), user="ada", tools=["*"])
+
+
+async def reason(pdp, bearer, wanted):
+    async def asked():
+        return (await pdp.authorize(bearer, tool="search")).reason == wanted
+
+    await until(asked, f"{bearer} is {wanted}")
+
+
+async def test_what_is_granted_revoked_and_deleted_arrives(published):
+    pdp = await start(published)
+    await published.operator.add_user("ada")
+    for bearer in ("one", "two"):
+        await token(published, bearer)
+    await published.sync()
+    await reason(pdp, "one", "ok")
+    await published.operator.revoke_token(digest("one"))
+    await published.sync()
+    await reason(pdp, "one", "token_deactivated")
+    async with published.registry.transaction(actor="tests", action="delete") as tx:
+        await tx.delete(Token, digest("two"))
+    await published.sync()
+    await reason(pdp, "two", "invalid_token")
+
+
+async def test_with_64_shards_each_decision_finds_its_records(published):
+    published.served.configure(shards=64)
+    bearers = [f"bearer-{n}" for n in range(60)]
+    await published.open(shards=64)
+    await published.operator.add_user("ada")
+    for bearer in bearers:
+        await token(published, bearer)
+    # What is there when an epoch begins is in the bases.
+    published.scribble("UPDATE registry SET epoch = 2")
+    pdp = await start(published, shards=64)
+    assert "tokens" not in published.document("live")
+    assert {
+        d.reason for d in await asyncio.gather(*(pdp.authorize(b, tool="x") for b in bearers))
+    } == {"ok"}
+    await published.operator.disable_user("ada")
+    await published.sync()
+    await reason(pdp, bearers[0], "user_disabled")
+    after = await asyncio.gather(*(pdp.authorize(b, tool="x") for b in bearers))
+    assert {d.reason for d in after} == {"user_disabled"}
+
+
+async def test_what_was_revoked_does_not_come_back_with_an_old_base(published):
+    pdp = await start(published, live_limit=3)
+    await published.operator.add_user("ada")
+    for bearer in ("one", "two", "three"):
+        await token(published, bearer)
+    await published.sync()
+    await cut(published)
+    published.served.opa.kill()
+    published.served.opa.start()
+    for bearer in ("one", "two", "three"):
+        await reason(pdp, bearer, "ok")
+
+    await published.operator.revoke_token(digest("one"))
+    async with published.registry.transaction(actor="tests", action="delete") as tx:
+        await tx.delete(Token, digest("two"))
+    for user in ("eve", "bob"):
+        await published.operator.add_user(user)
+    await published.sync()
+    after = (("one", "token_deactivated"), ("two", "invalid_token"), ("three", "ok"))
+    for bearer, wanted in after:
+        await reason(pdp, bearer, wanted)
+
+    # By now the two are out of live, and this OPA polls its base but once a minute: until it does,
+    # it has no answer rather than the old one.
+    await cut(published)
+    for bearer, _ in after:
+        assert (await pdp.authorize(bearer, tool="x")).reason == "stale_data"
+    published.served.opa.kill()
+    published.served.opa.start()
+    for bearer, wanted in after:
+        await reason(pdp, bearer, wanted)
+
+
+async def cut(published):
+    """Let the grace pass after a fold, and wait until OPA runs the live that is left."""
+    assert "tokens" in published.document("live")
+    published.now += _GRACE + 1
+    await published.sync()
+    published.publisher.publish_heartbeat()
+    assert "tokens" not in published.document("live")
+    await published.served.reports("live", revision=published.served_bundles.get("live").revision)
+
+    async def is_cut():
+        shown = await published.served.pdp().authorize("three", tool="x")
+        return shown.reason == "stale_data"
+
+    await until(is_cut, "OPA runs the live that was cut")
+
+
+async def test_a_base_that_everybody_reports_lets_live_be_cut_unnoticed(published):
+    pdp = await start(published, live_limit=2)
+    await published.operator.add_user("ada")
+    for bearer in ("one", "two", "three"):
+        await token(published, bearer)
+    await published.sync()
+    await reason(pdp, "one", "ok")
+    published.served.opa.kill()
+    published.served.opa.start()
+    await published.served.reports(
+        "base-00", revision=published.served_bundles.get("base-00").revision
+    )
+    await published.sync()
+    assert "tokens" not in published.document("live")
+    await published.served.reports("live", revision=published.served_bundles.get("live").revision)
+    for bearer in ("one", "two", "three"):
+        await reason(pdp, bearer, "ok")
+
+
+async def test_a_publishers_restart_makes_nothing_stale(published):
+    pdp = await start(published)
+    await published.operator.add_user("ada")
+    await token(published, "one")
+    await published.sync()
+    await reason(pdp, "one", "ok")
+    reasons = set()
+    for _ in range(3):
+        await published.restart()
+        await published.operator.add_user(f"u-{published.publisher.stamp.revision}")
+        await published.sync()
+        for _ in range(20):
+            reasons.add((await pdp.authorize("one", tool="search")).reason)
+    assert reasons == {"ok"}
+
+
+async def test_while_the_registry_does_not_answer_opa_grows_stale(published, monkeypatch):
+    pdp = await start(published)
+    await published.operator.add_user("ada")
+    await token(published, "one")
+    await setting(published, "staleness_limit", 600 + 2)
+    await published.sync()
+    published.publisher.publish_heartbeat()
+    await reason(pdp, "one", "ok")
+
+    async def down():
+        raise Unavailable("the store does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(published.registry, "stamp", down)
+
+        async def stale():
+            # It beats all the time; what stands still is what it says.
+            published.now += 0.01
+            with pytest.raises(Unavailable):
+                await published.sync()
+            published.publisher.publish_heartbeat()
+            return (await pdp.authorize("one", tool="search")).reason == "stale_data"
+
+        await until(stale, "OPA has no fresh data")
+    published.now += 10
+    await published.sync()
+    published.publisher.publish_heartbeat()
+    await reason(pdp, "one", "ok")
+
+
+async def test_a_malformed_record_denies_its_owner_and_nobody_else(published):
+    pdp = await start(published)
+    await published.operator.add_user("ada")
+    for bearer in ("one", "two"):
+        await token(published, bearer)
+    await published.sync()
+    await reason(pdp, "one", "ok")
+    published.scribble(
+        f"UPDATE tokens SET tools = '[\"[\"]' WHERE digest = '{digest('one')}'",
+        touched=[("tokens", digest("one"))],
+    )
+    await published.sync()
+    await reason(pdp, "one", "invalid_token")
+    await reason(pdp, "two", "ok")
+
+
+async def test_a_limit_that_is_no_number_denies_everybody(published):
+    pdp = await start(published)
+    await published.operator.add_user("ada")
+    await token(published, "one")
+    await published.sync()
+    await reason(pdp, "one", "ok")
+    published.scribble(
+        "UPDATE settings SET value = '1e999' WHERE name = 'staleness_limit'",
+        touched=[("settings", "staleness_limit")],
+    )
+    await published.sync()
+    await reason(pdp, "one", "stale_data")
+
+
+def write_site(published, opa_binary, text):
+    folder = published.path.parent / "site"
+    (folder / "rules.rego").write_text(f"package site\n\n{text}\n")
+    bundle = build_site(opa_binary, folder, published.keys["policy"])
+    published.store.save(bundle)
+    return bundle
+
+
+async def test_a_new_site_is_rolled_out_and_an_old_one_cannot_come_back(published, opa_binary):
+    pdp = await start(published)
+    await published.operator.add_user("ada")
+    await token(published, "one")
+    await published.sync()
+    await reason(pdp, "one", "ok")
+    old = published.served_bundles.get("site")
+    new = write_site(
+        published,
+        opa_binary,
+        'deny contains {"action": "search", "code": "closed", "message": "Closed."} if data.lictor.actions',
+    )
+    await published.sync()
+    assert published.document("heartbeat")["site"] == [new.revision, old.revision]
+    await reason(pdp, "one", "site_rule")
+    await published.served.reports("site", revision=new.revision)
+    # Within the overlap either may run; whoever still has the old one is not stale.
+    published.served_bundles.put(old)
+    await published.served.reports("site", revision=old.revision)
+    assert (await pdp.authorize("one", tool="search")).reason == "ok"
+    # After it, the old one is a replay.
+    published.now += 121
+    await published.sync()
+    published.publisher._policies.serve = lambda: None
+    published.publisher.publish_heartbeat()
+    assert published.document("heartbeat")["site"] == [new.revision]
+    await reason(pdp, "one", "stale_data")
+    published.served_bundles.put(new)
+    await reason(pdp, "one", "site_rule")
+
+
+async def test_a_registry_that_was_restored_starts_the_next_epoch_for_opa_too(published):
+    pdp = await start(published)
+    await published.operator.add_user("ada")
+    await token(published, "one")
+    await published.sync()
+    await reason(pdp, "one", "ok")
+    published.scribble("UPDATE registry SET epoch = 2, revision = 1")
+    await published.sync()
+    published.publisher.publish_heartbeat()
+    published.served.opa.kill()
+    published.served.opa.start()
+
+    async def restored():
+        decision = await pdp.authorize("one", tool="search")
+        return decision.allow and decision.epoch == 2
+
+    await until(restored, "OPA answers from the new epoch")

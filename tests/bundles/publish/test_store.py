@@ -1,0 +1,181 @@
+"""What was published survives a kill at any moment; what was damaged is taken for not there."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bundles.exceptions import StoreUnusableError
+from bundles.publish.signing import SigningKey, _pack, sign
+from bundles.publish.store import Published, Store
+
+PUBLISHED = Published(3, {"00": 5, "01": 7}, {"00": 6, "01": 7})
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    key = SigningKey.generate("data")
+    data = {
+        "registry": {"base": {"00": {"users": {str(n): {"name": f"{n}"} for n in range(2000)}}}}
+    }
+    return sign("base-00", revision="1:5", roots=["registry/base/00"], key=key, data=data)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "bundles")
+
+
+def test_a_bundle_comes_back_as_it_was_saved(store, bundle):
+    assert store.load("base-00") is None
+    store.save(bundle)
+    assert store.load("base-00") == bundle
+    assert [path.name for path in store.path("base-00").parent.iterdir()] == ["base-00.tar.gz"]
+
+
+def test_what_was_published_comes_back(store):
+    assert store.published() is None
+    store.save_published(PUBLISHED)
+    assert store.published() == PUBLISHED
+
+
+def test_the_folder_and_its_files_are_the_owners_alone(store, bundle):
+    store.save(bundle)
+    store.save_published(PUBLISHED)
+    folder = store.path("x").parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+def test_a_truncated_bundle_is_no_bundle_wherever_it_was_cut(store, bundle):
+    size = len(bundle.content)
+    for cut in {*range(0, size, size // 50), size - 1, size - 4, size - 8, size - 9}:
+        store.path("base-00").write_bytes(bundle.content[:cut])
+        assert store.load("base-00") is None, cut
+
+
+def test_a_bundle_with_a_bit_flipped_anywhere_is_no_bundle(store, bundle):
+    size = len(bundle.content)
+    # From behind gzip's header, some of which means nothing.
+    for position in range(10, size, size // 200):
+        content = bytearray(bundle.content)
+        content[position] ^= 0x10
+        store.path("base-00").write_bytes(content)
+        assert store.load("base-00") is None, position
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"garbage", gzip.compress(b"", mtime=0), gzip.compress(b"garbage", mtime=0), gzip.compress(b"\x00" * 10_240, mtime=0),
+        _pack({"data.json": b"{}"}, level=1),
+        _pack({".manifest": b"{}", ".signatures.json": b"{}"}, level=1),
+        _pack({".manifest": b"[]", ".signatures.json": b"{}"}, level=1),
+        _pack({".manifest": b"null", ".signatures.json": b"{}"}, level=1),
+        _pack({".manifest": b"{", ".signatures.json": b"{}"}, level=1),
+        _pack({".manifest": b'{"revision": 7}', ".signatures.json": b"{}"}, level=1),
+        _pack({".manifest": b'{"revision": "1:5"}'}, level=1),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_signed_bundle_is_no_bundle(store, content):
+    store.path("base-00").write_bytes(content)
+    assert store.load("base-00") is None
+
+
+def test_a_folder_in_a_bundles_place_is_no_bundle(store):
+    store.path("base-00").mkdir()
+    assert store.load("base-00") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "garbage", "null", "[]", "7", "{", '{"epoch": 1}', '{"epoch": 1, "since": 7, "bases": {}}',
+        '{"epoch": "1", "since": {"00": 1}, "bases": {"00": 1}}',
+        '{"epoch": true, "since": {"00": 1}, "bases": {"00": 1}}',
+        '{"epoch": 1, "since": {"00": "1"}, "bases": {"00": 1}}',
+        '{"epoch": 1, "since": {"00": null}, "bases": {"00": 1}}',
+        '{"epoch": 1, "since": {"00": 1}, "bases": {"00": 1.5}}',
+        '{"epoch": 1, "since": {"00": 1}, "bases": {}}',
+        '{"epoch": 1, "since": {"05": 1}, "bases": {"05": 1}}',
+        '{"epoch": 1, "since": {"00": 1, "zz": 1}, "bases": {"00": 1, "zz": 1}}',
+        '{"epoch": 1, "since": "ab", "bases": {}}', "[" * 100_000, "\x00" * 100,
+    ],
+)  # fmt: skip
+def test_a_state_that_cannot_be_trusted_is_none(store, content):
+    store.path("published").with_name("published.json").write_text(content)
+    assert store.published() is None
+
+
+def test_bytes_that_are_no_text_are_no_state(store):
+    store.path("x").with_name("published.json").write_bytes(b"\xff\xfe\x00")
+    assert store.published() is None
+
+
+def test_a_folder_that_cannot_be_made_is_told_by_its_name(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreUnusableError, match="file/bundles"):
+        Store(tmp_path / "file" / "bundles")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(store, bundle, monkeypatch):
+    store.save(bundle)
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    for _ in range(3):
+        with pytest.raises(StoreUnusableError, match="No space left"):
+            store.save(bundle)
+    assert store.load("base-00") == bundle
+    assert [path.name for path in store.path("x").parent.iterdir()] == ["base-00.tar.gz"]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from bundles.publish.signing import Bundle
+from bundles.publish.store import Published, Store
+store = Store(Path(sys.argv[1]))
+one, two = store.load("one"), store.load("two")
+print("ready", flush=True)
+n = 0
+while True:
+    n += 1
+    store.save(Bundle("base-00", "", "", (one if n % 2 else two).content))
+    store.save_published(Published(1, {"00": n}, {"00": n}))
+"""
+
+
+def test_killed_at_any_moment_it_leaves_whole_files(store, bundle):
+    key = SigningKey.generate("data")
+    for name in ("one", "two"):
+        store.save(
+            sign(name, revision=name, roots=["x"], key=key, data={"x": name * 100_000}, level=0)
+        )
+    store.save(bundle)
+    folder = store.path("x").parent
+    for attempt in range(6):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, env={**os.environ}
+        )
+        assert process.stdout.readline() == b"ready\n"
+        before = store.published()
+        latest = time.monotonic() + 20
+        while store.published() == before and time.monotonic() < latest:
+            pass
+        for _ in range(attempt * 3000):
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert store.load("base-00") is not None
+        published = store.published()
+        assert published is not None
+        assert json.loads((folder / "published.json").read_text())["epoch"] == 1
