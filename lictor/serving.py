@@ -17,6 +17,7 @@ from bundles.publish.reconciler import Reconciler
 from bundles.publish.scan import Opener, Progress, RegistryReader
 from bundles.publish.signing import SigningKey
 from bundles.publish.store import Store
+from bundles.publish.target import PublishTarget
 from bundles.serve.admin_app import admin_app
 from bundles.serve.bundle_app import bundle_app
 from bundles.serve.served_bundles import ServedBundles
@@ -148,7 +149,7 @@ class _Served:
         if missing := self._missing():
             raise NotInitialised(missing)
         parts: list[Part] = []
-        into = self.served_bundles
+        into: PublishTarget = self.served_bundles
         if self._settings.artefacts_url:
             standalone = sharing.standalone(self._settings, self.served_bundles)
             self.role.cluster, into = standalone, standalone.served_bundles
@@ -159,7 +160,7 @@ class _Served:
     async def several(self, exit_: AsyncExitStack) -> list[Part]:
         """Get ready to take turns; returns what is to be run."""
 
-        async def one_term(into: ServedBundles, _: object) -> None:
+        async def one_term(into: PublishTarget, _: object) -> None:
             if missing := self._missing():
                 raise StoreUnusableError(missing)
             await self._publish(await self._start(into))
@@ -202,7 +203,7 @@ class _Served:
             ),
         ]
 
-    async def _start(self, into: ServedBundles) -> ActivePublisher:
+    async def _start(self, into: PublishTarget) -> ActivePublisher:
         publisher = Publisher(
             self._registry,
             store=self._store,

@@ -12,6 +12,7 @@ from bundles.exceptions import LocationInvalidError
 from bundles.fleet.tracker import FleetTracker
 from bundles.publish.signing import SigningKey
 from bundles.publish.store import Store
+from bundles.publish.target import PublishTarget
 from bundles.serve.served_bundles import ServedBundles
 from bundles.serve.server_role import ServerRole
 from lictor.exceptions import InvalidArgument, NotInitialised
@@ -29,7 +30,7 @@ _EXTRAS = {
     "obstore": "LICTOR_ARTEFACTS_URL needs the package obstore; install lictor[store]",
 }
 
-Publish = Callable[[ServedBundles, object], Awaitable[None]]
+Publish = Callable[[PublishTarget, object], Awaitable[None]]
 
 
 def standalone(settings: Settings, served_bundles: ServedBundles) -> "StandalonePublisher":

@@ -1,20 +1,17 @@
-"""Where one puts what it publishes: into what is served here, for as long as it may, and no longer.
-
-Who may is said by a `LeaseHolder`; a server that is alone may always.
-"""
+"""A target for a publisher that refuses bundles once the publisher's lease is over."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 from bundles.publish.signing import Bundle
-from bundles.serve.served_bundles import ServedBundles
+from bundles.publish.target import PublishTarget
 
 
 class LeaseHolder(Protocol):
-    """Who may publish.
+    """The right to publish.
 
     Attributes:
-        fence: higher than that of everybody who was allowed to before.
+        fence: higher than that of every holder before.
     """
 
     @property
@@ -23,53 +20,44 @@ class LeaseHolder(Protocol):
 
     @property
     def held(self) -> bool:
-        """Whether it still may; cheap enough to ask before each step."""
+        """Whether the lease is still held; cheap enough to check before each step."""
 
     def check(self) -> None:
-        """Raise `LeaseLostError` where it may no longer."""
+        """Raise `LeaseLostError` if the lease is not held any more."""
 
 
-class FencedBundles(ServedBundles):
-    """A catalogue into which one publishes for as long as it may."""
+class FencedBundles:
+    """A `PublishTarget` that passes bundles on for as long as the lease is held."""
 
     def __init__(
         self,
-        under: ServedBundles,
+        target: PublishTarget,
         holder: LeaseHolder | None,
         *,
         on_put: Callable[[Bundle], object],
     ) -> None:
-        """Put into another catalogue.
+        """Wrap another target.
 
         Args:
-            under: the one that is served.
-            holder: says for how long; None where there is only one `lictor serve`.
+            target: what is served.
+            holder: the lease; None where there is only one `lictor serve`.
             on_put: called with each bundle that was put.
         """
-        super().__init__()
-        self._under = under
+        self._target = target
         self._holder = holder
         self._on_put = on_put
 
-    def names(self) -> list[str]:
-        """As of the catalogue below."""
-        return self._under.names()
-
     def get(self, name: str) -> Bundle | None:
-        """As of the catalogue below."""
-        return self._under.get(name)
+        """Return the bundle of that name, or None."""
+        return self._target.get(name)
 
     def put(self, bundle: Bundle) -> None:
         """Serve a bundle from now on.
 
         Raises:
-            LeaseLostError: somebody else may publish by now.
+            LeaseLostError: another server may publish by now.
         """
         if self._holder is not None:
             self._holder.check()
-        self._under.put(bundle)
+        self._target.put(bundle)
         self._on_put(bundle)
-
-    async def changed(self, name: str, etags: frozenset[str], *, seconds: float) -> Bundle | None:
-        """As of the catalogue below."""
-        return await self._under.changed(name, etags, seconds=seconds)

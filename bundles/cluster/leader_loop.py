@@ -20,6 +20,7 @@ from bundles.fleet.tracker import stamp_of
 from bundles.publish.policy_releases import NAMES
 from bundles.publish.signing import Bundle
 from bundles.publish.store import Published, Store
+from bundles.publish.target import PublishTarget
 from bundles.serve.served_bundles import ServedBundles
 from registry import RegistryError, Stamp
 
@@ -30,8 +31,8 @@ _PAUSE = 1.0
 _BASE = "base-"
 _log = logging.getLogger(__name__)
 
-Publish = Callable[[ServedBundles, LeaseTerm], Awaitable[None]]
-"""Publishes on a catalogue until cancelled."""
+Publish = Callable[[PublishTarget, LeaseTerm], Awaitable[None]]
+"""Publishes into a target until cancelled."""
 
 
 class LeaderLoop:

@@ -14,7 +14,7 @@ from bundles.publish.scan import spool_of
 from bundles.publish.shards import Header, Records, build, compact, run_offloaded
 from bundles.publish.signing import Bundle, SigningKey
 from bundles.publish.store import Published, Store
-from bundles.serve.served_bundles import ServedBundles
+from bundles.publish.target import PublishTarget
 from registry import Stamp
 
 GRACE = 180.0
@@ -33,7 +33,7 @@ class BaseBundles:
     def __init__(
         self,
         store: Store,
-        served_bundles: ServedBundles,
+        served_bundles: PublishTarget,
         *,
         key: SigningKey,
         fleet: FleetTracker,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from bundles.publish.signing import Bundle
 from bundles.publish.store import Store
-from bundles.serve.served_bundles import ServedBundles
+from bundles.publish.target import PublishTarget
 
 NAMES = ("policy", "site")
 
@@ -17,7 +17,7 @@ class PolicyReleases:
     """Which revisions of `policy` and `site` are served, and which OPAs may still run."""
 
     def __init__(
-        self, store: Store, served_bundles: ServedBundles, *, clock: Callable[[], float] = time.time
+        self, store: Store, served_bundles: PublishTarget, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._store = store
         self._served_bundles = served_bundles

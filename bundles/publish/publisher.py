@@ -23,7 +23,7 @@ from bundles.publish.rollback_guard import RollbackGuard, text
 from bundles.publish.scan import RegistryReader, Scan
 from bundles.publish.signing import Bundle, SigningKey, canonical_records, data_of, sign
 from bundles.publish.store import Published, Store
-from bundles.serve.served_bundles import ServedBundles
+from bundles.publish.target import PublishTarget
 from registry import Delta, Ref, Registry, RegistryError, Stamp
 
 SYNC_EVERY = 1.0
@@ -39,7 +39,7 @@ class Publisher:
         registry: Registry,
         *,
         store: Store,
-        served_bundles: ServedBundles,
+        served_bundles: PublishTarget,
         key: SigningKey,
         fleet: FleetTracker,
         shards: int | None = None,
