@@ -114,13 +114,13 @@ class LeaseLostError(BundleError):
 
 
 class ObjectStoreUnavailableError(BundleError):
-    """The store of artefacts cannot be read or written; the message names the key."""
+    """The object store cannot be read or written; the message names the key."""
 
     code = "artefacts_unavailable"
 
 
 class ObjectRefusedError(BundleError):
-    """An artefact is no whole bundle under its name with a good signature."""
+    """An object is not a whole bundle of its name with a valid signature."""
 
     code = "artefact_refused"
 

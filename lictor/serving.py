@@ -1,4 +1,4 @@
-"""`lictor serve`: what publishes, alone or by turns with others, and its two HTTP faces."""
+"""`lictor serve`: the publisher, alone or one of several, and its two HTTP servers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -158,7 +158,7 @@ class _Served:
         return [*parts, partial(self._publish, publishing)]
 
     async def several(self, exit_: AsyncExitStack) -> list[Part]:
-        """Get ready to take turns; returns what is to be run."""
+        """Create the node of a cluster; returns what is to be run."""
 
         async def one_term(into: PublishTarget, _: object) -> None:
             if missing := self._missing():

@@ -1,4 +1,4 @@
-"""A `lictor serve` without the lease: it serves what the holder has written, and signs nothing."""
+"""A `lictor serve` without the lease: it serves what the leader has uploaded, and signs nothing."""
 
 import asyncio
 import logging
@@ -19,11 +19,11 @@ _log = logging.getLogger(__name__)
 
 
 class Follower:
-    """Keeps a catalogue equal to what lies in the store.
+    """Keeps the served bundles equal to those in the object store.
 
     Attributes:
         index: the newest list that was read.
-        synced_at: when the catalogue was last known to be equal to it, in seconds since 1970.
+        synced_at: when the served bundles were last known to be equal to it, in seconds since 1970.
         error: why the store cannot be read; empty when it can.
         refused: bundle to why what lies in the store was not taken.
     """
@@ -38,15 +38,15 @@ class Follower:
         in_touch: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Tie the parts together; nothing is read yet.
+        """Create the follower; it reads nothing before `run` or `sync`.
 
         Args:
             object_store: the store.
             served_bundles: what is served.
             verifier: says what may be served.
-            sync_every: seconds between looks at the store when nobody says anything.
-            in_touch: whether the others hear of the OPAs that are served here. Who is cut off from
-                them must not keep its OPAs fresh, for nobody would wait for those.
+            sync_every: seconds between reads of the store when no message requests one.
+            in_touch: whether the other servers receive the reports of the OPAs served here. A
+                server that is cut off must not keep its OPAs fresh: no other would wait for them.
             clock: seconds since 1970.
         """
         self._object_store = object_store
@@ -67,7 +67,7 @@ class Follower:
         self.refused: dict[str, str] = {}
 
     def request_sync(self) -> None:
-        """Have it look now: something was published."""
+        """Request a sync now: something was published."""
         self._sync_requested.set()
 
     async def run(self) -> None:
@@ -88,7 +88,7 @@ class Follower:
                 continue
 
     async def sync(self) -> None:
-        """Take what is new.
+        """Serve what is new in the store.
 
         Raises:
             ObjectStoreUnavailableError: the store cannot be read; what was taken before is served

@@ -36,7 +36,7 @@ Publish = Callable[[PublishTarget, LeaseTerm], Awaitable[None]]
 
 
 class LeaderLoop:
-    """Follows and publishes, by turns.
+    """Follows until it holds the lease, publishes while it does, and follows again.
 
     Attributes:
         term: while this one publishes.
@@ -57,17 +57,17 @@ class LeaderLoop:
         publish: Publish,
         in_touch: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Tie the parts together; nothing is asked of anybody before `run`.
+        """Create the loop; it connects to nothing before `run`.
 
         Args:
             lease: says who publishes.
             object_store: where it is written to, and followed from.
-            bus: told of what is published.
+            bus: announces what is published.
             served_bundles: what this server serves.
             store: what a publisher here goes on from; brought up to date before each term.
             verifier: says what may be served.
-            publish: makes a publisher on the catalogue that it is given, and runs it. That
-                catalogue refuses what is put into it once the term is over.
+            publish: makes a publisher on the target that it is given, and runs it. That
+                target refuses bundles once the term is over.
             in_touch: see `Follower`.
         """
         self._lease = lease
@@ -90,11 +90,11 @@ class LeaderLoop:
         return stamp_of(live.revision if live else "")
 
     def request_sync(self) -> None:
-        """Have a follower look now: something was published."""
+        """Have the follower sync now: something was published."""
         self.follower.request_sync()
 
     async def run(self) -> None:
-        """Take turns until cancelled."""
+        """Follow and lead until cancelled."""
         while True:
             following = asyncio.ensure_future(self.follower.run())
             try:
@@ -151,7 +151,7 @@ def adopt(served_bundles: ServedBundles, store: Store, index: Index) -> bool:
 
     Args:
         served_bundles: what was followed.
-        store: where the publisher will look.
+        store: what the publisher will read.
         index: when each bundle was written.
 
     Returns:

@@ -1,8 +1,8 @@
-"""What `lictor serve` processes tell each other: look now, this is published, that OPA runs it.
+"""Messages between `lictor serve` processes: sync now, this is published, that OPA runs it.
 
 A message is only a hint; what counts lies in keys, and is read at each hint and once a second,
 since messages get lost. What is believed carries an HMAC under a key that only the serve processes
-have: who can write Redis can make them look, and no more.
+have. An attacker who can write to Redis can make them sync, and no more.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class MessageBus:
         key: bytes,
         namespace: str = "lictor",
     ) -> None:
-        """Tie the parts together; nothing is asked of Redis yet.
+        """Create the bus; it connects to Redis at the first command.
 
         Args:
             redis: from `connect`.
@@ -102,10 +102,10 @@ class MessageBus:
         return self._authenticator.rejected
 
     async def request_sync(self) -> None:
-        """Have whoever publishes look at the registry now.
+        """Have the publishing server sync with the registry now.
 
         Raises:
-            RedisUnavailableError: nobody was told.
+            RedisUnavailableError: the message was not sent.
         """
         with redis_errors():
             async with self._redis.pipeline(transaction=True) as pipeline:
@@ -114,11 +114,11 @@ class MessageBus:
                 await pipeline.execute()
 
     async def announce(self, announcement: Announcement) -> None:
-        """Tell everybody what was published last.
+        """Announce to all servers what was published last.
 
         Raises:
-            LeaseLostError: somebody has a higher fence.
-            RedisUnavailableError: nobody was told.
+            LeaseLostError: another server has a higher fence.
+            RedisUnavailableError: the message was not sent.
         """
         value = self._authenticator.sign(announcement)
         with redis_errors():
@@ -138,7 +138,7 @@ class MessageBus:
             return self._authenticator.verify_announcement(await self._redis.get(self._published))
 
     def enqueue(self, report: Report) -> None:
-        """Tell everybody what an OPA has told; at once, or as soon as Redis can be reached."""
+        """Send an OPA's report to all servers; at once, or as soon as Redis can be reached."""
         full = report.id not in self._queue and len(self._queue) >= MOST_REPORTS
         if full:
             self.dropped += 1
@@ -147,10 +147,10 @@ class MessageBus:
         self._queued.set()
 
     async def send(self, report: Report) -> None:
-        """Tell everybody what an OPA has told, now.
+        """Send an OPA's report to all servers now.
 
         Raises:
-            RedisUnavailableError: nobody was told.
+            RedisUnavailableError: the message was not sent.
         """
         value = self._authenticator.sign(report)
         if len(value) > _LARGEST_REPORT:
@@ -170,7 +170,7 @@ class MessageBus:
         announced: Callable[[Announcement], object] = lambda _: None,
         reported: Callable[[Report, float], object] = lambda *_: None,
     ) -> None:
-        """Tell and listen until cancelled.
+        """Send and receive until cancelled.
 
         Args:
             woken: called when somebody has written the registry.

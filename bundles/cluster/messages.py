@@ -1,4 +1,4 @@
-"""What is said through Redis, with an HMAC that tells who may have said it."""
+"""The messages that go through Redis, each authenticated with an HMAC."""
 
 import hmac
 import json
@@ -28,12 +28,12 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an OPA has told one `lictor serve`.
+    """What an OPA has reported to one `lictor serve`.
 
     Attributes:
         id: the OPA's.
-        at: when it was told, in seconds since 1970 by that server's clock.
-        told: a JSON object.
+        at: when it was received, in seconds since 1970 by that server's clock.
+        told: a JSON object; its name is part of the message format.
     """
 
     id: str
@@ -47,7 +47,7 @@ def bus_key(key: SigningKey) -> bytes:
 
 
 class MessageAuthenticator:
-    """Makes and checks values of one namespace.
+    """Signs and verifies the messages of one namespace.
 
     Attributes:
         rejected: values that somebody without the key has written.
@@ -59,17 +59,17 @@ class MessageAuthenticator:
         self.rejected = 0
 
     def sign(self, message: Announcement | Report) -> bytes:
-        """A value for Redis: the HMAC in hex, a space, canonical JSON."""
+        """Return a message as a value for Redis: the HMAC in hex, a space, canonical JSON."""
         body = canonical(asdict(message))
         return self._mac(type(message), body) + b" " + body
 
     def verify_announcement(self, value: object) -> Announcement | None:
-        """What was sealed; None when nothing was, or it is not to be believed."""
+        """Return a signed announcement; None for no value, or for one with a wrong HMAC."""
         message = self._verified(Announcement, value)
         return Announcement(**message) if message else None
 
     def verify_report(self, value: object) -> Report | None:
-        """The same, of a report."""
+        """Return a signed report; None for no value, or for one with a wrong HMAC."""
         message = self._verified(Report, value)
         return Report(**message) if message else None
 

@@ -1,4 +1,4 @@
-"""All that one of several `lictor serve` shares with the others, over a Redis and a store."""
+"""One of several `lictor serve` processes, which share a Redis and an object store."""
 
 import asyncio
 import logging
@@ -47,20 +47,20 @@ class ClusterNode:
         name: str,
         has_unreported_instances: bool,
     ) -> None:
-        """Tie the parts together; nothing is asked of anybody before `run`.
+        """Create the node; it connects to nothing before `run`.
 
         Args:
             redis: from `connect`.
             object_store: where what is published is written to, and followed from.
             role: says whether this one publishes.
             served_bundles: what this server serves.
-            fleet: whom it has heard of.
+            fleet: the OPA instances that it knows.
             store: what a publisher here goes on from.
             key: signs data.
             policy_key: the public half of the one that signs rules, as PEM text.
             publish: see `LeaderLoop`.
             name: of this server, for people.
-            has_unreported_instances: there are OPAs that nobody hears of.
+            has_unreported_instances: there are OPAs that report to no server.
         """
         self._role = role
         self._has_unreported_instances = has_unreported_instances
@@ -89,7 +89,7 @@ class ClusterNode:
     alone = False
 
     async def run(self) -> None:
-        """Follow, publish, tell and hear until cancelled."""
+        """Follow or publish, send and receive until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.leader_loop.run())
@@ -106,10 +106,10 @@ class ClusterNode:
             await self.peers.leave()
 
     async def request_sync(self) -> None:
-        """Have whoever publishes look at the registry.
+        """Have the publishing server sync with the registry.
 
         Raises:
-            RedisUnavailableError: nobody was told.
+            RedisUnavailableError: the message was not sent.
         """
         await self.bus.request_sync()
 

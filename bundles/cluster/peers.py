@@ -1,4 +1,4 @@
-"""The other `lictor serve` processes: what each of them serves, and what their OPAs told them.
+"""The other `lictor serve` processes: what each of them serves, and what their OPAs report.
 
 A server that has said nothing for a while may still be serving OPAs of which nobody else hears. So
 it counts as one that serves something old until its OPAs cannot answer any more; and one that is
@@ -54,7 +54,7 @@ class Peer:
 
 
 class Peers:
-    """Tells the other servers what is served and heard here, and hears it of them.
+    """Exchanges with the other servers what each serves, and what its OPAs report.
 
     Attributes:
         malformed: reports that could not be read, as those of another version.
@@ -71,11 +71,11 @@ class Peers:
         limit: Callable[[], float],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Tie the parts together; the fleet's news are shared from now on.
+        """Create the exchange; reports that reach the fleet are sent from now on.
 
         Args:
             bus: what the servers talk over.
-            fleet: gets what the others hear.
+            fleet: receives the reports of the other servers.
             served_bundles: what is served here.
             name: of this server, for people.
             publishing: says whether it publishes.
@@ -128,7 +128,7 @@ class Peers:
         return lines
 
     async def run(self) -> None:
-        """Tell what is served here until cancelled: at each new one, and each second."""
+        """Send what is served here until cancelled: after each change, and each second."""
         etags = frozenset[str]()
         while True:
             live = await self._served_bundles.changed("live", etags, seconds=_REPORT_EVERY)
@@ -137,12 +137,12 @@ class Peers:
             await asyncio.sleep(_REPORT_AT_MOST_EVERY)
 
     async def leave(self) -> None:
-        """Tell that nothing is served here any more, so that nobody waits for us."""
+        """Send that nothing is served here any more, so that no server waits for this one."""
         with suppress(RedisUnavailableError):
             await self._bus.send(self._own_report(live="", gone=True))
 
     def receive(self, report: Report, age: float) -> None:
-        """Take what the bus brings; see `MessageBus.run`."""
+        """Process a report from the bus; see `MessageBus.run`."""
         try:
             server, _, instance = report.id.partition("/")
             if server == self._id:

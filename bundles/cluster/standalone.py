@@ -24,12 +24,12 @@ class StandalonePublisher:
         *,
         has_unreported_instances: bool,
     ) -> None:
-        """Tie the parts together; nothing is written before `run`.
+        """Create the publisher; it writes nothing before `run`.
 
         Args:
             object_store: the store.
             served_bundles: what this server serves.
-            has_unreported_instances: there are OPAs that nobody hears of.
+            has_unreported_instances: there are OPAs that report to no server.
         """
         self._has_unreported_instances = has_unreported_instances
         self._uploader = StoreUploader(object_store)
@@ -42,7 +42,7 @@ class StandalonePublisher:
         await self._uploader.run()
 
     async def request_sync(self) -> None:
-        """Nobody else is there."""
+        """Do nothing: there is no other server."""
 
     def has_unreported_instances(self, stamp: Stamp) -> bool:  # noqa: ARG002 - whatever state it is
         """Whether an OPA may run an older state, of which nothing was heard here."""

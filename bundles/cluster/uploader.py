@@ -52,12 +52,12 @@ class StoreUploader:
         repair_every: float = REPAIR_EVERY,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Tie the parts together.
+        """Create the uploader; it writes nothing before `run`.
 
         Args:
             object_store: the store.
             holder: who may publish; None where there is only one `lictor serve`.
-            announce: told of each new index. A `LeaseLostError` of its ends the mirror.
+            announce: called with each new index. A `LeaseLostError` from it ends the upload.
             repair_every: seconds between looks at what lies in the store.
             clock: seconds since 1970.
         """
@@ -130,7 +130,7 @@ class StoreUploader:
                 f"a holder with fence {index.fence} has published, ours is {fence}"
             )
         self._etags[NAME] = found.etag if found else ""
-        # An index that is lost or garbage is made anew; replicas look at its bundles, not its past.
+        # An index that is lost or malformed is made anew; followers read its bundles, not its past.
         sequence = max(index.sequence, self._index.sequence)
         self._index = Index(fence, sequence, self._index.bundles or index.bundles)
 

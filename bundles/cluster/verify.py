@@ -1,4 +1,4 @@
-"""Whether an artefact is a whole bundle under its name, with a good signature, as OPA checks it."""
+"""The check of a bundle from the object store: whole, of its name and signed, as OPA checks it."""
 
 import hashlib
 import io

@@ -1,8 +1,8 @@
-"""Who was heard of, kept over a restart: whoever was given a bundle may still answer from it.
+"""When each OPA was last seen, kept over a restart: it may still answer from its bundles.
 
 Without it a `lictor serve` that has just started would take the OPAs that have come back so far for
-all that there are. What it does not know it must not claim: a roster that is there and cannot be
-read, or was lost, is worse than none.
+all that there are. A file that was lost or cannot be read therefore differs from one that was never
+written: the server then knows that there may be instances that it does not know.
 """
 
 import json

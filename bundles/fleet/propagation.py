@@ -88,7 +88,7 @@ class PropagationTracker:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Tie the parts together.
+        """Create the tracker.
 
         Args:
             source: says when a change was published. Where it knows of instances that nobody hears

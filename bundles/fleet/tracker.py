@@ -21,7 +21,7 @@ _LONGEST_MESSAGE = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """One OPA, as far as it has told.
+    """One OPA, as far as it has reported.
 
     Attributes:
         id: the id that it was configured with.
@@ -199,7 +199,7 @@ class FleetTracker:
         await self._news.wait()
 
     def notify(self) -> None:
-        """Have whoever waits for news look again."""
+        """Wake the tasks that wait for news."""
         news, self._news = self._news, asyncio.Event()
         news.set()
 

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OPA:
-    """An OPA binary that has told its version.
+    """An OPA binary whose version is known.
 
     Attributes:
         path: the executable.

@@ -39,7 +39,7 @@ _SOCKET_PATH_LIMIT = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OPASettings:
-    """What an OPA must be told.
+    """What an OPA is configured with.
 
     Attributes:
         id: the instance's name in status reports.

@@ -84,7 +84,7 @@ class BaseBundles:
         await self._serve(shard, await self._built(folder, shard, header, changes))
 
     def activated(self) -> dict[str, int]:
-        """The shards whose new base has arrived everywhere, and its revision; each is told once."""
+        """Return shards whose new base every OPA has activated, with its revision, each once."""
         epoch, bases = self.published.epoch, self.published.bases
         activated = {
             shard: bases[shard]

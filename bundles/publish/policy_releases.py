@@ -27,7 +27,7 @@ class PolicyReleases:
         self._seen: dict[str, int] = {}
 
     def refresh(self) -> bool:
-        """Look for new bundle files; True when one was found. A broken file changes nothing."""
+        """Load new bundle files; True when there was one. A broken file changes nothing."""
         found = False
         for name in NAMES:
             path = self._store.path(name)

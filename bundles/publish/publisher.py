@@ -47,7 +47,7 @@ class Publisher:
         reader: RegistryReader | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Tie the parts together; nothing is read or written before `start`.
+        """Create the publisher; it reads and writes nothing before `start`.
 
         Args:
             registry: what is published.
@@ -56,7 +56,7 @@ class Publisher:
             key: signs it.
             fleet: says when a base has arrived everywhere.
             shards: 1 to 64, for a new epoch; by default by the registry's size.
-            live_limit: records in `live` above which they are folded into their shards.
+            live_limit: records in `live` above which they are compacted into their shards.
             reader: reads all of the registry; by default in this process.
             clock: seconds since 1970.
         """
@@ -119,7 +119,7 @@ class Publisher:
             self.publish_heartbeat()
 
     async def run(self) -> None:
-        """Look, beat and compact until cancelled. What fails is logged, and tried again."""
+        """Sync, publish heartbeats and compact until cancelled; log what fails, and retry."""
         heartbeat_at = time.monotonic()
 
         def heartbeat_if_due() -> None:
@@ -182,16 +182,16 @@ class Publisher:
         self._policies.serve()
 
     async def compact(self, *, at_once: bool = False) -> str | None:
-        """Fold what `live` has gathered of one shard into its base, where `live` is past its limit.
+        """Move one shard's records from `live` into its base, where `live` is past its limit.
 
         `live` keeps the records until every OPA runs the new base: dropping them sooner would bring
         a revoked record back to an OPA that still has the old one.
 
         Args:
-            at_once: fold the fullest shard, whatever the size of `live`.
+            at_once: compact the fullest shard, whatever the size of `live`.
 
         Returns:
-            The shard that was folded, or None.
+            The shard that was compacted, or None.
         """
         async with self._base_lock:
             fullest = self.live.fullest(besides=self.bases.pending)
@@ -220,7 +220,7 @@ class Publisher:
     async def publish_external(
         self, folder: Path, read: Scan, refs: Sequence[Ref], *, began_at: float
     ) -> None:
-        """Publish records that others changed in the store.
+        """Publish records that were changed in the store by other means than `lictor`.
 
         As many as `live` can hold are effective at once; where there are more, their shards are
         written anew from the scan that found them.

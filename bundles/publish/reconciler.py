@@ -70,7 +70,7 @@ class Reconciler:
         share: float = SHARE,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Tie the parts together.
+        """Create the reconciler.
 
         Args:
             publisher: publishes what is found.

@@ -1,7 +1,7 @@
 """Whether the registry is still the one that was published, and not an earlier state of it.
 
 A backup that is put back undoes revocations. Its revision may have passed the old one again before
-anybody looks; the hash chain of the log tells the two apart.
+anyone notices; the hash chain of the log distinguishes the two.
 """
 
 from typing import Any

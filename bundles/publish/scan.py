@@ -21,7 +21,7 @@ Opener = Callable[[], Awaitable[Registry]]
 """Opens the registry once more; a `functools.partial` of `open_registry`, to cross to a process."""
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is, about."""
+"""Called with what is being done, how much of it is done, and about how much there is."""
 
 SMALL = 20_000
 """Records up to which one shard serves, and a read is not worth a process of its own."""
@@ -66,12 +66,12 @@ class RegistryReader:
         opener: Opener | None = None,
         progress: Progress = lambda *_: None,
     ) -> None:
-        """Tie the parts together.
+        """Create the reader.
 
         Args:
             registry: what is read.
             opener: opens it once more, so that a large one can be read in a process of its own.
-            progress: told how that goes on.
+            progress: called as the read goes on.
         """
         self._registry = registry
         self._opener = opener

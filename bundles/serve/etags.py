@@ -1,4 +1,4 @@
-"""ETags that say which revision they are of: two servers can tell which of two bundles is newer."""
+"""ETags that begin with a revision: any server can compare which of two bundles is newer."""
 
 import re
 from dataclasses import dataclass

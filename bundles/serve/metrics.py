@@ -22,7 +22,7 @@ SHARED = {
     "dropped": "Reports that were too many or too large to share",
     "problems": "What is wrong with what is shared; lictor status has the words",
 }
-"""What is told of what several servers share, with what it means."""
+"""The metrics of what several servers share, with their help texts."""
 
 
 class ServeMetrics:

@@ -14,7 +14,7 @@ from bundles.serve.served_bundles import ServedBundles
 from registry import Registry, RegistryError, Stamp
 
 PATIENCE = 4.0
-"""Seconds for another server to publish what it was told of; less than `lictor` waits for us."""
+"""Seconds for another server to publish what it was asked to; less than `lictor` waits for us."""
 
 _NANOSECONDS = 1_000_000_000
 
@@ -35,7 +35,7 @@ class Cluster(Protocol):
         """Whether this is the only server."""
 
     async def request_sync(self) -> None:
-        """Have whoever publishes look at the registry; raises `BundleError`."""
+        """Have the publishing server sync with the registry; raises `BundleError`."""
 
     def has_unreported_instances(self, stamp: Stamp) -> bool:
         """Whether an OPA may run an older state, of which nothing was heard here."""
@@ -60,7 +60,7 @@ class PublicationState:
         reconciled_at: when the newest read of everything began that was published; likewise.
         live_records: how many records `live` carries.
         shards: how many shards there are.
-        compactions: how many shards were folded here.
+        compactions: how many shards were compacted here.
         malformed: records that were published as null, each with the reason.
         held: why changes wait to be accepted.
         failing: what else is wrong.

@@ -57,7 +57,7 @@ class Publishing:
         return self
 
     async def sync(self):
-        """Look, as each second; then fold what `live` has too much of."""
+        """Sync, as each second; then compact what `live` has too much of."""
         await self.publisher.sync()
         while await self.publisher.compact():
             pass

@@ -21,7 +21,7 @@ NOW = 1_000_000.0
 
 @pytest.fixture
 async def follow(object_store, verifier):
-    """A replica of the store, and what it serves; it looks when the test says so."""
+    """A follower of the store, and what it serves; it syncs when the test says so."""
     served_bundles = ServedBundles()
     follower = Follower(object_store, served_bundles, verifier=verifier, clock=lambda: NOW)
     follower.serves = lambda bundle: (

@@ -54,7 +54,7 @@ def watched(artefacts_url):
 
 @pytest.fixture
 async def mirror_of():
-    """Start a mirror, and end it with the test."""
+    """Start an uploader, and end it with the test."""
     running = []
 
     def start(*args, **kwargs):
