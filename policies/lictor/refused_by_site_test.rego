@@ -35,3 +35,27 @@ test_a_malformed_rule_has_no_part_in_what_is_refused_by_name if {
 	}}
 	denied == {"edit"}
 }
+
+test_only_rules_that_concern_the_action_give_a_reason if {
+	deny := {
+		{"action": "search", "code": "named", "message": "Named."},
+		{"action": {"method": "tools/call"}, "code": "part", "message": "Part."},
+		{"action": "delete", "code": "other_name", "message": "Other."},
+		{"action": {"method": "prompts/get"}, "code": "other_part", "message": "Other."},
+	}
+	decision := lictor.decision with input as {
+		"credential": {"kind": "token", "digest": crypto.sha256("everything")},
+		"action": {"method": "tools/call", "name": "search"},
+	}
+		with data.registry as _registry({})
+		with data.site as object.union(world.site, {"deny": deny})
+		with lictor.manifest as world.lictor.manifest
+	decision.reasons == ["site:named", "site:part", "site_rule"]
+	decision.message == "Named. Part."
+}
+
+test_an_action_has_no_member_that_it_lacks if {
+	not lictor._has_all({"name": "edit"}, {["tags"]: {"mutant"}})
+	not lictor._has_all({"annotations": {"a": 1}}, {["annotations"]: "a"})
+	lictor._has_all({"annotations": {"a": 1}}, {["annotations"]: {}})
+}

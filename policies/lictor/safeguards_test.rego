@@ -78,6 +78,33 @@ test_an_answer_holds_no_longer_than_its_data if {
 	valid_until == 1029
 }
 
+test_an_outage_is_no_reason_to_leave_another_out if {
+	decision := lictor.decision with input as _question(_alice, {"method": "tools/call", "name": "delete"}, {})
+		with data.registry as _registry(_locked)
+		with data.site as world.site
+		with lictor.manifest as world.lictor.manifest
+	decision.reasons == ["lockdown", "tool_not_allowed"]
+}
+
+test_without_a_manifest_of_the_site_no_library_is_given if {
+	decision := lictor.decision with input as _question(_alice, _search, {})
+		with data.registry as _registry({})
+		with data.site as {"manifest": object.remove(world.site.manifest, {"libraries"})}
+		with lictor.manifest as world.lictor.manifest
+	decision.allow
+	decision.libraries == []
+}
+
+test_an_answer_from_what_is_not_intact_is_made_of_constants if {
+	decision := lictor.decision with input as _question(_alice, _search, {}) with lictor.registry.intact as false
+	decision == {
+		"allow": false, "reason": "stale_data", "reasons": ["stale_data"],
+		"message": "Policy data is too old to decide on.",
+		"principal": null, "libraries": [], "epoch": null, "revision": null, "policy": null, "site": null,
+		"data_age_ms": null, "valid_until": null, "uses_arguments": true, "shadow": null,
+	}
+}
+
 test_an_action_comes_before_actions if {
 	lictor.actions == [_search] with input as {"action": _search, "actions": [{"name": "delete"}]}
 		with data.site as world.site

@@ -20,3 +20,7 @@ test_rules_from_another_bundle_answer_nothing if {
 		not local.allow with data.system.authz.allow as true with data.system.bundles as bundles
 	}
 }
+
+test_what_is_not_allowed_is_false_and_not_undefined if {
+	local.allow == false with data.system.bundles as {}
+}
