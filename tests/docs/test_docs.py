@@ -277,6 +277,19 @@ def test_what_a_site_rule_may_read_and_call_is_what_the_build_allows(opa_binary)
     assert code(listed) == sorted(declared(opa_binary).keys() - ALLOWED)
 
 
+def test_where_is_it_names_what_is_there():
+    rows = cells(DOCS / "explanation" / "architecture.md", "## Where is it")
+    assert len(rows) > 10
+    for _, where in rows:
+        path, *names = code(where)
+        assert (ROOT / path).exists(), path
+        for name in names if path.endswith(".py") else []:
+            module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+            found = module
+            for part in name.split("."):
+                found = getattr(found, part)
+
+
 def test_every_page_is_in_the_index():
     linked = re.findall(r"\]\(([^)#\s]+\.md)\)", (DOCS / "index.md").read_text())
     pages = {(DOCS / link).resolve() for link in linked}
