@@ -24,11 +24,11 @@ from bench.world import World, fill_sqlite
 from bundles.opa.binary import find_opa
 from bundles.opa.server import client_token_file
 from lictor.admin import Admin
+from lictor.cluster import announcer
 from lictor.exceptions import ServeUnavailable
 from lictor.keys import KeyFolder
 from lictor.settings import Settings
-from lictor.sharing import announcer
-from lictor.state import initialise, publish_policies
+from lictor.state_dir import initialise, publish_policies
 from pdp_client import PDP
 from pdp_client.shared import Shared
 from registry import open_registry

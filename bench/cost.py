@@ -24,7 +24,7 @@ from bench.paired import paired_async, summary
 from bundles.opa.binary import find_opa
 from bundles.opa.server import client_token_file
 from lictor.settings import Settings
-from lictor.state import initialise, publish_policies
+from lictor.state_dir import initialise, publish_policies
 from pdp_client.opa.unix import UnixSocketTransport
 from pdp_client.shared import Shared
 from pdp_client.shared.connection import connect

@@ -18,7 +18,7 @@ from pathlib import Path
 from bundles.opa.binary import find_opa
 from bundles.opa.server import client_token_file
 from lictor.settings import Settings
-from lictor.state import initialise, publish_policies
+from lictor.state_dir import initialise, publish_policies
 from pdp_client import FileRecord
 from pdp_client.opa.unix import UnixSocketTransport
 from tests.support.stack import Stack

@@ -28,7 +28,7 @@ from bench.paired import interval, paired_async, summary
 from bundles.opa.binary import find_opa
 from bundles.opa.server import client_token_file
 from lictor.settings import Settings
-from lictor.state import initialise, publish_policies
+from lictor.state_dir import initialise, publish_policies
 from mcp_plugin import PolicyMiddleware, actions
 from mcp_plugin.http.request import Caller
 from pdp_client import PDP, BearerVerifier, FileRecord, Issuer, KeyringFile

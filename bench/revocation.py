@@ -28,7 +28,7 @@ from bundles.opa.server import client_token_file
 from lictor.admin import Admin
 from lictor.keys import KeyFolder
 from lictor.settings import Settings
-from lictor.state import initialise, publish_policies
+from lictor.state_dir import initialise, publish_policies
 from pdp_client import PDP
 from registry import Key, Team, open_registry
 from registry.operations import Operator

@@ -18,9 +18,9 @@ from rich.table import Table
 
 from lictor.admin import Admin
 from lictor.exceptions import InvalidArgument, ServeUnavailable, WakeFailed
+from lictor.notify import RevisionNotifier
 from lictor.settings import Settings, require
-from lictor.state import registry_opener
-from lictor.telling import Telling
+from lictor.state_dir import registry_opener
 from registry import Registry
 from registry.operations import Operator
 
@@ -67,9 +67,9 @@ class Common:
             raise InvalidArgument(f"lictor.toml: {error}") from None
 
     @cached_property
-    def telling(self) -> Telling:
+    def notifier(self) -> RevisionNotifier:
         """What Redis is told of what this command writes."""
-        return Telling(self.settings)
+        return RevisionNotifier(self.settings)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Registry]:
@@ -82,7 +82,7 @@ class Common:
     async def operator(self) -> AsyncIterator[Operator]:
         """The registry, for writing as whoever runs the command."""
         async with self.reading() as registry:
-            yield Operator(registry, actor=getpass.getuser(), committed=self.telling.tell)
+            yield Operator(registry, actor=getpass.getuser(), committed=self.notifier.notify)
 
     def show(self, value: Any) -> None:
         """Print one result on stdout: an object or a list of objects."""
@@ -121,18 +121,18 @@ class Common:
                 f"the change is in the registry, but not published: {error}; "
                 "while it runs, it looks by itself every second"
             ) from None
-        self.require_told()
+        self.require_notified()
 
-    def require_told(self) -> None:
+    def require_notified(self) -> None:
         """Fail where Redis does not know of the write.
 
         Raises:
             WakeFailed: the write stands, and MCP servers that ask Redis may not know of it.
         """
-        if self.telling.error:
+        if self.notifier.error:
             raise WakeFailed(
                 "the change is in the registry and published, but Redis could not be told: "
-                f"{self.telling.error}; until lictor serve tells it, MCP servers may not know"
+                f"{self.notifier.error}; until lictor serve tells it, MCP servers may not know"
             )
 
 

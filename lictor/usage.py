@@ -12,7 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from lictor.recorded import Recorded
+from lictor.decision_log import DecisionLogReader
 from pdp_client import PDPError
 from registry import Registry, RegistryError, Usage
 
@@ -104,7 +104,7 @@ class Usages:
             async with aclosing(connect(self._redis_url, timeout=_REDIS_SECONDS)) as redis:
                 yield partial(take, redis)
         elif self._record is not None:
-            recorded = Recorded(self._record, place=self._place)
+            recorded = DecisionLogReader(self._record, place=self._place)
             yield partial(asyncio.to_thread, recorded.take)
         else:
             yield _nothing

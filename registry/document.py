@@ -16,7 +16,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from registry.exceptions import InvalidDocument
-from registry.model import RECORD_TYPES, Record, Setting, Stamp, Token, token_label
+from registry.model import RECORD_TYPES, Record, RegistryVersion, Setting, Token, token_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ class Imported:
     """An import that took place: how many records the document had, and the state it made."""
 
     records: int
-    stamp: Stamp
+    stamp: RegistryVersion
 
 
 async def export_document(registry: Registry, *, actor: str) -> str:

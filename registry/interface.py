@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from registry.changelog import LogEntry
-    from registry.model import Kind, Ref, Stamp, Token, Usage
+    from registry.model import Kind, Ref, RegistryVersion, Token, Usage
 
 R = TypeVar("R", bound=Record)
 
@@ -45,7 +45,7 @@ class Delta:
             earlier state, and on from there, can have the same stamp; it has another head.
     """
 
-    stamp: Stamp
+    stamp: RegistryVersion
     head: str
     changes: Mapping[Ref, Change]
     settings: Mapping[str, Any]
@@ -59,7 +59,7 @@ class Export:
     it, once it is read, has one state.
     """
 
-    stamp: Stamp
+    stamp: RegistryVersion
     records: AsyncIterator[tuple[Ref, Published]]
 
 
@@ -81,7 +81,7 @@ class Transaction(Protocol):
     """Reads and writes that happen together or not at all."""
 
     @property
-    def stamp(self) -> Stamp:
+    def stamp(self) -> RegistryVersion:
         """The registry's state when the transaction began; once committed, the state it made."""
         ...
 
@@ -127,7 +127,7 @@ class Transaction(Protocol):
 class Registry(Protocol):
     """The registry. All of its methods raise `Unavailable` when the store does not answer."""
 
-    async def stamp(self) -> Stamp:
+    async def stamp(self) -> RegistryVersion:
         """The state of the registry now."""
         ...
 

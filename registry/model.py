@@ -40,7 +40,7 @@ class Ref:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Stamp:
+class RegistryVersion:
     """A state of the registry. A restore starts the next epoch; each write is the next revision."""
 
     epoch: int

@@ -20,8 +20,8 @@ from registry.model import (
     Kind,
     Library,
     Record,
+    RegistryVersion,
     Setting,
-    Stamp,
     Team,
     Token,
     User,
@@ -42,7 +42,7 @@ class Done(Generic[R]):
     """What a verb did: the record as it is now, and the state of the registry that holds it."""
 
     record: R
-    stamp: Stamp
+    stamp: RegistryVersion
     changed: bool
 
 

@@ -19,7 +19,7 @@ from bundles.build.policies import build_policy
 from bundles.opa.binary import find_opa
 from bundles.publish.signing import SigningKey
 from lictor.settings import Settings
-from lictor.state import initialise, publish_policies
+from lictor.state_dir import initialise, publish_policies
 
 _TIERS = {
     "tests/faults": "system",

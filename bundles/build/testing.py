@@ -11,6 +11,7 @@ from bundles.build import syntax
 from bundles.build.policies import product_sources
 from bundles.build.site_folder import SiteFolder, SourceFile, printable, read_site
 from bundles.build.staging import Stage, staged
+from bundles.build.syntax import Module
 from bundles.exceptions import NoTestsError, OPAFailedError
 from bundles.opa.binary import OPA
 
@@ -66,11 +67,14 @@ class TestRun:
     Attributes:
         site: the files, as they were read.
         results: each test, in the order of the files.
+        repeated: tests whose name stands more than once, each as `file:row: name`. OPA passes all
+            of one name when one of them holds.
         coverage: None where it was not wanted, or a test did not pass.
     """
 
     site: SiteFolder
     results: tuple[TestResult, ...]
+    repeated: tuple[str, ...]
     coverage: Coverage | None
 
 
@@ -98,7 +102,7 @@ def run_tests(
     """
     site = read_site(folder)
     files = [*site.rules, *site.tests]
-    syntax.parse(opa, files)
+    repeated = _repeated(syntax.parse(opa, files))
     with staged(opa, product_sources("lictor"), files) as stage:
         results = _results(_run(opa, stage, seconds=seconds, name=name), stage)
         if not results:
@@ -109,7 +113,18 @@ def run_tests(
             reached = _coverage(
                 _run(opa, stage, "--coverage", seconds=seconds, name=name), stage, site.rules
             )
-    return TestRun(site, tuple(results), reached)
+    return TestRun(site, tuple(results), repeated, reached)
+
+
+def _repeated(modules: Sequence[Module]) -> tuple[str, ...]:
+    tests = [rule for module in modules for rule in module.rules if rule.is_test]
+    seen: set[tuple[str | None, ...]] = set()
+    found = []
+    for rule in tests:
+        if rule.path in seen:
+            found.append(f"{rule.module.locate(rule.head)}: {rule.name}")
+        seen.add(rule.path)
+    return tuple(found)
 
 
 def _run(opa: OPA, stage: Stage, *flags: str, seconds: float, name: str) -> Any:

@@ -22,7 +22,7 @@ from bundles.publish.signing import Bundle
 from bundles.publish.store import Published, Store
 from bundles.publish.target import PublishTarget
 from bundles.serve.served_bundles import ServedBundles
-from registry import RegistryError, Stamp
+from registry import RegistryError, RegistryVersion
 
 _CATCH_UP = 10.0
 """Seconds for the newest that the last holder wrote; without it, from what is here."""
@@ -84,7 +84,7 @@ class LeaderLoop:
         self.error = ""
 
     @property
-    def stamp(self) -> Stamp:
+    def stamp(self) -> RegistryVersion:
         """The state of the registry that is served here; below every other when nothing is."""
         live = self._served_bundles.get("live")
         return stamp_of(live.revision if live else "")

@@ -24,7 +24,7 @@ from bundles.publish.signing import SigningKey
 from bundles.publish.store import Store
 from bundles.serve.served_bundles import ServedBundles
 from bundles.serve.server_role import ServerRole
-from registry import RegistryError, Stamp
+from registry import RegistryError, RegistryVersion
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class ClusterNode:
         """
         await self.bus.request_sync()
 
-    def has_unreported_instances(self, stamp: Stamp) -> bool:
+    def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
         """Whether an OPA may run an older state, of which nothing was heard here."""
         return self._has_unreported_instances or self.peers.has_unreported_instances(stamp)
 

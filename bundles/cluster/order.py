@@ -12,12 +12,12 @@ from bundles.exceptions import ObjectRefusedError
 from bundles.fleet.tracker import stamp_of
 from bundles.publish.policy_releases import NAMES
 from bundles.publish.signing import Bundle, data_of
-from registry import Stamp
+from registry import RegistryVersion
 
 EDGE = ("live", "heartbeat", *NAMES)
 """The bundles that are small and urgent, in the order in which a reader needs them."""
 
-_NOTHING = Stamp(-1, -1)
+_NOTHING = RegistryVersion(-1, -1)
 _NANOSECONDS = 1_000_000_000
 _AHEAD = 5
 """Seconds by which a heartbeat may be ahead before OPA itself refuses it."""
@@ -37,7 +37,7 @@ class Facts:
     """
 
     bundle: Bundle
-    stamp: Stamp = _NOTHING
+    stamp: RegistryVersion = _NOTHING
     since: Mapping[str, int] = field(default_factory=dict)
     accepted: Mapping[str, Any] = field(default_factory=dict)
     synced_at: float = 0.0
@@ -54,7 +54,7 @@ def facts_of(bundle: Bundle) -> Facts:
         return Facts(bundle, stamp_of(bundle.revision))
     try:
         document = data_of(bundle.content)["registry"][bundle.name]
-        stamp = Stamp(int(document["epoch"]), int(document["revision"]))
+        stamp = RegistryVersion(int(document["epoch"]), int(document["revision"]))
         if bundle.name == "live":
             return Facts(bundle, stamp, since={s: int(r) for s, r in document["since"].items()})
         return Facts(
@@ -91,7 +91,9 @@ class VisibleBundles:
                 (
                     f"base-{shard}"
                     for shard, revision in facts.since.items()
-                    if not self._reaches(f"base-{shard}", Stamp(facts.stamp.epoch, revision))
+                    if not self._reaches(
+                        f"base-{shard}", RegistryVersion(facts.stamp.epoch, revision)
+                    )
                 ),
                 "",
             )
@@ -119,7 +121,7 @@ class VisibleBundles:
             return facts.stamp.epoch < held.stamp.epoch or newer
         return facts.stamp < held.stamp
 
-    def _reaches(self, name: str, stamp: Stamp) -> bool:
+    def _reaches(self, name: str, stamp: RegistryVersion) -> bool:
         found = self.facts.get(name)
         if found is None or found.stamp.epoch != stamp.epoch:
             return False

@@ -21,7 +21,7 @@ from bundles.exceptions import RedisUnavailableError
 from bundles.fleet.propagation import CLOCKS_APART
 from bundles.fleet.tracker import FleetTracker, Instance, stamp_of
 from bundles.serve.served_bundles import ServedBundles
-from registry import Stamp
+from registry import RegistryVersion
 
 CUT_OFF = TTL
 """Seconds without a word from Redis after which a server lets its OPAs grow old."""
@@ -48,7 +48,7 @@ class Peer:
 
     name: str
     publishing: bool
-    live: Stamp
+    live: RegistryVersion
     heard_at: float
     ahead: float
 
@@ -110,7 +110,7 @@ class Peers:
         latest = running_clock() - CUT_OFF
         return sorted(peer.name for peer in self._known() if peer.heard_at >= latest)
 
-    def has_unreported_instances(self, stamp: Stamp) -> bool:
+    def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
         """Whether another server may have OPAs that run an older state, and nobody knows of."""
         return self._bus.silent_for > _SILENT or any(
             peer.live < stamp or abs(peer.ahead) > CLOCKS_APART for peer in self._known()

@@ -7,7 +7,7 @@ from bundles.cluster.fencing import FencedBundles
 from bundles.cluster.object_store import ObjectStore
 from bundles.cluster.uploader import StoreUploader
 from bundles.serve.served_bundles import ServedBundles
-from registry import Stamp
+from registry import RegistryVersion
 
 
 class StandalonePublisher:
@@ -44,7 +44,7 @@ class StandalonePublisher:
     async def request_sync(self) -> None:
         """Do nothing: there is no other server."""
 
-    def has_unreported_instances(self, stamp: Stamp) -> bool:  # noqa: ARG002 - whatever state it is
+    def has_unreported_instances(self, stamp: RegistryVersion) -> bool:  # noqa: ARG002 - whatever state it is
         """Whether an OPA may run an older state, of which nothing was heard here."""
         return self._has_unreported_instances
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bundles.fleet.tracker import FleetTracker
-from registry import Stamp
+from registry import RegistryVersion
 
 CLOCKS_APART = 5.0
 """Seconds by which an OPA's clock may be behind; the same as `registry.rego` takes for ahead."""
@@ -41,7 +41,7 @@ class Propagation:
         missing: the instances that were seen within the limit and have not acknowledged it.
     """
 
-    stamp: Stamp
+    stamp: RegistryVersion
     effective: bool
     how: str
     published_at: float
@@ -71,10 +71,10 @@ class ChangeSource(Protocol):
     async def sync(self, *, seconds: float) -> None:
         """Have all published that is in the registry, within so many seconds."""
 
-    def published_at(self, stamp: Stamp) -> float:
+    def published_at(self, stamp: RegistryVersion) -> float:
         """When a state of the registry was published, in seconds since 1970, or at the latest."""
 
-    def has_unreported_instances(self, stamp: Stamp) -> bool:
+    def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
         """Whether an OPA may run an older state, of which nothing was heard here."""
 
 
@@ -100,7 +100,7 @@ class PropagationTracker:
         self._fleet = fleet
         self._clock = clock
 
-    async def wait(self, stamp: Stamp, *, seconds: float) -> Propagation:
+    async def wait(self, stamp: RegistryVersion, *, seconds: float) -> Propagation:
         """Publish what there is, then wait until a change is effective, or the time is over.
 
         Raises:
@@ -131,7 +131,11 @@ class PropagationTracker:
         return staleness_limit(self._source.settings) + CLOCKS_APART
 
     def _now(
-        self, stamp: Stamp, published_at: float, expected: set[str], acknowledged: dict[str, float]
+        self,
+        stamp: RegistryVersion,
+        published_at: float,
+        expected: set[str],
+        acknowledged: dict[str, float],
     ) -> Propagation:
         missing = []
         expected |= {one.id for one in self._fleet.seen_within(self._limit)}

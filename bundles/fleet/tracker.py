@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bundles.fleet.last_seen import LastSeenStore
-from registry import Stamp
+from registry import RegistryVersion
 
 _MOST_INSTANCES = 10_000
 _MOST_BUNDLES = 256
@@ -45,7 +45,7 @@ class Instance:
     refused: str = ""
 
     @property
-    def live(self) -> Stamp:
+    def live(self) -> RegistryVersion:
         """The state of the registry that it answers from."""
         return stamp_of(self.revisions.get("live", ""))
 
@@ -73,7 +73,9 @@ class FleetTracker:
         self._news = asyncio.Event()
         self.on_report: Callable[[Instance], object] = lambda _: None
 
-    def report(self, id_: str, status: Mapping[str, Any], *, published: Stamp) -> Instance:
+    def report(
+        self, id_: str, status: Mapping[str, Any], *, published: RegistryVersion
+    ) -> Instance:
         """Take one of OPA's status reports.
 
         Source: https://www.openpolicyagent.org/docs/management-status.
@@ -184,7 +186,7 @@ class FleetTracker:
         forgot_at = self._last_seen.forgot_at if self._last_seen else None
         return forgot_at is not None and forgot_at >= self._clock() - seconds
 
-    def all_run(self, name: str, *, stamp: Stamp, within: float) -> bool:
+    def all_run(self, name: str, *, stamp: RegistryVersion, within: float) -> bool:
         """Whether each instance seen within the last seconds runs at least this revision.
 
         False when none was seen: nobody's silence proves anything.
@@ -231,13 +233,13 @@ class FleetTracker:
         return instance
 
 
-def stamp_of(revision: str) -> Stamp:
+def stamp_of(revision: str) -> RegistryVersion:
     """`"1:812"` as a stamp; what is no such revision is below every other."""
     found = re.fullmatch("([0-9]{1,18}):([0-9]{1,18})", revision)
-    return Stamp(int(found[1]), int(found[2])) if found else Stamp(-1, -1)
+    return RegistryVersion(int(found[1]), int(found[2])) if found else RegistryVersion(-1, -1)
 
 
-def newest_in(status: Any) -> Stamp:
+def newest_in(status: Any) -> RegistryVersion:
     """The newest state that a status report names; below every other where it is none."""
     bundles = status.get("bundles") if isinstance(status, dict) else None
     named = bundles.values() if isinstance(bundles, dict) else ()

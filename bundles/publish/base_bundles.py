@@ -15,7 +15,7 @@ from bundles.publish.shards import Header, Records, build, compact, run_offloade
 from bundles.publish.signing import Bundle, SigningKey
 from bundles.publish.store import Published, Store
 from bundles.publish.target import PublishTarget
-from registry import Stamp
+from registry import RegistryVersion
 
 GRACE = 180.0
 """Seconds after which `live` may drop what a new base holds, though nobody has confirmed that base:
@@ -90,7 +90,9 @@ class BaseBundles:
             shard: bases[shard]
             for shard, latest in self.pending.items()
             if self._clock() >= latest
-            or self._fleet.all_run(f"base-{shard}", stamp=Stamp(epoch, bases[shard]), within=GRACE)
+            or self._fleet.all_run(
+                f"base-{shard}", stamp=RegistryVersion(epoch, bases[shard]), within=GRACE
+            )
         }
         if activated:
             self._note(since={**self.published.since, **activated})

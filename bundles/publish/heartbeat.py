@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from registry import Stamp
+from registry import RegistryVersion
 
 _SETTLED = 1.0
 """Seconds after which a connected OPA must have a change; the heartbeat demands no sooner."""
@@ -32,9 +32,9 @@ class Heartbeat:
 
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._history: deque[tuple[Stamp, float]] = deque(maxlen=_HISTORY)
-        self._reached: deque[tuple[Stamp, float]] = deque()
-        self._settled = Stamp(0, 0)
+        self._history: deque[tuple[RegistryVersion, float]] = deque(maxlen=_HISTORY)
+        self._reached: deque[tuple[RegistryVersion, float]] = deque()
+        self._settled = RegistryVersion(0, 0)
         self._offset = clock() - time.monotonic()
         self.synced_at = 0.0
         self.clock_moved = ""
@@ -49,13 +49,13 @@ class Heartbeat:
             self.clock_moved = f"the clock of this host was moved by {moved:+.0f} s at {when}"
             _log.warning("publisher.clock_moved seconds=%+.0f", moved)
 
-    def published(self, stamp: Stamp, *, at: float | None = None) -> None:
+    def published(self, stamp: RegistryVersion, *, at: float | None = None) -> None:
         """Note that a state of the registry was published; now, unless another moment is given."""
         entry = stamp, self._clock() if at is None else at
         self._history.append(entry)
         self._reached.append(entry)
 
-    def published_at(self, stamp: Stamp) -> float:
+    def published_at(self, stamp: RegistryVersion) -> float:
         """When a state of the registry was published, in seconds since 1970, or at the latest."""
         return next((at for one, at in self._history if one >= stamp), self._clock())
 

@@ -24,7 +24,7 @@ from bundles.publish.scan import RegistryReader, Scan
 from bundles.publish.signing import Bundle, SigningKey, canonical_records, data_of, sign
 from bundles.publish.store import Published, Store
 from bundles.publish.target import PublishTarget
-from registry import Delta, Ref, Registry, RegistryError, Stamp
+from registry import Delta, Ref, Registry, RegistryError, RegistryVersion
 
 SYNC_EVERY = 1.0
 HEARTBEAT_EVERY = 5.0
@@ -75,7 +75,7 @@ class Publisher:
         self.bases = BaseBundles(store, served_bundles, key=key, fleet=fleet, clock=clock)
         self.live = LiveRecords({}, self._validator)
         self.heartbeat = Heartbeat(clock=clock)
-        self._rollback_guard = RollbackGuard(Stamp(0, -1))
+        self._rollback_guard = RollbackGuard(RegistryVersion(0, -1))
         self._live_from: int | None = None
         self._unpublished = False
         self._reconciling: tuple[float, set[str]] = 0.0, set()
@@ -87,7 +87,7 @@ class Publisher:
         return self._validator.problems
 
     @property
-    def stamp(self) -> Stamp:
+    def stamp(self) -> RegistryVersion:
         """The state of the registry that `live` has reached."""
         return self._rollback_guard.stamp
 
@@ -205,7 +205,7 @@ class Publisher:
         """Seconds. The fuller `live`, the longer OPA takes over each one: the sooner."""
         return SYNC_EVERY * min(1.0, self._live_limit / max(1, len(self.live)))
 
-    async def accept(self, *, actor: str) -> Stamp:
+    async def accept(self, *, actor: str) -> RegistryVersion:
         """Take a registry that was put back to an earlier state for what it is now.
 
         It starts an epoch that nothing was published in: whatever an OPA has of the other past no
@@ -263,7 +263,7 @@ class Publisher:
             self._reconciling = 0.0, set()
             self.bases.reconciled(began_at)
 
-    async def _advance(self, stamp: Stamp) -> None:
+    async def _advance(self, stamp: RegistryVersion) -> None:
         """Publish `live` if the registry has moved, or a new base has arrived everywhere."""
         before = self._rollback_guard.stamp
         since = before.revision if self._live_from is None else self._live_from
@@ -334,7 +334,7 @@ class Publisher:
         live, base = self._store.load("live"), self._served_bundles.get(f"base-{newest}")
         for bundle in (base, live):
             document = await asyncio.to_thread(_document, bundle) if bundle else {}
-            stamp = Stamp(document.get("epoch", -1), document.get("revision", -1))
+            stamp = RegistryVersion(document.get("epoch", -1), document.get("revision", -1))
             if stamp.epoch == published.epoch and stamp >= self.stamp and "head" in document:
                 self._rollback_guard.reach(stamp, document["head"])
                 if bundle is live:

@@ -7,7 +7,7 @@ anyone notices; the hash chain of the log distinguishes the two.
 from typing import Any
 
 from bundles.exceptions import PublishingHeldError
-from registry import Registry, Stamp
+from registry import Registry, RegistryVersion
 from registry.changelog import GENESIS
 
 
@@ -20,7 +20,7 @@ class RollbackGuard:
         held: why nothing more is published; empty while nothing is held.
     """
 
-    def __init__(self, stamp: Stamp, head: str = GENESIS) -> None:
+    def __init__(self, stamp: RegistryVersion, head: str = GENESIS) -> None:
         self.stamp = stamp
         self.head = head
         self.held = ""
@@ -30,11 +30,11 @@ class RollbackGuard:
         """What a bundle carries of it."""
         return {"epoch": self.stamp.epoch, "revision": self.stamp.revision, "head": self.head}
 
-    def reach(self, stamp: Stamp, head: str) -> None:
+    def reach(self, stamp: RegistryVersion, head: str) -> None:
         """Go on to a later state."""
         self.stamp, self.head, self.held = stamp, head, ""
 
-    async def check(self, registry: Registry, stamp: Stamp) -> None:
+    async def check(self, registry: Registry, stamp: RegistryVersion) -> None:
         """Check that a registry that is at `stamp` has what was published in its past.
 
         Raises:
@@ -61,6 +61,6 @@ class RollbackGuard:
         return PublishingHeldError(self.held)
 
 
-def text(stamp: Stamp) -> str:
+def text(stamp: RegistryVersion) -> str:
     """A state of the registry as a bundle's revision: `"1:812"`."""
     return f"{stamp.epoch}:{stamp.revision}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from bundles.publish.records import RecordValidator, has_valid_id, shard_of
 from bundles.publish.shards import in_process, spool_line
-from registry import Ref, Registry, Stamp
+from registry import Ref, Registry, RegistryVersion
 
 Opener = Callable[[], Awaitable[Registry]]
 """Opens the registry once more; a `functools.partial` of `open_registry`, to cross to a process."""
@@ -43,7 +43,7 @@ class Scan:
         problems: the records that do not fit, and why; in the spool they are null.
     """
 
-    stamp: Stamp
+    stamp: RegistryVersion
     head: str
     settings: Mapping[str, Any]
     records: int

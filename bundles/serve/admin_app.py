@@ -16,7 +16,7 @@ from bundles.fleet.propagation import CLOCKS_APART, PropagationTracker, stalenes
 from bundles.fleet.tracker import FleetTracker, Instance
 from bundles.publish.signing import SigningKey
 from bundles.serve.server_role import PublicationState, ServerRole
-from registry import Registry, RegistryError, Stamp
+from registry import Registry, RegistryError, RegistryVersion
 
 _MOST_SECONDS = 3600.0
 
@@ -37,7 +37,7 @@ def admin_app(
 
     async def effect(request: Request) -> dict[str, Any]:
         asked = json.loads(await request.body())
-        stamp = Stamp(int(asked["epoch"]), int(asked["revision"]))
+        stamp = RegistryVersion(int(asked["epoch"]), int(asked["revision"]))
         seconds = min(max(0.0, float(asked["seconds"])), _MOST_SECONDS)
         found = await propagation.wait(stamp, seconds=seconds)
         answer = found.as_json()
@@ -133,7 +133,7 @@ def _late(role: ServerRole, state: PublicationState) -> list[str]:
     return [f"{read}; after {limit:g} s every answer is stale_data"]
 
 
-def _wrong_with(one: Instance, published: Stamp) -> list[str]:
+def _wrong_with(one: Instance, published: RegistryVersion) -> list[str]:
     lines = [f"instance {one.id}: {name}: {error}" for name, error in sorted(one.errors.items())]
     if one.refused:
         lines.append(f"instance {one.id}: refused: {one.refused}")
@@ -142,7 +142,7 @@ def _wrong_with(one: Instance, published: Stamp) -> list[str]:
     return lines
 
 
-def _instance_json(one: Instance, published: Stamp) -> dict[str, Any]:
+def _instance_json(one: Instance, published: RegistryVersion) -> dict[str, Any]:
     same = one.live.epoch == published.epoch
     return {
         "id": one.id,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bundles.fleet.tracker import stamp_of
 from bundles.publish.signing import Bundle
-from registry import Stamp
+from registry import RegistryVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class ETag:
         return f'"{self.revision}.{self.etag[1:]}' if self.revision else self.etag
 
     @property
-    def stamp(self) -> Stamp:
+    def stamp(self) -> RegistryVersion:
         """The state of the registry; below every other where the revision is none."""
         return stamp_of(self.revision)
 

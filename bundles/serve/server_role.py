@@ -11,7 +11,7 @@ from bundles.publish.publisher import Publisher
 from bundles.publish.reconciler import Reconciler
 from bundles.publish.signing import data_of
 from bundles.serve.served_bundles import ServedBundles
-from registry import Registry, RegistryError, Stamp
+from registry import Registry, RegistryError, RegistryVersion
 
 PATIENCE = 4.0
 """Seconds for another server to publish what it was asked to; less than `lictor` waits for us."""
@@ -37,7 +37,7 @@ class Cluster(Protocol):
     async def request_sync(self) -> None:
         """Have the publishing server sync with the registry; raises `BundleError`."""
 
-    def has_unreported_instances(self, stamp: Stamp) -> bool:
+    def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
         """Whether an OPA may run an older state, of which nothing was heard here."""
 
     def status(self) -> Mapping[str, Any]:
@@ -68,7 +68,7 @@ class PublicationState:
         reconcile_records: how many records it read.
     """
 
-    stamp: Stamp
+    stamp: RegistryVersion
     synced_at: float
     reconciled_at: float
     live_records: int
@@ -106,7 +106,7 @@ class ServerRole:
         self.notices: Callable[[], list[str]] = list
 
     @property
-    def stamp(self) -> Stamp:
+    def stamp(self) -> RegistryVersion:
         """The newest state of the registry that is published, as far as is known here."""
         if self.publishing:
             return self.publishing.publisher.stamp
@@ -136,7 +136,7 @@ class ServerRole:
             )
         return self.publishing
 
-    async def horizon(self, claimed: Stamp) -> Stamp:
+    async def horizon(self, claimed: RegistryVersion) -> RegistryVersion:
         """The newest state that can have been published, by whichever server.
 
         Args:
@@ -149,7 +149,7 @@ class ServerRole:
         except RegistryError:
             return self.stamp
 
-    async def is_behind(self, served: Stamp, has: Stamp) -> bool:
+    async def is_behind(self, served: RegistryVersion, has: RegistryVersion) -> bool:
         """Whether what is served here is older than what another server has published.
 
         Args:
@@ -186,7 +186,7 @@ class ServerRole:
             if after is None or after.etag in etags:
                 raise NotPublishedError(f"not within {seconds:g} s: {why}")
 
-    def published_at(self, stamp: Stamp) -> float:
+    def published_at(self, stamp: RegistryVersion) -> float:
         """When a state of the registry was published, in seconds since 1970, or at the latest."""
         if self.publishing:
             return self.publishing.publisher.heartbeat.published_at(stamp)
@@ -194,7 +194,7 @@ class ServerRole:
         ages = [age for revision, age in history if stamp_of(revision) >= stamp]
         return self._clock() - max(ages, default=0.0)
 
-    def has_unreported_instances(self, stamp: Stamp) -> bool:
+    def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
         """Whether an OPA may run an older state, of which nothing was heard here."""
         return self.cluster is not None and self.cluster.has_unreported_instances(stamp)
 

@@ -5,13 +5,13 @@ from dataclasses import asdict
 from typing import Any
 
 from lictor.console import Common
-from lictor.waiting import Waiting
+from lictor.wait import WaitOptions
 from registry import Team, Token
 from registry.operations import Done
 
 
 async def show_done(
-    common: Common, done: Done[Any], *, waiting: Waiting | None = None, **secrets: str
+    common: Common, done: Done[Any], *, waiting: WaitOptions | None = None, **secrets: str
 ) -> None:
     """Print what was done, and have it published.
 
@@ -26,7 +26,7 @@ async def show_done(
     stamp = {"epoch": done.stamp.epoch, "revision": done.stamp.revision}
     shown = {**as_shown(done.record), **secrets, **stamp}
     if waiting is not None and waiting.asked:
-        await waiting.show_effect(common, shown, done)
+        await waiting.report_propagation(common, shown, done)
     else:
         common.show(shown)
         sys.stdout.flush()

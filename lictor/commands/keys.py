@@ -9,13 +9,13 @@ from lictor.commands.done import show_done
 from lictor.console import Common
 from lictor.exceptions import InvalidArgument
 from lictor.keys import TEAM_ISSUER, KeyFolder
-from lictor.waiting import Waiting
+from lictor.wait import WaitOptions
 from registry import Key
 
 key = App(name="key", help="Keys that sign JWTs.")
 
 _DEFAULT = Common()
-_AT_ONCE = Waiting()
+_AT_ONCE = WaitOptions()
 
 
 @key.command(name="new")
@@ -56,7 +56,7 @@ async def import_key(
 
 @key.command(name="retire")
 async def retire_key(
-    kid: str, /, *, waiting: Waiting = _AT_ONCE, common: Common = _DEFAULT
+    kid: str, /, *, waiting: WaitOptions = _AT_ONCE, common: Common = _DEFAULT
 ) -> None:
     """Kill every JWT that a key signed."""
     async with common.operator() as operator:

@@ -18,7 +18,7 @@ from lictor.exceptions import InvalidArgument
 from lictor.junit import junit
 from lictor.new_site import make_site_repository
 from lictor.settings import require
-from lictor.state import build_policies
+from lictor.state_dir import build_policies
 
 policies = App(name="policies", help="The Rego: make, check, build, sign, test.")
 
@@ -120,7 +120,9 @@ def run_site_tests(
         case _:
             _show(ran, verbose=verbose)
             _note_left_out(ran.site)
-    good = all(result.is_good for result in ran.results)
+    for one in ran.repeated:
+        note(f"{one} stands more than once; OPA passes all of one name when one of them holds")
+    good = all(result.is_good for result in ran.results) and not ran.repeated
     if ran.coverage and threshold is not None and ran.coverage.percent < threshold:
         note(f"coverage is {ran.coverage.percent:.1f} %, less than {threshold:g} %")
         return 1

@@ -10,7 +10,7 @@ from lictor.commands.done import as_shown, show_done
 from lictor.console import Common
 from lictor.exceptions import InvalidArgument
 from lictor.keys import KeyFolder
-from lictor.waiting import Waiting
+from lictor.wait import WaitOptions
 from pdp_client.bearer.opaque import digest, mint_opaque
 from registry import Key, Library, Registry, Team, Token, Usage, User, Workspace
 from registry.operations import Done
@@ -23,7 +23,7 @@ token = App(name="token", help="Opaque tokens of users.")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DEFAULT = Common()
-_AT_ONCE = Waiting()
+_AT_ONCE = WaitOptions()
 _ALL = ("*",)
 
 
@@ -36,7 +36,7 @@ async def add_user(user_id: str, /, *, name: str | None = None, common: Common =
 
 @user.command(name="disable")
 async def disable_user(
-    user_id: str, /, *, waiting: Waiting = _AT_ONCE, common: Common = _DEFAULT
+    user_id: str, /, *, waiting: WaitOptions = _AT_ONCE, common: Common = _DEFAULT
 ) -> None:
     """Switch off all that a user's tokens and teams may do."""
     async with common.operator() as operator:
@@ -127,7 +127,7 @@ async def create_team(
 
 @team.command(name="rotate")
 async def rotate_team(
-    team_id: str, /, *, waiting: Waiting = _AT_ONCE, common: Common = _DEFAULT
+    team_id: str, /, *, waiting: WaitOptions = _AT_ONCE, common: Common = _DEFAULT
 ) -> None:
     """Kill a team's JWT and print the new one, this once."""
     async with common.operator() as operator, common.reading() as registry:
@@ -137,7 +137,7 @@ async def rotate_team(
 
 @team.command(name="deactivate")
 async def deactivate_team(
-    team_id: str, /, *, waiting: Waiting = _AT_ONCE, common: Common = _DEFAULT
+    team_id: str, /, *, waiting: WaitOptions = _AT_ONCE, common: Common = _DEFAULT
 ) -> None:
     """Switch a team off."""
     async with common.operator() as operator:
@@ -160,7 +160,12 @@ async def assign(team_id: str, workspace_id: str, /, *, common: Common = _DEFAUL
 
 @team.command(name="unassign")
 async def unassign(
-    team_id: str, workspace_id: str, /, *, waiting: Waiting = _AT_ONCE, common: Common = _DEFAULT
+    team_id: str,
+    workspace_id: str,
+    /,
+    *,
+    waiting: WaitOptions = _AT_ONCE,
+    common: Common = _DEFAULT,
 ) -> None:
     """Take a workspace's libraries from a team."""
     async with common.operator() as operator:
@@ -203,7 +208,7 @@ async def create_token(
 
 @token.command(name="revoke")
 async def revoke_token(
-    token_id: str, /, *, waiting: Waiting = _AT_ONCE, common: Common = _DEFAULT
+    token_id: str, /, *, waiting: WaitOptions = _AT_ONCE, common: Common = _DEFAULT
 ) -> None:
     """Switch a token off, for good.
 
@@ -226,7 +231,7 @@ async def list_tokens(*, common: Common = _DEFAULT) -> None:
 
 
 async def lockdown(
-    state: Literal["on", "off"], /, *, waiting: Waiting = _AT_ONCE, common: Common = _DEFAULT
+    state: Literal["on", "off"], /, *, waiting: WaitOptions = _AT_ONCE, common: Common = _DEFAULT
 ) -> None:
     """Stop everything but public tools, or go on."""
     async with common.operator() as operator:
@@ -241,7 +246,7 @@ async def _active_kids(common: Common, registry: Registry) -> list[str]:
 
 
 async def _minted(
-    common: Common, done: Done[Team], kids: list[str], *, waiting: Waiting | None = None
+    common: Common, done: Done[Team], kids: list[str], *, waiting: WaitOptions | None = None
 ) -> None:
     jwt = KeyFolder(common.settings.keys).mint_team(
         done.record.id, jti=done.record.active_jti, active_kids=kids

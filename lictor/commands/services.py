@@ -32,11 +32,11 @@ from bundles.publish.store import Store
 from lictor.admin import Admin
 from lictor.console import Common, note
 from lictor.exceptions import AlreadyRunning, InvalidArgument, NotInitialised
-from lictor.listening import listens
 from lictor.progress import PublicationProgress
-from lictor.serving import serving
+from lictor.server import serving
 from lictor.settings import Settings, read_secret, require
-from lictor.state import initialise, publish_policies
+from lictor.sockets import listens
+from lictor.state_dir import initialise, publish_policies
 from registry.document import export_document, import_document
 
 registry = App(name="registry", help="The registry as a whole.")
@@ -156,7 +156,7 @@ async def import_registry(file: Path, /, *, common: Common = _DEFAULT) -> None:
     text = await anyio.Path(file).read_text(encoding="utf-8")
     async with common.reading() as opened:
         done = await import_document(opened, text, actor=getpass.getuser())
-        await common.telling.tell(opened)
+        await common.notifier.notify(opened)
     stamp = done.stamp
     common.show({"records": done.records, "epoch": stamp.epoch, "revision": stamp.revision})
     await common.wake()

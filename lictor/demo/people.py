@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from lictor.keys import KeyFolder
 from lictor.settings import Settings
-from lictor.state import registry_opener
+from lictor.state_dir import registry_opener
 from pdp_client.bearer.opaque import digest, mint_opaque
 from registry import Key, Registry, Team
 from registry.operations import Operator

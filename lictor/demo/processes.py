@@ -19,7 +19,7 @@ from lictor.demo.people import TURN_ISSUER, People, populate
 from lictor.exceptions import DemoFailed
 from lictor.keys import TEAM_ISSUER
 from lictor.settings import Settings
-from lictor.state import initialise, publish_policies
+from lictor.state_dir import initialise, publish_policies
 from pdp_client import PDP, Action, BearerVerifier, Reason
 
 _PATIENCE = 60.0

@@ -2,7 +2,7 @@
 
 A value of it travels through a store that others may write, so it carries an HMAC. Writers of the
 registry raise it before they return; `lictor serve` confirms it every second. It is `lictor` that
-writes it (`lictor.announcing`) and an MCP server that reads it (`pdp_client.shared.revision`).
+writes it (`lictor.announcer`) and an MCP server that reads it (`pdp_client.shared.revision`).
 """
 
 import hmac

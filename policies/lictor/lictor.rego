@@ -85,7 +85,7 @@ library(uid) := registry.record("libraries", uid)
 # scope: document
 default libraries := []
 
-libraries := _bounds if allow
+libraries := _effective_libraries if allow
 
 # METADATA
 # description: True only when every positive fact is there and nothing speaks against the action.
@@ -93,7 +93,7 @@ libraries := _bounds if allow
 default allow := false
 
 allow if {
-	_open
+	_preconditions_met
 	caller.granted
 	input.action
 	0 in _permitted
@@ -105,15 +105,15 @@ allow if {
 # scope: document
 default shadow := null
 
-shadow := {"libraries": _bounds} if {
+shadow := {"libraries": _effective_libraries} if {
 	input.context.shadow == true
 	not allow
-	_open
+	_preconditions_met
 	caller.granted
 	input.action
 	count(_refusals) > 0
 	every refusal in _refusals {
-		_only_watched(refusal)
+		_shadowable(refusal)
 	}
 }
 
@@ -189,16 +189,18 @@ uses_arguments := data.site.manifest.arguments
 _unchanged_until := min({registry.deadline} | caller.deadlines) if data.site.manifest.clock == false
 
 # A rule that hides by tag would not hide a library whose record the publisher could not tell.
-_untold := {uid | some uid in caller.libraries; library(uid).tags == null} if data.site.manifest.libraries
+_libraries_without_record := {uid | some uid in caller.libraries; library(uid).tags == null} if {
+	data.site.manifest.libraries
+}
 
-_bounds := sort(_unhidden) if data.site.manifest.libraries == false
+_effective_libraries := sort(_unhidden) if data.site.manifest.libraries == false
 
-_bounds := sort(_unhidden - _untold) if not data.site.manifest.libraries == false
+_effective_libraries := sort(_unhidden - _libraries_without_record) if not data.site.manifest.libraries == false
 
 # Refusals of this very action; those of the caller, lockdown and outages stop it in any mode.
-_only_watched(refusal) if refusal in {"tool_not_allowed", "site_rule"}
+_shadowable(refusal) if refusal in {"tool_not_allowed", "site_rule"}
 
-_only_watched(refusal) if startswith(refusal, "site:")
+_shadowable(refusal) if startswith(refusal, "site:")
 
 _given := [input.action]
 
@@ -211,34 +213,34 @@ _unread if {
 }
 
 # What must hold before anything is allowed to anyone.
-_open if {
+_preconditions_met if {
 	registry.intact
 	registry.caught_up
 	registry.fresh
 	live.settings.lockdown == false
-	_fitting
+	_shards_are_current
 }
 
-_fitting if {
-	count({id | some id in caller.shards; not registry.fits(id)}) == 0
-	_tags_fit
+_shards_are_current if {
+	count({id | some id in caller.shards; not registry.shard_is_current(id)}) == 0
+	_tags_are_current
 }
 
-_tags_fit if data.site.manifest.libraries == false
+_tags_are_current if data.site.manifest.libraries == false
 
-_tags_fit if registry.all_fit
+_tags_are_current if registry.all_shards_are_current
 
 # Outages and lockdown concern every action; so do the caller's reasons. The rest is about one action.
 _blocked contains "behind" if not registry.caught_up
 
 _blocked contains "stale_data" if not registry.fresh
 
-_blocked contains "stale_data" if not _fitting
+_blocked contains "stale_data" if not _shards_are_current
 
 _blocked contains "lockdown" if not live.settings.lockdown == false
 
 _refusals := caller.reasons | _action_refusals if {
-	_open
+	_preconditions_met
 } else := (_blocked | caller.reasons) | _action_refusals
 
 _action_refusals contains "tool_not_allowed" if {

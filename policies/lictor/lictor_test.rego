@@ -162,9 +162,9 @@ test_a_site_rule_that_reads_records_needs_every_shard if {
 	lagging := {"live": {"since": {"00": 30, "01": 30}}, "base": {"01": {"epoch": 1, "revision": 29}}}
 	site := object.union(world.site, {"manifest": {"libraries": true}})
 	digest := concat("", ["00", substring(crypto.sha256("alice"), 2, -1)])
-	not lictor._tags_fit with data.registry as _registry(lagging) with data.site as site
-	lictor._tags_fit with data.registry as _registry(lagging) with data.site as world.site
-	lictor._tags_fit with data.registry as _registry({}) with data.site as site
+	not lictor._tags_are_current with data.registry as _registry(lagging) with data.site as site
+	lictor._tags_are_current with data.registry as _registry(lagging) with data.site as world.site
+	lictor._tags_are_current with data.registry as _registry({}) with data.site as site
 	count(digest) == 64
 }
 
@@ -241,7 +241,8 @@ test_parts_reach_into_objects if {
 	}
 	every part in [
 		{"annotations": {"readOnlyHint": true}}, {"annotations": {"title": {}}}, {"arguments": {"ids": ["c"]}},
-		{"arguments": {"to": {"iban": "z"}}}, {"name": "pays", "tags": ["write"]}, {"version": null}, {"uri": []},
+		{"arguments": {"to": {"iban": "z"}}}, {"name": "pays", "tags": ["write"]}, {"version": null},
+		{"uri": []}, {"uri": set()}, {"uri": {}},
 	] {
 		not _refuses(part)
 	}

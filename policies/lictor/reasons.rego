@@ -54,12 +54,12 @@ _message["key_retired"] := sprintf("Signing key %s has been retired.", [_quoted(
 
 _message["owner_disabled"] := sprintf("Team owner %s is disabled.", [_quoted(caller.user_name)])
 
-_message["tool_not_allowed"] := sprintf("Token does not have permission to call %s.", [_quoted(_told)])
+_message["tool_not_allowed"] := sprintf("Token does not have permission to call %s.", [_quoted(_shown_name)])
 
-_told := input.action.name if input.action.method == "tools/call"
+_shown_name := input.action.name if input.action.method == "tools/call"
 
 # As the pattern would be written that grants it.
-_told := concat(":", [input.action.method, input.action.name]) if not input.action.method == "tools/call"
+_shown_name := concat(":", [input.action.method, input.action.name]) if not input.action.method == "tools/call"
 
 _message["site_rule"] := _messages_of_site_rules if _messages_of_site_rules != ""
 

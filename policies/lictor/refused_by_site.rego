@@ -99,10 +99,10 @@ _is_collection(value) if is_array(value)
 
 _is_collection(value) if is_set(value)
 
-# A member that the action lacks is a set, which no JSON value equals.
+# A member that the action lacks is a set of sets, which neither JSON nor a part has.
 _has_all(action, members) if {
 	every path, wanted in members {
-		_has(object.get(action, path, set()), wanted)
+		_has(object.get(action, path, {set()}), wanted)
 	}
 }
 

@@ -24,17 +24,17 @@ test_without_refusals_the_facts_alone_must_hold if {
 }
 
 test_all_preconditions_are_needed if {
-	lictor._open with data.registry as _registry({})
+	lictor._preconditions_met with data.registry as _registry({})
 		with data.site as world.site
 		with lictor.manifest as world.lictor.manifest
 		with input as {"credential": _alice}
 	every patch in [_locked, {"heartbeat": {"synced_ago": 31}}, {"base": {"00": {"revision": 29}}}] {
-		not lictor._open with data.registry as _registry(patch)
+		not lictor._preconditions_met with data.registry as _registry(patch)
 			with data.site as world.site
 			with lictor.manifest as world.lictor.manifest
 			with input as {"credential": _alice}
 	}
-	not lictor._open with data.registry as _registry({})
+	not lictor._preconditions_met with data.registry as _registry({})
 		with data.site as world.site
 		with lictor.manifest as world.lictor.manifest
 		with input as {"credential": _alice, "min_revision": 43}
@@ -42,8 +42,10 @@ test_all_preconditions_are_needed if {
 
 test_rules_that_read_any_record_need_every_shard if {
 	site := {"manifest": {"libraries": true}}
-	lictor._fitting with lictor.caller.shards as set() with lictor.registry.all_fit as true with data.site as site
-	not lictor._fitting with lictor.caller.shards as set() with lictor.registry.all_fit as false with data.site as site
+	lictor._shards_are_current with lictor.caller.shards as set() with lictor.registry.all_shards_are_current as true
+		with data.site as site
+	not lictor._shards_are_current with lictor.caller.shards as set() with lictor.registry.all_shards_are_current as false
+		with data.site as site
 }
 
 test_shadow_mode_watches_what_is_refused_for_the_action_alone if {

@@ -35,13 +35,13 @@ visible := {
 default _visible := set()
 
 _visible := _permitted - _site_denied if {
-	_open
+	_preconditions_met
 	caller.granted
 	count(caller.reasons) == 0
 }
 
 _visible := _listed - _site_denied if {
-	_open
+	_preconditions_met
 	count(caller.reasons) > 0
 }
 

@@ -10,17 +10,17 @@ from registry.exceptions import InvalidRecord, Unreadable
 from registry.interface import Fault, Finding
 from registry.model import Kind, Ref
 from registry.neo4j import rows as row_of
-from registry.neo4j.graph import LONG_SECONDS
 from registry.neo4j.queries import PARAMETERS
 from registry.neo4j.reader import KINDS
 from registry.neo4j.schema import check_registry, check_schema
+from registry.neo4j.session import LONG_SECONDS
 from registry.neo4j.writes import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from registry.neo4j.graph import Graph, Open
     from registry.neo4j.reader import Reader
+    from registry.neo4j.session import Graph, Open
 
 MOST = 100
 """Records of a kind that are named; of more, there is a number."""

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from registry.interface import Fault, Published
 from registry.model import Kind, Ref
-from registry.neo4j.graph import LONG_SECONDS
 from registry.neo4j.reader import KINDS
 from registry.neo4j.rows import TYPES
+from registry.neo4j.session import LONG_SECONDS
 from registry.neo4j.writes import LABELS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from registry.neo4j.graph import Graph, Open
     from registry.neo4j.reader import Reader
+    from registry.neo4j.session import Graph, Open
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from registry.neo4j.graph import Open
+    from registry.neo4j.session import Open
 
 COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

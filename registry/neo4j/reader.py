@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from registry.exceptions import Unreadable
 from registry.model import Kind, Record, Ref, Setting, Token
 from registry.neo4j import rows as row_of
-from registry.neo4j.graph import ANSWER_SECONDS, LONG_SECONDS
-from registry.neo4j.state import read_settings
+from registry.neo4j.metadata import read_settings
+from registry.neo4j.session import ANSWER_SECONDS, LONG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
     from registry.interface import Published
-    from registry.neo4j.graph import Open
     from registry.neo4j.queries import Queries
+    from registry.neo4j.session import Open
 
 R = TypeVar("R", bound=Record)
 

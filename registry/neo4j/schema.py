@@ -10,13 +10,13 @@ from neo4j.exceptions import Neo4jError
 from registry.interface import Finding
 from registry.model import DEFAULT_SETTINGS
 from registry.neo4j.errors import store_errors
-from registry.neo4j.graph import LONG_SECONDS
-from registry.neo4j.state import LAYOUT, count_log, read_settings, read_state
+from registry.neo4j.metadata import LAYOUT, count_log, read_settings, read_state
+from registry.neo4j.session import LONG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from registry.neo4j.graph import Graph, Open
+    from registry.neo4j.session import Graph, Open
 
 UNIQUE = (
     ("Registry", ("one",)),

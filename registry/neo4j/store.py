@@ -11,15 +11,12 @@ from registry.changelog import Chain, LogEntry
 from registry.checks import check_origin
 from registry.exceptions import LogBroken, Unreadable
 from registry.interface import Change, Delta, Export, Finding
-from registry.model import Kind, Record, Ref, Setting, Stamp, Usage
+from registry.model import Kind, Record, Ref, RegistryVersion, Setting, Usage
 from registry.neo4j import usage
 from registry.neo4j.check import check
 from registry.neo4j.errors import store_errors
 from registry.neo4j.export import export
-from registry.neo4j.graph import ANSWER_SECONDS, LONG_SECONDS, TRANSACTION_SECONDS, Graph
-from registry.neo4j.queries import Queries
-from registry.neo4j.reader import PAGE, Reader, by_kind
-from registry.neo4j.state import (
+from registry.neo4j.metadata import (
     BEFORE_ALL,
     State,
     count_log,
@@ -28,8 +25,11 @@ from registry.neo4j.state import (
     read_log,
     read_state,
 )
-from registry.neo4j.target import read_target
+from registry.neo4j.queries import Queries
+from registry.neo4j.reader import PAGE, Reader, by_kind
+from registry.neo4j.session import ANSWER_SECONDS, LONG_SECONDS, TRANSACTION_SECONDS, Graph
 from registry.neo4j.transaction import Neo4jTransaction
+from registry.neo4j.url import read_target
 
 if TYPE_CHECKING:
     from collections.abc import (
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from registry.interface import Published
-    from registry.neo4j.graph import Open
+    from registry.neo4j.session import Open
 
 R = TypeVar("R", bound=Record)
 T = TypeVar("T")
@@ -72,7 +72,7 @@ class Neo4jRegistry:
         self._clock = clock
         self._writing = asyncio.Lock()
 
-    async def stamp(self) -> Stamp:
+    async def stamp(self) -> RegistryVersion:
         """See `Registry.stamp`."""
         return (await self._graph.read(read_state)).stamp
 
@@ -223,7 +223,9 @@ class Neo4jRegistry:
             settings={setting.name: setting.value for setting in settings},
         )
 
-    async def _exported(self, stamp: Stamp) -> AsyncGenerator[tuple[Ref, Published], None]:
+    async def _exported(
+        self, stamp: RegistryVersion
+    ) -> AsyncGenerator[tuple[Ref, Published], None]:
         async with aclosing(export(self._graph, self._reader)) as records:
             async for row in records:
                 yield row

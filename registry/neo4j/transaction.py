@@ -9,17 +9,17 @@ from registry import model
 from registry.changelog import LogEntry
 from registry.checks import checked
 from registry.exceptions import InvalidRecord, NotFound, StillReferenced, Unavailable
-from registry.model import Kind, Library, Record, Ref, Setting, Stamp, Team, Token
+from registry.model import Kind, Library, Record, Ref, RegistryVersion, Setting, Team, Token
 from registry.neo4j import writes
 from registry.neo4j.errors import store_errors
+from registry.neo4j.metadata import has_entry, take_write_lock, write_revision
 from registry.neo4j.reader import by_kind
-from registry.neo4j.state import has_entry, take_write_lock, write_revision
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from registry.neo4j.graph import Graph, Open
     from registry.neo4j.reader import Reader
+    from registry.neo4j.session import Graph, Open
 
 R = TypeVar("R", bound=Record)
 
@@ -30,7 +30,7 @@ _BATCH = 1000
 class Neo4jTransaction:
     """A `registry.interface.Transaction`."""
 
-    stamp: Stamp
+    stamp: RegistryVersion
 
     def __init__(self, graph: Graph, reader: Reader) -> None:
         self._graph = graph
@@ -95,7 +95,7 @@ class Neo4jTransaction:
         """Write the revision and its log entry, if anything was touched."""
         if not (self._touched or self._next_epoch):
             return
-        stamp = Stamp(self.stamp.epoch + self._next_epoch, self.stamp.revision + 1)
+        stamp = RegistryVersion(self.stamp.epoch + self._next_epoch, self.stamp.revision + 1)
         entry = LogEntry(
             revision=stamp.revision,
             at=at,

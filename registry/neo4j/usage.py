@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from registry.model import MOST_USES, Usage
 from registry.neo4j.errors import store_errors
-from registry.neo4j.graph import LONG_SECONDS
+from registry.neo4j.metadata import take_write_lock
 from registry.neo4j.reader import PAGE, is_text
-from registry.neo4j.state import take_write_lock
+from registry.neo4j.session import LONG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from registry.neo4j.graph import Graph, Open
     from registry.neo4j.queries import Queries
+    from registry.neo4j.session import Graph, Open
 
 # Others may have put anything there.
 _ADD = """

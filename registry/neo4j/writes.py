@@ -8,12 +8,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from registry.model import Key, Library, Record, Setting, Team, Token, User, Workspace
-from registry.neo4j.graph import LONG_SECONDS
+from registry.neo4j.session import LONG_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from registry.neo4j.graph import Open
+    from registry.neo4j.session import Open
 
 LABELS: Mapping[type[Record], str] = MappingProxyType(
     {

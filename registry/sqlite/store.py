@@ -12,7 +12,7 @@ from registry import changelog
 from registry.changelog import GENESIS, LogEntry
 from registry.checks import check_origin
 from registry.interface import Change, Delta, Export, Finding, Published
-from registry.model import Kind, Record, Ref, Stamp, Token, Usage
+from registry.model import Kind, Record, Ref, RegistryVersion, Token, Usage
 from registry.sqlite import tables, usage
 from registry.sqlite.connection import Connection
 
@@ -31,7 +31,7 @@ _BEFORE_ALL = -(2**63)  # as a revision; an entry that is not ours may have any 
 class SQLiteTransaction:
     """A `registry.interface.Transaction`."""
 
-    stamp: Stamp
+    stamp: RegistryVersion
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -86,7 +86,7 @@ class SQLiteTransaction:
         """Write the revision and its log entry, if anything was touched."""
         touched = tuple(sorted(self._touched))
 
-        def job(db: sqlite3.Connection) -> Stamp:
+        def job(db: sqlite3.Connection) -> RegistryVersion:
             if self._next_epoch:
                 db.execute("UPDATE registry SET epoch = epoch + 1")
             if touched or self._next_epoch:
@@ -122,7 +122,7 @@ class SQLiteRegistry:
         self._writer = Connection(path)
         self._writing = asyncio.Lock()
 
-    async def stamp(self) -> Stamp:
+    async def stamp(self) -> RegistryVersion:
         """See `Registry.stamp`."""
         return await self._reader.run(tables.stamp)
 
@@ -225,7 +225,7 @@ class SQLiteRegistry:
         await self._writer.aclose()
 
 
-def _begin(db: sqlite3.Connection) -> Stamp:
+def _begin(db: sqlite3.Connection) -> RegistryVersion:
     db.execute("BEGIN IMMEDIATE")
     return tables.stamp(db)
 

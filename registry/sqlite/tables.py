@@ -18,8 +18,8 @@ from registry.model import (
     Library,
     Record,
     Ref,
+    RegistryVersion,
     Setting,
-    Stamp,
     Team,
     Token,
     User,
@@ -109,9 +109,9 @@ _TABLES: dict[type[Record], _Table] = {
 _TYPES = {type_.kind: type_ for type_ in RECORD_TYPES}
 
 
-def stamp(db: sqlite3.Connection) -> Stamp:
+def stamp(db: sqlite3.Connection) -> RegistryVersion:
     """The registry's epoch and revision."""
-    return Stamp(*db.execute("SELECT epoch, revision FROM registry").fetchone())
+    return RegistryVersion(*db.execute("SELECT epoch, revision FROM registry").fetchone())
 
 
 def settings(db: sqlite3.Connection) -> dict[str, Any]:

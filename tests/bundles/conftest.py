@@ -13,7 +13,7 @@ from bundles.publish.signing import data_of
 from bundles.publish.store import Store
 from bundles.serve import server_role
 from bundles.serve.served_bundles import ServedBundles
-from registry import Stamp, open_registry
+from registry import RegistryVersion, open_registry
 from registry.operations import Operator
 
 
@@ -75,7 +75,7 @@ class Publishing:
         """An OPA reports the bases that it runs."""
         bundles = {f"base-{s[1:]}": {"active_revision": revision} for s, revision in bases.items()}
         status = {"labels": {"instance": id_}, "bundles": bundles}
-        self.fleet.report(id_, status, published=Stamp(1 << 50, 0))
+        self.fleet.report(id_, status, published=RegistryVersion(1 << 50, 0))
 
     def scribble(self, *statements, touched=()):
         """Write into the registry's file past all checks, as somebody else might."""

@@ -47,7 +47,7 @@ def deadly(path):
     from bundles.publish.publisher import Publisher
     from bundles.publish.store import Store
     from bundles.serve.served_bundles import ServedBundles
-    from lictor.announcing import Announcer
+    from lictor.announcer import Announcer
     from registry.sqlite.store import SQLiteRegistry
 
     owners = {

@@ -23,9 +23,9 @@ from bundles.opa.server import OPASettings, client_token_file, command, prepare
 from lictor.admin import Admin
 from lictor.exceptions import ServeUnavailable
 from lictor.keys import KeyFolder
+from lictor.notify import RevisionNotifier
 from lictor.settings import Settings
-from lictor.state import initialise, publish_policies, registry_opener
-from lictor.telling import Telling
+from lictor.state_dir import initialise, publish_policies, registry_opener
 from pdp_client import PDP
 from pdp_client.record import FileRecord
 from pdp_client.shared import Shared
@@ -297,8 +297,8 @@ class World:
 
     async def write(self, verb):
         """As a command does: write, tell Redis, wake `lictor serve`. Returns what went wrong, or nothing."""
-        telling = Telling(self.settings)
-        operator = Operator(self.registry, actor="operator", committed=telling.tell)
+        notifier = RevisionNotifier(self.settings)
+        operator = Operator(self.registry, actor="operator", committed=notifier.notify)
         try:
             await verb(operator)
             if not self.admin.there:
@@ -306,4 +306,4 @@ class World:
             await self.admin.wake()
         except (RegistryError, ServeUnavailable) as error:
             return f"{error.code}: {error}"
-        return telling.error
+        return notifier.error

@@ -318,7 +318,7 @@ def test_a_flag_comes_before_a_variable_and_a_variable_before_the_file(settings,
     assert flag.bundles_url == "http://127.0.0.1:3"
 
 
-# Waiting, receipts, instances.
+# WaitOptions, receipts, instances.
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,14 @@ def test_tests_run_in_whatever_package_they_stand(lictor, site, package):
     assert "FAIL: 1/1" in lictor.out
 
 
+def test_tests_of_one_name_are_refused(lictor, site):
+    (site / "rules_test.rego").write_text(
+        "package site_test\n\ntest_x if 1 == 2\n\ntest_x if true\n"
+    )
+    assert lictor("policies", "test", "--site", "site") == 1
+    assert "site/rules_test.rego:5:1: test_x stands more than once" in lictor.err
+
+
 def test_a_test_that_never_ends_is_stopped(lictor, site):
     (site / "rules_test.rego").write_text(
         "package site_test\n\ntest_loop if count([1 | some x in numbers.range(1, 9000); some y in "

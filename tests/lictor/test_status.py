@@ -9,7 +9,7 @@ from bundles.publish.reconciler import Reconciler
 from lictor.admin import Admin
 from lictor.commands.fleet import status
 from lictor.console import Common
-from lictor.serving import serving
+from lictor.server import serving
 from registry import Setting
 
 pytestmark = pytest.mark.anyio

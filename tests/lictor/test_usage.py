@@ -9,8 +9,8 @@ from contextlib import aclosing, asynccontextmanager, closing
 import pytest
 from support.stack import until
 
-from lictor.recorded import Recorded
-from lictor.state import require_newest_key
+from lictor.decision_log import DecisionLogReader
+from lictor.state_dir import require_newest_key
 from lictor.usage import Usages
 from pdp_client import Action, Credential, Decision, FileRecord, Reason
 from pdp_client.bearer.opaque import digest
@@ -201,11 +201,11 @@ async def test_a_line_that_is_none_of_ours_is_passed_over(running, record, told,
 def test_where_nobody_knows_how_far_it_was_nothing_before_is_counted(record, place, garbage):
     record.write_bytes(line(decided(A), 1.0))
     place.write_bytes(garbage)
-    recorded = Recorded(record, place=place)
+    recorded = DecisionLogReader(record, place=place)
     assert recorded.take() == {}
     append(record, line(decided(B), 2.0))
     assert recorded.take() == {B: (1, 2.0)}
-    assert Recorded(record, place=place).take() == {}
+    assert DecisionLogReader(record, place=place).take() == {}
 
 
 def test_more_than_it_reads_at_a_time_is_read_whole(record, place):
@@ -213,7 +213,7 @@ def test_more_than_it_reads_at_a_time_is_read_whole(record, place):
     giant = b'{"x": "' + b"y" * 5000 + b'"}\n'
     none = line(Decision.refused(Reason.MISSING_TOKEN), 1.0)
     record.write_bytes(b"".join([*lines[:50], giant, none * 20, *lines[50:]]))
-    recorded, count, last = Recorded(record, place=place, piece=1000), 0, 0.0
+    recorded, count, last = DecisionLogReader(record, place=place, piece=1000), 0, 0.0
     while uses := recorded.take():
         count, last = count + uses[A][0], max(last, uses[A][1])
     assert (count, last) == (100, 99.0)
@@ -221,7 +221,7 @@ def test_more_than_it_reads_at_a_time_is_read_whole(record, place):
 
 def test_what_cannot_be_noted_is_not_taken(record, tmp_path):
     record.write_bytes(line(decided(), 1.0))
-    recorded = Recorded(record, place=tmp_path / "folder" / "place.json")
+    recorded = DecisionLogReader(record, place=tmp_path / "folder" / "place.json")
     with pytest.raises(FileNotFoundError):
         recorded.take()
     (tmp_path / "folder").mkdir()

@@ -167,7 +167,7 @@ async def test_a_list_that_cannot_be_put_on_record_shows_nothing(recorded, ada):
 
 
 async def test_a_list_is_no_use_of_a_token(recorded, ada, tmp_path):
-    from lictor.recorded import Recorded
+    from lictor.decision_log import Recorded
 
     await recorded.visible(ada, actions=[Action(name="search")])
     place = tmp_path / "place"

@@ -224,8 +224,8 @@ class AnswersItself(Middleware):
         return self.kept[context.message.name]
 
 
-def telling():
-    mcp = FastMCP("telling")
+def notifier():
+    mcp = FastMCP("notifier")
 
     @mcp.tool
     def whose() -> str:
@@ -237,12 +237,12 @@ def telling():
 async def test_what_one_caller_was_answered_is_no_answer_for_another(serve_open, grants, plain_pdp):
     ada, bob = grants.token("*"), grants.token("*")
     grants.lay()
-    mcp = telling()
+    mcp = notifier()
     mcp.add_middleware(AnswersItself())
     served = await serve_open(mcp)
     assert await served.call("whose", bearer=ada) == await served.call("whose", bearer=bob)
 
-    mcp = telling()
+    mcp = notifier()
     mcp.add_middleware(PolicyMiddleware(plain_pdp, registry=CollectorRegistry()))
     mcp.add_middleware(AnswersItself())
     served = await serve_open(mcp)
@@ -256,13 +256,13 @@ async def test_a_response_cache_is_refused_wherever_it_stands(
 ):
     ada, bob = grants.token("*"), grants.token("*")
     grants.lay()
-    mcp = telling()
+    mcp = notifier()
     mcp.add_middleware(ResponseCachingMiddleware())
     served = await serve_open(mcp)
     assert await served.call("whose", bearer=ada) == await served.call("whose", bearer=bob)
 
     policy = PolicyMiddleware(plain_pdp, registry=CollectorRegistry())
-    mcp = telling()
+    mcp = notifier()
     if where == "mounted":
         mcp.add_middleware(ResponseCachingMiddleware())
         child, mcp = mcp, FastMCP("parent")

@@ -78,7 +78,7 @@ BREAKAGES = {
     "a bad bearer sees what none would": [(VISIBLE, "patterns := live.settings.listable.rejected", "patterns := live.settings.listable.anonymous")],
     "the site hides no library": [(SITE, "caller.libraries - {uid | some uid in data.site.hidden}", "caller.libraries - set()")],
     "libraries of which nobody can tell are shown": [(DECISION, "library(uid).tags == null", "false")],
-    "rules may read shards that lag": [(DECISION, "_tags_fit if registry.all_fit", "_tags_fit if true")],
+    "rules may read shards that lag": [(DECISION, "_tags_are_current if registry.all_shards_are_current", "_tags_are_current if true")],
     "a part's list is taken in its order": [
         (SITE, "\tevery one in wanted {\n\t\tone in actual\n\t}\n", "\tobject.subset(actual, wanted)\n"),
     ],

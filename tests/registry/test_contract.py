@@ -15,8 +15,8 @@ from registry import (
     Kind,
     Library,
     Ref,
+    RegistryVersion,
     Setting,
-    Stamp,
     Team,
     User,
     Workspace,
@@ -43,7 +43,7 @@ async def exported(registry):
 
 async def test_a_new_registry_is_at_epoch_1_and_revision_0_with_default_settings(registry):
     delta = await registry.changed_since(0)
-    assert delta.stamp == await registry.stamp() == Stamp(1, 0)
+    assert delta.stamp == await registry.stamp() == RegistryVersion(1, 0)
     assert delta.changes == {}
     assert delta.settings == {
         "lockdown": False,
@@ -87,12 +87,12 @@ async def test_records_are_listed_by_id_in_code_point_order(registry, write):
 
 async def test_a_transaction_is_one_revision_and_says_which(registry, house):
     async with registry.transaction(actor="tests", action="two") as tx:
-        assert tx.stamp == Stamp(1, 1)
+        assert tx.stamp == RegistryVersion(1, 1)
         await tx.put(User(id="bob", name="Bob"))
         await tx.put(User(id="eve", name="Eve"))
         assert await tx.get(User, "bob") == User(id="bob", name="Bob")
         assert await registry.get(User, "bob") is None
-    assert tx.stamp == await registry.stamp() == Stamp(1, 2)
+    assert tx.stamp == await registry.stamp() == RegistryVersion(1, 2)
 
 
 async def test_an_exception_undoes_the_whole_transaction(registry, house):
@@ -100,7 +100,7 @@ async def test_an_exception_undoes_the_whole_transaction(registry, house):
         async with registry.transaction(actor="tests", action="oops") as tx:
             await tx.put(User(id="bob", name="Bob"), replace(TEAM, owner="nobody"))
     assert await registry.get(User, "bob") is None
-    assert await registry.stamp() == Stamp(1, 1)
+    assert await registry.stamp() == RegistryVersion(1, 1)
     assert await registry.verify_log() == 1
 
 
@@ -118,7 +118,7 @@ async def test_a_cancelled_transaction_is_undone_and_the_next_one_runs(registry,
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await write(User(id="eve", name="Eve")) == Stamp(1, 2)
+    assert await write(User(id="eve", name="Eve")) == RegistryVersion(1, 2)
     assert await registry.get(User, "bob") is None
 
 
@@ -130,13 +130,13 @@ async def test_a_transaction_cannot_be_used_after_its_end(registry):
 
 
 async def test_writing_what_is_already_stored_makes_no_revision(registry, house, write):
-    assert await write(User(id="ada", name="Ada")) == Stamp(1, 1)
+    assert await write(User(id="ada", name="Ada")) == RegistryVersion(1, 1)
     assert len(await registry.log()) == 1
 
 
 async def test_concurrent_transactions_lose_no_revision(registry, write):
     stamps = await asyncio.gather(*(write(User(id=f"u{n}", name="n")) for n in range(20)))
-    assert sorted(stamps) == [Stamp(1, n) for n in range(1, 21)]
+    assert sorted(stamps) == [RegistryVersion(1, n) for n in range(1, 21)]
     assert await registry.verify_log() == 20
 
 
@@ -154,7 +154,7 @@ async def test_a_record_that_names_one_that_does_not_exist_is_refused(
     with pytest.raises(NotFound) as caught:
         await write(record)
     assert Ref(caught.value.kind, caught.value.id) == missing
-    assert await registry.stamp() == Stamp(1, 1)
+    assert await registry.stamp() == RegistryVersion(1, 1)
 
 
 async def test_a_token_of_a_user_who_does_not_exist_is_refused(write, token):
@@ -188,7 +188,7 @@ async def test_settings_are_neither_invented_nor_deleted(registry, write):
 async def test_published_records_have_the_shapes_of_the_contract(registry, house, write, token):
     await write(TEAM, replace(token, libraries=("lib-a",)), Key(kid="k1", alg="EdDSA"))
     assert await exported(registry) == (
-        Stamp(1, 2),
+        RegistryVersion(1, 2),
         {
             Ref(Kind.USERS, "ada"): {"name": "Ada", "active": True},
             Ref(Kind.WORKSPACES, "docs"): {"name": "Docs", "libraries": ["lib-a"]},
@@ -221,7 +221,7 @@ async def test_a_delta_has_each_touched_record_with_the_revision_that_last_touch
     await write(TEAM)
     await write(User(id="ada", name="Ada", active=False))
     delta = await registry.changed_since(1)
-    assert delta.stamp == Stamp(1, 3)
+    assert delta.stamp == RegistryVersion(1, 3)
     assert {str(ref): change.revision for ref, change in delta.changes.items()} == {
         f"teams/{TEAM.id}": 2,
         "users/ada": 3,
@@ -254,7 +254,7 @@ async def test_a_library_without_tags_is_not_published(registry, house, write):
 
 
 async def test_a_changed_setting_moves_the_revision_and_shows_only_in_the_settings(registry, write):
-    assert await write(Setting(name="lockdown", value=True)) == Stamp(1, 1)
+    assert await write(Setting(name="lockdown", value=True)) == RegistryVersion(1, 1)
     delta = await registry.changed_since(0)
     assert delta.changes == {}
     assert delta.settings["lockdown"] is True
@@ -268,7 +268,7 @@ async def test_what_changed_laid_over_an_export_is_one_state_whatever_was_writte
         async with registry.transaction(actor="tests", action="delete") as tx:
             await tx.delete(Library, "lib-a")
         laid = {ref: record async for ref, record in export.records}
-    assert export.stamp == Stamp(1, 1)
+    assert export.stamp == RegistryVersion(1, 1)
     delta = await registry.changed_since(export.stamp.revision)
     laid |= {ref: change.record for ref, change in delta.changes.items()}
     left = {ref: record for ref, record in laid.items() if record is not None}
@@ -333,7 +333,7 @@ async def test_two_processes_that_write_at_once_lose_no_revision(url):
     ]
     assert [await process.wait() for process in processes] == [0, 0]
     async with aclosing(await open_registry(url)) as registry:
-        assert await registry.stamp() == Stamp(1, 200)
+        assert await registry.stamp() == RegistryVersion(1, 200)
         assert await registry.verify_log() == 200
         assert len(await registry.all(User)) == 200
 
@@ -363,9 +363,9 @@ async def test_a_process_killed_inside_a_transaction_leaves_the_state_before_it(
     process.kill()
     await process.communicate()
     async with aclosing(await open_registry(url)) as reopened:
-        assert await reopened.stamp() == Stamp(1, 1)
+        assert await reopened.stamp() == RegistryVersion(1, 1)
         assert len(await reopened.all(User)) == 1
-    assert await write(User(id="bob", name="Bob")) == Stamp(1, 2)
+    assert await write(User(id="bob", name="Bob")) == RegistryVersion(1, 2)
     assert await registry.verify_log() == 2
 
 
@@ -385,7 +385,7 @@ async def test_a_touched_record_has_changed_whether_it_exists_or_not(registry, h
 async def test_the_next_epoch_is_one_revision_and_touches_nothing(registry, house):
     async with registry.transaction(actor="tests", action="restored") as tx:
         await tx.next_epoch()
-    assert tx.stamp == await registry.stamp() == Stamp(2, 2)
+    assert tx.stamp == await registry.stamp() == RegistryVersion(2, 2)
     assert (await registry.changed_since(1)).changes == {}
     assert await registry.verify_log() == 2
 
@@ -398,7 +398,7 @@ async def test_an_epoch_that_is_not_committed_does_not_start(registry, house):
 
     with pytest.raises(ZeroDivisionError):
         await fail()
-    assert await registry.stamp() == Stamp(1, 1)
+    assert await registry.stamp() == RegistryVersion(1, 1)
 
 
 async def test_a_delta_has_the_hash_of_the_newest_log_entry(registry, write):
@@ -421,4 +421,4 @@ async def test_a_check_finds_nothing_where_nothing_is_wrong_and_changes_nothing(
 ):
     await write(TEAM, token, Key(kid="k1", alg="EdDSA"))
     assert await registry.check() == await registry.check(fix=True) == []
-    assert await registry.stamp() == Stamp(1, 2)
+    assert await registry.stamp() == RegistryVersion(1, 2)

@@ -8,7 +8,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from registry import Key, Library, Setting, Stamp, Team, Token, User, Workspace, open_registry
+from registry import (
+    Key,
+    Library,
+    RegistryVersion,
+    Setting,
+    Team,
+    Token,
+    User,
+    Workspace,
+    open_registry,
+)
 from registry.document import export_document, import_document
 from registry.exceptions import InvalidDocument, InvalidRecord, NotFound
 
@@ -71,14 +81,14 @@ keys:
 
 async def test_a_document_comes_out_as_it_went_in(registry):
     imported = await import_document(registry, DOCUMENT, actor="tests")
-    assert (imported.records, imported.stamp) == (11, Stamp(1, 1))
+    assert (imported.records, imported.stamp) == (11, RegistryVersion(1, 1))
     assert await export_document(registry, actor="tests") == DOCUMENT
-    assert await registry.stamp() == Stamp(1, 1)
+    assert await registry.stamp() == RegistryVersion(1, 1)
 
 
 async def test_importing_the_same_again_changes_nothing(registry):
     await import_document(registry, DOCUMENT, actor="tests")
-    assert (await import_document(registry, DOCUMENT, actor="tests")).stamp == Stamp(1, 1)
+    assert (await import_document(registry, DOCUMENT, actor="tests")).stamp == RegistryVersion(1, 1)
 
 
 async def test_what_a_document_does_not_name_is_left_alone(registry, house):
@@ -138,13 +148,13 @@ async def test_a_document_that_does_not_fit_is_refused_with_the_place_of_the_fau
         await import_document(registry, text, actor="tests")
     assert caught.value.path == path
     assert "lct_x" not in str(caught.value)
-    assert await registry.stamp() == Stamp(1, 0)
+    assert await registry.stamp() == RegistryVersion(1, 0)
 
 
 async def test_a_team_whose_owner_does_not_exist_is_refused_with_all_the_rest(registry):
     with pytest.raises(NotFound, match="'ada'"):
         await import_document(registry, DOCUMENT.replace("id: ada", "id: eve"), actor="tests")
-    assert await registry.stamp() == Stamp(1, 0)
+    assert await registry.stamp() == RegistryVersion(1, 0)
     assert await registry.all(User) == []
 
 

@@ -9,8 +9,8 @@ from contextlib import aclosing
 import pytest
 
 from registry import (
+    RegistryVersion,
     Setting,
-    Stamp,
     User,
     open_registry,
 )
@@ -123,7 +123,7 @@ async def test_a_check_that_fixes_makes_a_registry_and_finds_nothing_afterwards(
         assert "(:Registry): is missing (fixed)" in map(str, fixed)
         assert all(finding.fixed for finding in fixed)
         assert await registry.check() == []
-        assert await registry.stamp() == Stamp(1, 0)
+        assert await registry.stamp() == RegistryVersion(1, 0)
         assert (await registry.get(Setting, "staleness_limit")).value == 30
 
 

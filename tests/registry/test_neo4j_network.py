@@ -11,7 +11,7 @@ import pytest
 from registry import (
     Kind,
     Ref,
-    Stamp,
+    RegistryVersion,
     Team,
     User,
     Workspace,
@@ -22,7 +22,7 @@ from registry.exceptions import (
     StillReferenced,
     Unavailable,
 )
-from registry.neo4j import graph, state, store
+from registry.neo4j import metadata, session, store
 from registry.operations import Operator
 
 from .conftest import TEAM
@@ -65,7 +65,7 @@ async def test_a_reader_does_not_wait_for_a_write_that_takes_long(exported, url,
     async with aclosing(await open_registry(url)) as other:
         async with registry.transaction(actor="tests", action="long") as tx:
             await tx.put(User(id="bob", name="Bob"))
-            assert (await other.changed_since(0)).stamp == Stamp(1, 1)
+            assert (await other.changed_since(0)).stamp == RegistryVersion(1, 1)
             assert await other.verify_log() == 1
             assert "users/bob" not in await exported(other)
         assert (await other.changed_since(1)).changes[Ref(Kind.USERS, "bob")].revision == 2
@@ -80,7 +80,7 @@ async def test_a_large_import_is_written_in_batches_and_keeps_its_order(registry
 
 
 async def test_a_revision_that_touches_more_than_a_batch_is_whole(registry, write, monkeypatch):
-    monkeypatch.setattr(state, "_BATCH", 3)
+    monkeypatch.setattr(metadata, "_BATCH", 3)
     await write(*(User(id=f"u{n}", name="n") for n in range(8)))
     assert len((await registry.changed_since(0)).changes) == 8
     [entry] = await registry.log()
@@ -183,7 +183,7 @@ async def test_a_commit_whose_answer_is_lost_is_known_to_have_taken_place(wire, 
     wire.cut_after = wire.COMMIT
     done = await Operator(wired, actor="tests").add_user("ada")
     assert wire.cut_after is None
-    assert done.stamp == await registry.stamp() == Stamp(1, 1)
+    assert done.stamp == await registry.stamp() == RegistryVersion(1, 1)
     assert await registry.get(User, "ada") is not None
 
 
@@ -191,20 +191,20 @@ async def test_a_commit_that_never_arrives_is_known_not_to_have_taken_place(wire
     wire.cut_before = wire.COMMIT
     with pytest.raises(Unavailable, match="nothing was written"):
         await Operator(wired, actor="tests").add_user("ada")
-    assert await registry.stamp() == Stamp(1, 0)
+    assert await registry.stamp() == RegistryVersion(1, 0)
     await Operator(wired, actor="tests").add_user("ada")
 
 
 async def test_a_read_whose_connection_breaks_is_made_again(wire, wired):
     wire.cut_before = b"LogEntry"
-    assert await wired.stamp() == Stamp(1, 0)
+    assert await wired.stamp() == RegistryVersion(1, 0)
     assert wire.cut_before is None
 
 
 async def test_a_neo4j_that_stops_answering_is_unavailable_in_bounded_time(
     wire, wired, monkeypatch
 ):
-    monkeypatch.setattr(graph, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(session, "ANSWER_SECONDS", 1)
     await wired.stamp()
     wire.frozen.set()
     began = time.monotonic()
@@ -212,11 +212,11 @@ async def test_a_neo4j_that_stops_answering_is_unavailable_in_bounded_time(
         await wired.stamp()
     assert time.monotonic() - began < PATIENCE
     wire.frozen.clear()
-    assert await wired.stamp() == Stamp(1, 0)
+    assert await wired.stamp() == RegistryVersion(1, 0)
 
 
 async def test_a_place_where_nothing_listens_is_unavailable(monkeypatch):
-    monkeypatch.setattr(graph, "RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(session, "RETRY_SECONDS", 0.2)
     for place, why in {
         "bolt://127.0.0.1:1": "Connect call failed",
         "neo4j://no-such-host.invalid": "DNS",
@@ -230,7 +230,7 @@ async def test_a_neo4j_that_is_killed_comes_back_with_all_that_was_committed(
     neo4j_server, registry, monkeypatch
 ):
     neo4j_server.must_be_ours()
-    monkeypatch.setattr(graph, "RETRY_SECONDS", 0.2)
+    monkeypatch.setattr(session, "RETRY_SECONDS", 0.2)
     operator = Operator(registry, actor="tests")
     await operator.add_user("ada")
     neo4j_server.kill()
@@ -241,8 +241,8 @@ async def test_a_neo4j_that_is_killed_comes_back_with_all_that_was_committed(
             await registry.stamp()
     finally:
         neo4j_server.start()
-    assert await registry.stamp() == Stamp(1, 1)
-    assert (await operator.disable_user("ada")).stamp == Stamp(1, 2)
+    assert await registry.stamp() == RegistryVersion(1, 1)
+    assert (await operator.disable_user("ada")).stamp == RegistryVersion(1, 2)
     assert await registry.verify_log() == 2
 
 

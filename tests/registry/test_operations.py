@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from registry import Setting, Stamp, Team, Token, User
+from registry import RegistryVersion, Setting, Team, Token, User
 from registry.exceptions import AlreadyExists, Ambiguous, InvalidRecord, NotFound
 from registry.operations import Operator
 
@@ -49,14 +49,14 @@ async def test_every_verb_is_one_log_entry_with_its_actor(operator, registry):
         *("key add", "key retire", "user disable", "user enable", "lockdown on", "lockdown off"),
     ]
     assert {entry.actor for entry in log} == {"ops"}
-    assert done.stamp == Stamp(1, len(log))
+    assert done.stamp == RegistryVersion(1, len(log))
 
 
 async def test_disabling_a_disabled_user_reports_and_makes_no_revision(operator, house):
     first = await operator.disable_user("ada")
     again = await operator.disable_user("ada")
     assert (first.changed, again.changed) == (True, False)
-    assert first.stamp == again.stamp == Stamp(1, 2)
+    assert first.stamp == again.stamp == RegistryVersion(1, 2)
     assert again.record == User(id="ada", name="Ada", active=False)
 
 

@@ -14,9 +14,9 @@ from bundles.opa.server import OPASettings, client_token_file
 from bundles.publish.signing import Bundle, etag_of, sign
 from bundles.serve.bundle_app import bundle_app
 from bundles.serve.served_bundles import ServedBundles
-from lictor.listening import Server, tcp
+from lictor.sockets import Server, tcp
 from pdp_client import PDP, Action, BearerVerifier
-from registry import Stamp
+from registry import RegistryVersion
 
 from .plain import union, world
 from .stack import OPAProcess, until
@@ -47,7 +47,7 @@ class Served:
 
     async def horizon(self, _):
         """Whatever a test publishes is believed of OPA."""
-        return Stamp(1 << 50, 0)
+        return RegistryVersion(1 << 50, 0)
 
     async def is_behind(self, *_):
         """What a test publishes is served, however old."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from bundles.fleet.credentials import InstanceCredentials
 from bundles.opa.server import OPASettings, client_token_file, command, environment, prepare
 from lictor.keys import KeyFolder
-from lictor.serving import serving
+from lictor.server import serving
 from lictor.settings import Settings, read_secret
 from pdp_client import PDP, Action
 from pdp_client.bearer.opaque import digest, mint_opaque

@@ -212,7 +212,7 @@ _current if _token.expires_at == null
 
 _current if {
 	is_number(_token.expires_at)
-	registry.ahead(_token.expires_at)
+	registry.in_future(_token.expires_at)
 }
 
 # Refs inside `not f(…)` make the whole expression undefined when they are; so what is negated stands on its own.

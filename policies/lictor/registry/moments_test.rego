@@ -35,8 +35,8 @@ test_data_holds_until_the_earlier_of_both_limits if {
 }
 
 test_a_moment_is_ahead_until_it_comes if {
-	registry.ahead(5) with time.now_ns as (5 * _second) - 1
-	not registry.ahead(5) with time.now_ns as 5 * _second
+	registry.in_future(5) with time.now_ns as (5 * _second) - 1
+	not registry.in_future(5) with time.now_ns as 5 * _second
 }
 
 test_a_record_is_looked_up_in_its_own_shard if {

@@ -73,7 +73,7 @@ _shard(digest) := sprintf("%02x", [((16 * first) + second) % _shards]) if {
 
 # METADATA
 # description: True when `live` goes on from where this base shard ends, so that no change lies between.
-fits(id) if {
+shard_is_current(id) if {
 	_is_data_only(id)
 	base[id].epoch == live.epoch
 	_reaches(base[id].revision, live.since[id])
@@ -88,11 +88,11 @@ _reaches(revision, since) if {
 
 # METADATA
 # description: True when every shard fits. Asked only for rules that may read any record.
-all_fit if {
+all_shards_are_current if {
 	# None is left out, or a record could fall into one that is not looked at.
 	max(object.keys(live.since)) == sprintf("%02x", [count(live.since) - 1])
 	every id, _ in live.since {
-		fits(id)
+		shard_is_current(id)
 	}
 }
 
@@ -151,7 +151,7 @@ deadline := min({
 
 # METADATA
 # description: Whether a moment, in seconds since 1970, is yet to come.
-ahead(moment) if moment * 1000000000 > time.now_ns()
+in_future(moment) if moment * 1000000000 > time.now_ns()
 
 # Moments of the heartbeat are integers of nanoseconds, as OPA's clock is: OPA calculates with fractions in decimal
 # text, which took half of a decision's time.

@@ -30,9 +30,9 @@ test_any_other_id_falls_into_the_shard_of_its_hash if {
 test_a_shard_without_live_does_not_fit if {
 	every live in [{}, {"epoch": 2}, {"epoch": 2, "since": {}}] {
 		world := {"live": live, "base": {"00": {"epoch": 2, "revision": 7}}}
-		not registry.all_fit with data.registry as world
-		not registry.fits(registry.shard("users", "ada")) with data.registry as world
-		not registry.fits(registry.shard("tokens", crypto.sha256("alice"))) with data.registry as world
+		not registry.all_shards_are_current with data.registry as world
+		not registry.shard_is_current(registry.shard("users", "ada")) with data.registry as world
+		not registry.shard_is_current(registry.shard("tokens", crypto.sha256("alice"))) with data.registry as world
 	}
 }
 
@@ -49,22 +49,24 @@ test_live_comes_before_base if {
 
 test_a_shard_fits_from_where_live_starts if {
 	live := {"epoch": 2, "since": {"00": 7}}
-	registry.fits("00") with data.registry as {"live": live, "base": {"00": {"epoch": 2, "revision": 7}}}
-	not registry.fits("00") with data.registry as {"live": live, "base": {"00": {"epoch": 2, "revision": 6}}}
-	not registry.fits("00") with data.registry as {"live": live, "base": {"00": {"epoch": 1, "revision": 9}}}
-	not registry.fits("00") with data.registry as {"live": live, "base": {}}
-	not registry.fits("01") with data.registry as {"live": live, "base": {"01": {"epoch": 2, "revision": 9}}}
+	registry.shard_is_current("00") with data.registry as {"live": live, "base": {"00": {"epoch": 2, "revision": 7}}}
+	not registry.shard_is_current("00") with data.registry as {"live": live, "base": {"00": {"epoch": 2, "revision": 6}}}
+	not registry.shard_is_current("00") with data.registry as {"live": live, "base": {"00": {"epoch": 1, "revision": 9}}}
+	not registry.shard_is_current("00") with data.registry as {"live": live, "base": {}}
+	not registry.shard_is_current("01") with data.registry as {"live": live, "base": {"01": {"epoch": 2, "revision": 9}}}
 }
 
 test_all_shards_fit_when_none_is_left_out if {
 	base := {id: {"epoch": 2, "revision": 7} | some id, _ in _sixty_four}
-	registry.all_fit with data.registry as {"live": {"epoch": 2, "since": _sixty_four}, "base": base}
+	registry.all_shards_are_current with data.registry as {"live": {"epoch": 2, "since": _sixty_four}, "base": base}
 		with data.system.bundles as _bundles
 	every id in ["00", "07", "1f"] {
 		holed := {"epoch": 2, "since": object.remove(_sixty_four, [id])}
-		not registry.all_fit with data.registry as {"live": holed, "base": base} with data.system.bundles as _bundles
+		not registry.all_shards_are_current with data.registry as {"live": holed, "base": base}
+			with data.system.bundles as _bundles
 		lagging := object.union(base, {id: {"revision": 6}})
-		not registry.all_fit with data.registry as {"live": {"epoch": 2, "since": _sixty_four}, "base": lagging}
+		not registry.all_shards_are_current
+			with data.registry as {"live": {"epoch": 2, "since": _sixty_four}, "base": lagging}
 			with data.system.bundles as _bundles
 	}
 }
@@ -72,13 +74,13 @@ test_all_shards_fit_when_none_is_left_out if {
 test_a_shard_fits_by_numbers_only if {
 	every base in [7, null, "7", true, {}, []] {
 		every since in [null, "6", true, {}, []] {
-			not registry.fits("00") with data.registry as {
+			not registry.shard_is_current("00") with data.registry as {
 				"live": {"epoch": 2, "since": {"00": since}},
 				"base": {"00": {"epoch": 2, "revision": base}},
 			}
 		}
 	}
-	not registry.fits("00") with data.registry as {
+	not registry.shard_is_current("00") with data.registry as {
 		"live": {"epoch": 2, "since": {"00": 7}},
 		"base": {"00": {"epoch": 2, "revision": "8"}},
 	}
@@ -184,6 +186,7 @@ test_a_base_with_another_manifest_has_no_records if {
 		bundles := {"base-00": {"manifest": manifest}}
 		not registry.record("users", "ada") with data.registry as {"live": live, "base": base}
 			with data.system.bundles as bundles
-		not registry.fits("00") with data.registry as {"live": live, "base": base} with data.system.bundles as bundles
+		not registry.shard_is_current("00") with data.registry as {"live": live, "base": base}
+			with data.system.bundles as bundles
 	}
 }

@@ -13,7 +13,7 @@ from bundles.fleet.propagation import CLOCKS_APART
 from bundles.fleet.tracker import FleetTracker
 from bundles.publish.signing import Bundle
 from bundles.serve.served_bundles import ServedBundles
-from registry import Stamp
+from registry import RegistryVersion
 
 pytestmark = pytest.mark.anyio
 
@@ -76,11 +76,11 @@ async def start(new_bus):
 
 async def test_what_an_opa_tells_one_server_all_of_them_know(start):
     here, there = await start("a"), await start("b")
-    there.fleet.report("opa-1", STATUS, published=Stamp(1, 9))
+    there.fleet.report("opa-1", STATUS, published=RegistryVersion(1, 9))
     await until(here.instance, "it is heard of")
 
     known, told = here.instance(), there.instance()
-    assert (known.version, known.live) == ("1.22.2", Stamp(1, 5))
+    assert (known.version, known.live) == ("1.22.2", RegistryVersion(1, 5))
     assert known.errors == {"live": "it broke"}
     assert known.seen_at == pytest.approx(told.seen_at, abs=0.5)
     assert known.live_at == pytest.approx(told.live_at, abs=0.5)
@@ -88,19 +88,23 @@ async def test_what_an_opa_tells_one_server_all_of_them_know(start):
     # It goes on with the other one; what the first had heard before does not come back.
     here.fleet.acknowledge("opa-1", "live", "1:7")
     there.fleet.acknowledge("opa-1", "heartbeat", "9.000")
-    await until(lambda: there.instance().live == Stamp(1, 7), "it is known there")
+    await until(lambda: there.instance().live == RegistryVersion(1, 7), "it is known there")
     await until(lambda: "heartbeat" in here.instance().revisions, "and this here")
-    assert here.instance().live == there.instance().live == Stamp(1, 7)
+    assert here.instance().live == there.instance().live == RegistryVersion(1, 7)
 
 
 async def test_until_all_servers_serve_a_state_there_may_be_opas_that_nobody_heard_of(start):
     here, there = await start("a"), await start("b")
     there.served_bundles.put(live("1:5"))
     await until(lambda: here.peers.others, "the other is heard of")
-    await until(lambda: not here.peers.has_unreported_instances(Stamp(1, 5)), "it serves it")
-    assert here.peers.has_unreported_instances(Stamp(1, 6))
+    await until(
+        lambda: not here.peers.has_unreported_instances(RegistryVersion(1, 5)), "it serves it"
+    )
+    assert here.peers.has_unreported_instances(RegistryVersion(1, 6))
     there.served_bundles.put(live("1:6"))
-    await until(lambda: not here.peers.has_unreported_instances(Stamp(1, 6)), "now this too")
+    await until(
+        lambda: not here.peers.has_unreported_instances(RegistryVersion(1, 6)), "now this too"
+    )
     assert here.peers.others == ["b"]
     assert here.peers.publisher == ""
     there.publishing = True
@@ -108,9 +112,11 @@ async def test_until_all_servers_serve_a_state_there_may_be_opas_that_nobody_hea
 
     # One that is cut off counts as one that serves something old; one that leaves does not.
     await there.stop()
-    assert here.peers.has_unreported_instances(Stamp(1, 7))
+    assert here.peers.has_unreported_instances(RegistryVersion(1, 7))
     await there.peers.leave()
-    await until(lambda: not here.peers.has_unreported_instances(Stamp(1, 7)), "it has left")
+    await until(
+        lambda: not here.peers.has_unreported_instances(RegistryVersion(1, 7)), "it has left"
+    )
 
 
 async def test_one_that_was_not_heard_of_for_long_enough_counts_no_more(start, monkeypatch):
@@ -118,11 +124,13 @@ async def test_one_that_was_not_heard_of_for_long_enough_counts_no_more(start, m
     here, there = await start("a", limit=0.5), await start("b")
     there.served_bundles.put(live("1:5"))
     await until(lambda: here.peers.others, "the other is heard of")
-    await until(lambda: not here.peers.has_unreported_instances(Stamp(1, 5)), "it serves it")
-    await there.stop()
-    assert here.peers.has_unreported_instances(Stamp(1, 6))
     await until(
-        lambda: not here.peers.has_unreported_instances(Stamp(1, 6)),
+        lambda: not here.peers.has_unreported_instances(RegistryVersion(1, 5)), "it serves it"
+    )
+    await there.stop()
+    assert here.peers.has_unreported_instances(RegistryVersion(1, 6))
+    await until(
+        lambda: not here.peers.has_unreported_instances(RegistryVersion(1, 6)),
         "its OPAs cannot answer any more",
     )
 
@@ -132,7 +140,7 @@ async def test_a_server_whose_clock_is_off_is_named_and_not_relied_on(start):
     there.served_bundles.put(live("1:5"))
     await until(here.peers.problems, "it is named")
     assert here.peers.problems() == ["server b: its clock is +60 s off ours"]
-    assert here.peers.has_unreported_instances(Stamp(1, 5))
+    assert here.peers.has_unreported_instances(RegistryVersion(1, 5))
     # The age of what it tells is measured by the clock of Redis.
     there.fleet.acknowledge("opa-1", "live", "1:5")
     await until(here.instance, "it is heard of")
@@ -142,11 +150,15 @@ async def test_a_server_whose_clock_is_off_is_named_and_not_relied_on(start):
 async def test_when_redis_is_silent_everybody_may_be_unheard(start, server):
     server.must_be_ours()
     here = await start("a")
-    assert not here.peers.has_unreported_instances(Stamp(1, 5))
+    assert not here.peers.has_unreported_instances(RegistryVersion(1, 5))
     server.freeze()
-    await until(lambda: here.peers.has_unreported_instances(Stamp(1, 5)), "Redis is silent")
+    await until(
+        lambda: here.peers.has_unreported_instances(RegistryVersion(1, 5)), "Redis is silent"
+    )
     server.thaw()
-    await until(lambda: not here.peers.has_unreported_instances(Stamp(1, 5)), "it is back")
+    await until(
+        lambda: not here.peers.has_unreported_instances(RegistryVersion(1, 5)), "it is back"
+    )
 
 
 async def test_a_report_of_another_version_is_counted_and_stops_nothing(start):

@@ -16,7 +16,7 @@ from bundles.fleet.last_seen import LAG, LastSeenStore
 from bundles.fleet.propagation import CLOCKS_APART, PropagationTracker
 from bundles.fleet.receipt import TYPE, document, issue, verify
 from bundles.fleet.tracker import FleetTracker
-from registry import Stamp
+from registry import RegistryVersion
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +74,7 @@ async def test_one_that_has_not_acknowledged_is_named(written):
 
 async def test_an_acknowledgement_of_another_epoch_is_none(written):
     await written.publisher.sync()
-    acknowledge(written, "opa-1", "opa-2", stamp=Stamp(0, 99))
+    acknowledge(written, "opa-1", "opa-2", stamp=RegistryVersion(0, 99))
     assert not (await written.propagation.wait(written.done.stamp, seconds=0)).effective
 
 
@@ -102,7 +102,7 @@ async def test_for_one_that_is_silent_the_limit_must_pass(written):
 
 async def test_one_that_is_heard_of_no_more_is_still_waited_for(written):
     written.now += LIMIT - 1
-    acknowledge(written, "opa-1", stamp=Stamp(1, 0))
+    acknowledge(written, "opa-1", stamp=RegistryVersion(1, 0))
     waiting = asyncio.ensure_future(written.propagation.wait(written.done.stamp, seconds=20))
     await until(lambda: written.publisher.stamp == written.done.stamp, "it is published")
     written.now += 2
@@ -138,7 +138,7 @@ def restarted(written, tmp_path):
 
 async def test_after_a_restart_one_that_has_not_come_back_is_waited_for(written, restarted):
     restarted()
-    acknowledge(written, "opa-1", "opa-2", stamp=Stamp(1, 0))
+    acknowledge(written, "opa-1", "opa-2", stamp=RegistryVersion(1, 0))
     propagation = restarted()
     await written.publisher.sync()
     acknowledge(written, "opa-1")
@@ -150,7 +150,7 @@ async def test_after_a_restart_one_that_has_not_come_back_is_waited_for(written,
 
 async def test_after_a_restart_one_that_could_no_longer_answer_is_not(written, restarted):
     restarted()
-    acknowledge(written, "opa-1", "opa-2", stamp=Stamp(1, 0))
+    acknowledge(written, "opa-1", "opa-2", stamp=RegistryVersion(1, 0))
     written.now += LIMIT + LAG + 1
     propagation = restarted()
     await written.publisher.sync()

@@ -18,8 +18,8 @@ from bundles.serve.bundle_app import bundle_app
 from bundles.serve.etags import as_etag
 from bundles.serve.served_bundles import ServedBundles
 from bundles.serve.server_role import ActivePublisher, ServerRole
-from lictor.listening import Server
-from registry import Stamp
+from lictor.sockets import Server
+from registry import RegistryVersion
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +44,7 @@ def tag(content):
 class Served:
     """A server, and as much of its publisher as it asks for."""
 
-    stamp = Stamp(1, 7)
+    stamp = RegistryVersion(1, 7)
     heartbeat = type("Heartbeat", (), {"synced_at": 7.0, "clock_moved": ""})
     problems: dict = {}  # noqa: RUF012
     held = ""
@@ -210,7 +210,7 @@ class Registry:
     """As much of a registry as is asked for: what state it has."""
 
     async def stamp(self):
-        return Stamp(1, 9)
+        return RegistryVersion(1, 9)
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ async def test_who_asks_with_the_etag_of_a_bundle_runs_it(served):
     async with served.get(If_None_Match=etag):
         pass
     (one,) = served.fleet.instances()
-    assert (one.id, one.revisions, one.live) == ("opa-1", {"live": "1:1"}, Stamp(1, 1))
+    assert (one.id, one.revisions, one.live) == ("opa-1", {"live": "1:1"}, RegistryVersion(1, 1))
     async with served.get("/metrics") as answer:
         text = await answer.text()
     assert 'lictor_publish_to_active_seconds_count{bundle="live"} 1.0' in text
@@ -350,7 +350,7 @@ async def test_whoever_is_given_a_heartbeat_may_answer_and_is_known(served):
     async with served.get("/bundles/heartbeat.tar.gz") as answer:
         assert answer.status == 200
         (one,) = served.fleet.instances()
-    assert (one.id, one.revisions, one.live) == ("opa-1", {}, Stamp(-1, -1))
+    assert (one.id, one.revisions, one.live) == ("opa-1", {}, RegistryVersion(-1, -1))
 
 
 @pytest.mark.parametrize("etag", ['"never-served"', "", '"', "*"])

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from lictor import sharing
+from lictor import cluster
 from pdp_client.shared.connection import connect
 
 from .worlds import World
@@ -41,7 +41,7 @@ async def make_world(make_stack, server):
 
     async def make(**changes):
         stack = await make_stack(settings={"redis_url": server.url}, **changes)
-        announcer = sharing.announcer(stack.settings)
+        announcer = cluster.announcer(stack.settings)
         worlds.append(World(stack, server, announcer))
         await stack.user("ada")
         return worlds[-1]

@@ -110,7 +110,7 @@ async def test_nothing_is_remembered_while_redis_is_away(world):
 
 
 async def test_new_rules_end_what_was_remembered(world, opa_binary):
-    from lictor.state import publish_policies
+    from lictor.state_dir import publish_policies
 
     bearer = await a_token(world)
     pdp = world.pdp(cache=True)

@@ -9,12 +9,12 @@ import pytest
 from redis.asyncio.client import PubSub
 from support.stack import until
 
-from lictor.announcing import Announcer
+from lictor.announcer import Announcer
 from pdp_client.exceptions import ConfigurationError
 from pdp_client.freshness.revision import LatestRevision, MessageAuthenticator
 from pdp_client.shared.connection import SharedUnavailable
 from pdp_client.shared.revision import LEASE, SharedNewest
-from registry import Stamp
+from registry import RegistryVersion
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +26,7 @@ class Somewhere:
     """A registry, as far as announcing goes: it has got somewhere."""
 
     def __init__(self, epoch, revision):
-        self.at = Stamp(epoch, revision)
+        self.at = RegistryVersion(epoch, revision)
 
     async def stamp(self):
         return self.at

@@ -1,4 +1,4 @@
-"""Telling Redis how far the registry has got, for MCP servers that must not be behind.
+"""RevisionNotifier Redis how far the registry has got, for MCP servers that must not be behind.
 
 Whoever writes the registry does so before it returns; `lictor serve` confirms it every second. What
 is told was read from the registry after the Redis process that is told was known: one that has come

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from registry.changelog import GENESIS, LogEntry, read_entry
 from registry.checks import checked
 from registry.exceptions import InvalidRecord, SchemaVersion, Unavailable, Unreadable
-from registry.model import Kind, Ref, Setting, Stamp
-from registry.neo4j.graph import LONG_SECONDS
+from registry.model import Kind, Ref, RegistryVersion, Setting
+from registry.neo4j.session import LONG_SECONDS
 
 if TYPE_CHECKING:
-    from registry.neo4j.graph import Open
+    from registry.neo4j.session import Open
 
 LAYOUT = 1
 NO_REGISTRY = (
@@ -85,7 +85,7 @@ _log = logging.getLogger(__name__)
 class State:
     """A registry's stamp, and the hash of its newest log entry."""
 
-    stamp: Stamp
+    stamp: RegistryVersion
     head: str
 
 
@@ -120,7 +120,7 @@ async def _read_state(opened: Open, lock: str) -> State:
             if layout not in {LAYOUT, None}:
                 raise SchemaVersion(opened.place, found=int(layout), expected=LAYOUT)
             newest = head[0] if head and isinstance(head[0], str) else GENESIS
-            return State(Stamp(epoch, revision), newest)
+            return State(RegistryVersion(epoch, revision), newest)
         case []:
             raise Unreadable(f"{opened.place} {NO_REGISTRY}")
         case [_]:

@@ -5,14 +5,14 @@ import time
 from contextlib import aclosing
 
 from bundles.exceptions import BundleError
-from lictor import sharing
+from lictor import cluster
 from lictor.exceptions import LictorError
 from lictor.settings import Settings
 from pdp_client import PDPError
 from registry import Registry, RegistryError
 
 
-class Telling:
+class RevisionNotifier:
     """Tells it after each write; what goes wrong is kept, since what is shown once comes first.
 
     Attributes:
@@ -24,12 +24,12 @@ class Telling:
         self._settled_at = 0.0
         self.error = ""
 
-    async def tell(self, registry: Registry) -> None:
+    async def notify(self, registry: Registry) -> None:
         """Tell how far the registry has got. What goes wrong is in `error`."""
         if not self._settings.redis_url:
             return
         try:
-            async with aclosing(sharing.announcer(self._settings)) as announcer:
+            async with aclosing(cluster.announcer(self._settings)) as announcer:
                 caching = await announcer.announce(registry)
         except (BundleError, LictorError, PDPError, RegistryError) as error:
             self.error = f"{error.code}: {error}"

@@ -22,11 +22,11 @@ from bundles.serve.admin_app import admin_app
 from bundles.serve.bundle_app import bundle_app
 from bundles.serve.served_bundles import ServedBundles
 from bundles.serve.server_role import ActivePublisher, ServerRole
-from lictor import sharing
+from lictor import cluster
 from lictor.exceptions import NotInitialised
-from lictor.listening import server, tcp, unix
 from lictor.settings import Settings, read_secret
-from lictor.state import registry_opener
+from lictor.sockets import server, tcp, unix
+from lictor.state_dir import registry_opener
 from lictor.usage import Usages
 from registry import Registry
 
@@ -151,7 +151,7 @@ class _Served:
         parts: list[Part] = []
         into: PublishTarget = self.served_bundles
         if self._settings.artefacts_url:
-            standalone = sharing.standalone(self._settings, self.served_bundles)
+            standalone = cluster.standalone(self._settings, self.served_bundles)
             self.role.cluster, into = standalone, standalone.served_bundles
             parts.append(standalone.run)
         publishing = self.role.publishing = await self._start(into)
@@ -166,7 +166,7 @@ class _Served:
             await self._publish(await self._start(into))
 
         cluster_node = await exit_.enter_async_context(
-            sharing.cluster_node(
+            cluster.cluster_node(
                 self._settings,
                 role=self.role,
                 served_bundles=self.served_bundles,
@@ -190,7 +190,7 @@ class _Served:
         )
         if not settings.redis_url:
             return [usages.run]
-        announcer = await exit_.enter_async_context(aclosing(sharing.announcer(self._settings)))
+        announcer = await exit_.enter_async_context(aclosing(cluster.announcer(self._settings)))
         self.role.notices = lambda: [announcer.error] if announcer.error else []
         return [
             usages.run,

@@ -10,7 +10,7 @@ from support.stack import until
 from bundles.cluster.index import decoded
 from bundles.cluster.object_store import ObjectStore
 from lictor.exceptions import InvalidArgument
-from lictor.serving import serving
+from lictor.server import serving
 from lictor.settings import Settings
 from registry.operations import Operator
 

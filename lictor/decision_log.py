@@ -24,7 +24,7 @@ Uses = dict[str, tuple[int, float]]
 """Token digest to how often it was used, and when last, in seconds since 1970."""
 
 
-class Recorded:
+class DecisionLogReader:
     """A file as `pdp_client.FileRecord` writes it. It may grow, be cut, and be put aside."""
 
     def __init__(self, path: Path, *, place: Path, piece: int = _PIECE) -> None:

@@ -17,13 +17,13 @@ from bundles.serve.served_bundles import ServedBundles
 from bundles.serve.server_role import ServerRole
 from lictor.exceptions import InvalidArgument, NotInitialised
 from lictor.settings import Settings
-from lictor.state import require_newest_key
+from lictor.state_dir import require_newest_key
 from pdp_client import ConfigurationError
 
 if TYPE_CHECKING:
     from bundles.cluster.node import ClusterNode
     from bundles.cluster.standalone import StandalonePublisher
-    from lictor.announcing import Announcer
+    from lictor.announcer import Announcer
 
 _EXTRAS = {
     "redis": "LICTOR_REDIS_URL needs the package redis; install lictor[redis]",
@@ -102,7 +102,7 @@ def announcer(settings: Settings) -> "Announcer":
         KeyUnusableError: the key that says so is missing.
     """
     with _explained():
-        from lictor.announcing import Announcer  # noqa: PLC0415 - see above
+        from lictor.announcer import Announcer  # noqa: PLC0415 - see above
         from pdp_client.freshness.revision import MessageAuthenticator  # noqa: PLC0415 - beside the other
         from pdp_client.shared.connection import NAMESPACE  # noqa: PLC0415 - see above
 

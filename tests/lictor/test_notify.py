@@ -8,13 +8,13 @@ import pytest
 from support.installation import Installation
 from support.stack import fresh_settings, until
 
-from lictor import sharing
+from lictor import cluster
 from lictor.cli import run as run_command
 from lictor.exceptions import InvalidArgument
-from lictor.serving import serving
+from lictor.notify import RevisionNotifier
+from lictor.server import serving
 from lictor.settings import Settings
-from lictor.state import registry_opener, require_newest_key
-from lictor.telling import Telling
+from lictor.state_dir import registry_opener, require_newest_key
 from pdp_client.shared import Shared
 from registry.operations import Operator
 
@@ -82,11 +82,11 @@ async def test_wait_waits_for_who_remembers_and_hears_nothing(run, shared, monke
     monkeypatch.setattr(newest, "_hear", lambda _: None)
     monkeypatch.setattr(newest, "read", asyncio.Event().wait)
     settings = Settings(state=run.state, redis_url=run.env["LICTOR_REDIS_URL"])
-    telling = Telling(settings)
+    notifier = RevisionNotifier(settings)
     async with aclosing(await registry_opener(settings)()) as registry:
-        await Operator(registry, actor="tests", committed=telling.tell).disable_user("ada")
-        assert telling.error == ""
-        await telling.settle()
+        await Operator(registry, actor="tests", committed=notifier.notify).disable_user("ada")
+        assert notifier.error == ""
+        await notifier.settle()
     assert newest.cached() is None
 
 
@@ -141,4 +141,4 @@ async def test_the_key_is_made_once_and_only_its_owner_reads_it(settings):
 async def test_a_key_that_is_none_is_refused(settings):
     settings.newest_key.write_text("garbage")
     with pytest.raises(InvalidArgument, match=r"newest\.key: no readable key"):
-        sharing.announcer(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"}))
+        cluster.announcer(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"}))

@@ -21,7 +21,7 @@ _RECEIPT_SECONDS = 60.0
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Waiting:
+class WaitOptions:
     """The flags of every verb that takes something away."""
 
     wait: Annotated[
@@ -37,7 +37,9 @@ class Waiting:
         """Whether there is anything to wait for."""
         return self.wait is not None or self.receipt is not None
 
-    async def show_effect(self, common: Common, shown: dict[str, Any], done: Done[Any]) -> None:
+    async def report_propagation(
+        self, common: Common, shown: dict[str, Any], done: Done[Any]
+    ) -> None:
         """Print what was done; wait until it is effective, and print how that went.
 
         Raises:
@@ -58,7 +60,7 @@ class Waiting:
                 receipt=self.receipt is not None and done.changed,
             )
             # As long as a process may answer from what it remembers, it does not hold everywhere.
-            await common.telling.settle()
+            await common.notifier.settle()
         except ServeUnavailable as error:
             raise WakeFailed(
                 f"the change is in the registry, but not published: {error}; "
@@ -69,7 +71,7 @@ class Waiting:
             if common.format == "json":
                 told = {k: v for k, v in (effect or {}).items() if k not in {*shown, "receipt"}}
                 print(json.dumps({**plain(shown), **told, "ms": milliseconds}))  # noqa: T201
-        common.require_told()
+        common.require_notified()
         self._conclude(effect, milliseconds, text=common.format == "text")
 
     def _conclude(self, effect: dict[str, Any], milliseconds: int, *, text: bool) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from neo4j import AsyncDriver, AsyncSession, AsyncTransaction
 
-    from registry.neo4j.target import Target
+    from registry.neo4j.url import Target
 
 T = TypeVar("T")
 
