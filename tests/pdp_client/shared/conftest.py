@@ -60,14 +60,14 @@ async def world(make_world):
 async def held(world, monkeypatch):
     """The same, where nothing is published before the test says so."""
     publisher = world.stack.publisher
-    look = publisher.sync
+    sync = publisher.sync
     publish = asyncio.Event()
 
-    async def held_look():
+    async def held_sync():
         if publish.is_set():
-            await look()
+            await sync()
 
-    monkeypatch.setattr(publisher, "look", held_look)
+    monkeypatch.setattr(publisher, "sync", held_sync)
     world.publish = publish
-    world.look = look
+    world.sync = sync
     return world

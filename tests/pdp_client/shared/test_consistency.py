@@ -31,7 +31,7 @@ async def test_strict_never_allows_what_was_revoked_before_it_was_asked(world, r
 
 async def test_strict_waits_for_an_opa_that_is_behind_and_no_longer_than_it_may(world, held):
     bearer = await world.stack.token()
-    await world.look()
+    await world.sync()
     await world.stack.settle()
     bounded, patient = world.pdp(), world.pdp(consistency="strict", catch_up=20, deadline=30)
     hasty = world.pdp(consistency="strict", catch_up=0.05)
@@ -51,7 +51,7 @@ async def test_strict_waits_for_an_opa_that_is_behind_and_no_longer_than_it_may(
 
 async def test_of_all_that_wait_for_an_opa_one_asks_and_another_goes_on_for_it(world, held):
     bearer = await world.stack.token()
-    await world.look()
+    await world.sync()
     await world.stack.settle()
     await world.told()
     await revoke(world, bearer)
