@@ -106,7 +106,7 @@ class Inference:
                 body.bind(pattern, given, binder=0)
             body.run(branch["body"])
             for part in head["ref"][1:]:
-                body.type(part)
+                body.use_as_key(part)
             node = head.get("value") or head.get("key")
             yield node or head, body.type(node) if node else t.BOOLEAN
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from bundles.build import syntax
 from bundles.build.report import RuleReport, describe
 from bundles.build.site_folder import SiteFolder, SourceFile, read_site
-from bundles.build.site_rules import Reads, inspect, misplaced_rules
+from bundles.build.site_rules import Reads, inspect, misplaced_rules, unused_functions
 from bundles.build.staging import CHECK_SECONDS, staged
 from bundles.exceptions import OPAFailedError
 from bundles.opa.binary import OPA
@@ -29,11 +29,13 @@ class SiteRules:
         folder: the files, as they were read once.
         reads: what the rules may read.
         rules: what each rule does.
+        unused: functions that nothing in force calls.
     """
 
     folder: SiteFolder
     reads: Reads
     rules: tuple[RuleReport, ...]
+    unused: tuple[str, ...]
 
     @property
     def sources(self) -> dict[str, bytes]:
@@ -109,7 +111,8 @@ def check_site(opa: OPA, folder: Path) -> SiteRules:
     findings, reads = inspect(opa, modules, schemas)
     syntax.refuse([*findings, *misplaced_rules(tests)])
     _check(opa, product_sources("lictor"), site.rules)
-    return SiteRules(site, reads, tuple(describe(opa, modules, tests, schemas)))
+    described = tuple(describe(opa, modules, tests, schemas))
+    return SiteRules(site, reads, described, tuple(unused_functions(modules)))
 
 
 def _check(opa: OPA, product: Sequence[SourceFile], site: Sequence[SourceFile] = ()) -> None:

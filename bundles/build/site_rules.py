@@ -32,6 +32,18 @@ class Reads:
     libraries: bool = False
 
 
+def unused_functions(modules: Sequence[Module]) -> list[str]:
+    """Functions that nothing in force calls, each as `file:row:col: name`."""
+    rules = [rule for module in modules for rule in module.rules]
+    reached = RuleGraph(rules).reached_from(filter(is_decision, rules))
+    used = {id(rule.node) for rule in reached}
+    return [
+        f"{rule.module.locate(rule.head)}: {rule.name}"
+        for rule in rules
+        if rule.is_function and id(rule.node) not in used
+    ]
+
+
 def inspect(opa: OPA, modules: Sequence[Module], schemas: Path) -> tuple[list[Finding], Reads]:
     """Look through a site's rules.
 

@@ -138,7 +138,9 @@ class Body:
     def _object(self, pairs: Sequence[Sequence[Node]]) -> Type:
         members, other = [], []
         for key, value in pairs:
-            names, one = t.string_values(self.type(key)), self.type(value)
+            key_type, one = self.type(key), self.type(value)
+            self._pass_on(key_type)  # keys are not followed
+            names = t.string_values(key_type)
             if names is not None and len(names) == 1:
                 members.append((next(iter(names)), one))
             else:
@@ -147,14 +149,19 @@ class Body:
 
     def _template(self, value: Node) -> Type:
         for part in value["parts"]:
-            self._expression(part) if "terms" in part else self.type(part)
+            if "terms" in part and isinstance(part["terms"], dict):
+                self._pass_on(self.type(part["terms"]))
+            elif "terms" in part:
+                self._pass_on(self._call(part, part["terms"]))
+            else:
+                self._pass_on(self.type(part))
         return t.STRING
 
     def _comprehension(self, kind: str, value: Node) -> Type:
         inner = Body(self._inference, self.module, self._scope)
         inner.run(value["body"])
         if kind == "objectcomprehension":
-            inner.type(value["key"])
+            self._pass_on(inner.type(value["key"]))
             return frozenset({t.Object((), inner.type(value["value"]))})
         item = inner.type(value["term"])
         return frozenset({t.Items("set" if kind == "setcomprehension" else "array", item)})
@@ -228,6 +235,8 @@ class Body:
         if found is None:
             self._found(part, wording.no_member(given, part))
             return ANY
+        if part["type"] == "string" and (message := wording.misspelt_hint(given, part["value"])):
+            self._found(part, message)
         return found
 
     def _call(self, node: Node, terms: Sequence[Node]) -> Type:
@@ -343,6 +352,10 @@ class Body:
         """Note a look at an action's members by a name that is not known here."""
         if any(isinstance(one, t.Object) and one.meaning in {"action", "input"} for one in given):
             self._inference.reads_arguments = True
+
+    def use_as_key(self, term: Node) -> None:
+        """Type a part of a rule's head: keys are not followed."""
+        self._pass_on(self.type(term))
 
     def _pass_on(self, *given: Type) -> None:
         """Note that whole actions go where they are not followed."""

@@ -122,7 +122,9 @@ def from_declaration(declared: Mapping[str, Any]) -> Type:
             return frozenset({Scalar(kind)})
         case "array" | "set" as kind:
             items = declared.get("of") or declared.get("dynamic")
-            return frozenset({Items(kind, from_declaration(items) if items else ANY)})
+            kept = [from_declaration(one) for one in declared.get("static") or []]
+            kept += [from_declaration(items)] if items else []
+            return frozenset({Items(kind, union(kept))})
         case "object":
             return frozenset({Object((), ANY)})
         case "any":

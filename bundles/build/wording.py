@@ -29,6 +29,21 @@ def no_member(given: Type, part: Node) -> str:
     return f"{meaning} has no member {shown}, only {', '.join(known)}{_suggestion(shown, known)}"
 
 
+def misspelt_hint(given: Type, name: str) -> str:
+    """A hint of MCP's in another spelling; a server may have hints of its own besides."""
+    hints = [
+        known
+        for one in given
+        if isinstance(one, t.Object) and one.meaning == "action.annotations"
+        for known, _ in one.members
+    ]
+    if not hints or name in hints:
+        return ""
+    same = [known for known in hints if known.lower() == name.lower()]
+    close = same or difflib.get_close_matches(name, hints, n=1, cutoff=0.75)
+    return f"MCP has no hint {name}; did you mean {close[0]}?" if close else ""
+
+
 def wrong_argument(name: str, number: int, given: Type, wanted: Type) -> str:
     """A builtin's argument of a kind that it does not take."""
     return (

@@ -72,6 +72,7 @@ def build(
             "reads": asdict(built.rules.reads),
             "rules": rules,
             "left_out": [asdict(one) for one in built.rules.folder.left_out],
+            "unused": list(built.rules.unused),
         }
         common.show(rows)
         return
@@ -80,6 +81,8 @@ def build(
         print()
         show_table([rule | {"tests": len(rule["tests"])} for rule in rules])
     _note_left_out(built.rules.folder)
+    for one in built.rules.unused:
+        note(f"{one} is a function that nothing in force calls")
 
 
 @policies.command(name="test")
