@@ -176,6 +176,8 @@ class _Inspection:
                 self._add(module, node, builtins.refusal(name))
 
     def _check_values(self, rule: Rule) -> None:
+        if rule.is_test:
+            return  # no decision evaluates it
         for node, given in self._inference.check(rule):
             if is_decision(rule):
                 faults = (

@@ -235,6 +235,9 @@ class Body:
         if found is None:
             self._found(part, wording.no_member(given, part))
             return ANY
+        if wording.is_name(key):
+            for value in filter(wording.looks_like_pattern, t.member_names(given)):
+                self._found(part, wording.pattern_for_name(value))
         if part["type"] == "string" and (message := wording.misspelt_hint(given, part["value"])):
             self._found(part, message)
         return found
@@ -328,7 +331,9 @@ class Body:
         for number, (given, wanted) in enumerate(zip(own, declared, strict=False), 1):
             if not t.meets(given, wanted):
                 self._found(node, wording.wrong_argument(name, number, given, wanted))
-        if name in {"startswith", "endswith", "contains"} and t.meets(own[0], t.STRING):
+        if message := wording.swapped_arguments(name, own):
+            self._found(node, message)
+        elif name in {"startswith", "endswith", "contains"} and t.meets(own[0], t.STRING):
             self._compare_names(node, own[0], own[1])
 
     def _compare(self, node: Node, operator: str, left: Type, right: Type) -> None:

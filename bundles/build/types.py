@@ -181,6 +181,16 @@ def _members(given: Object, key: Type) -> list[Type]:
     return [one for one in map(given.member, names) if one is not None]
 
 
+def member_names(given: Type) -> list[str]:
+    """The names of the members that objects are written out with."""
+    return sorted(
+        name
+        for one in given
+        if isinstance(one, Object) and not one.meaning
+        for name, _ in one.members
+    )
+
+
 def string_values(given: Type) -> frozenset[str] | None:
     """The texts that a value can be, where they are all known and it can be nothing else."""
     values: set[str] = set()

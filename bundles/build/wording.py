@@ -44,6 +44,15 @@ def misspelt_hint(given: Type, name: str) -> str:
     return f"MCP has no hint {name}; did you mean {close[0]}?" if close else ""
 
 
+def swapped_arguments(name: str, given: Sequence[Type]) -> str:
+    """A builtin that is given a name where the text or pattern to look for belongs."""
+    if name == "glob.match" and is_name(given[0]) and not is_name(given[-1]):
+        return "glob.match takes the pattern first and the name last; these are swapped"
+    if name in {"startswith", "endswith"} and is_name(given[1]) and t.string_values(given[0]):
+        return f"{name} takes the name first and the text to look for last; these are swapped"
+    return ""
+
+
 def wrong_argument(name: str, number: int, given: Type, wanted: Type) -> str:
     """A builtin's argument of a kind that it does not take."""
     return (

@@ -1,0 +1,6 @@
+package site
+
+deny contains {"action": action.name, "code": "c", "message": "m"} if {
+	some action in data.lictor.actions
+	startswith("pay_", action.name)
+}
