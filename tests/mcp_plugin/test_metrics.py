@@ -167,13 +167,13 @@ async def test_a_list_that_cannot_be_put_on_record_shows_nothing(recorded, ada):
 
 
 async def test_a_list_is_no_use_of_a_token(recorded, ada, tmp_path):
-    from lictor.decision_log import Recorded
+    from lictor.decision_log import DecisionLogReader
 
     await recorded.visible(ada, actions=[Action(name="search")])
     place = tmp_path / "place"
-    assert Recorded(tmp_path / "decisions.jsonl", place=place).take() == {}
+    assert DecisionLogReader(tmp_path / "decisions.jsonl", place=place).take() == {}
     await recorded.authorize(ada, tool="search")
-    assert len(Recorded(tmp_path / "decisions.jsonl", place=place).take()) == 1
+    assert len(DecisionLogReader(tmp_path / "decisions.jsonl", place=place).take()) == 1
 
 
 # The page and the dashboard
