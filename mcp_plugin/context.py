@@ -1,7 +1,7 @@
 """The decision on the call that is running, and the libraries it allows.
 
-A ContextVar, because FastMCP's own state is shared between what must stay apart: between the
-callers of one session by default, and between a call and the calls nested in it otherwise.
+A ContextVar, because FastMCP's own state is shared where it must be separate: between the callers
+of one session by default, and between a call and the calls nested in it otherwise.
 """
 
 from collections.abc import Iterator
@@ -21,10 +21,10 @@ class DecisionScope:
     """A request that runs on its decision.
 
     Attributes:
-        decision: what it runs on.
+        decision: the decision that it runs on.
         fingerprint: what was decided, for comparison with what runs.
-        ended: whether the request is over; what it left running has no decision any more.
-        reached: whether it came as far as the server's own code.
+        ended: whether the request is over; tasks that it left running no longer have a decision.
+        reached: whether it reached the server's own code.
     """
 
     decision: Decision
@@ -37,24 +37,24 @@ _current: ContextVar[DecisionScope | None] = ContextVar("mcp_plugin_decision", d
 
 
 def running() -> DecisionScope | None:
-    """The innermost request that runs on a decision here; None outside of one."""
+    """Return the innermost request that runs on a decision here; None outside of one."""
     found = _current.get()
     return None if found is None or found.ended else found
 
 
 def current_decision() -> Decision | None:
-    """The decision that the running request rests on; None outside of one, and after its end.
+    """Return the decision on the running request; None outside of one, and after its end.
 
-    Under `require_auth=False` a call may run although nobody was authenticated: then this is the
-    refusal that was let through, `missing_token`, with `allow` False. In shadow mode it may be a
-    refusal too, which is `shadowed`.
+    Under `require_auth=False` a call may run without an authenticated caller: then this is the
+    denial that did not stop it, such as `missing_token`, with `allow` False. In shadow mode it may
+    be a denial too, which is `shadowed`.
     """
     found = running()
     return found.decision if found else None
 
 
 def AllowedLibraries() -> list[str]:  # noqa: N802 - a default that reads as one, like FastMCP's
-    """The default of a tool's parameter that receives the libraries the call may touch.
+    """Return the default for a tool's parameter that receives the libraries the call may touch.
 
     ```python
     @mcp.tool
@@ -62,17 +62,17 @@ def AllowedLibraries() -> list[str]:  # noqa: N802 - a default that reads as one
     ```
 
     The parameter is absent from the tool's schema, and a client that supplies it is refused. The
-    list is sorted and the tool's own; empty means none. Where no authenticated decision stands
-    behind the call (no middleware, a public tool, a caller let through by `require_auth=False`, a
-    worker that runs the tool later) the tool does not run: `LibrariesUnavailable`. Functions behind
-    resources and prompts take it too.
+    list is sorted and the tool's own; an empty list means none. If the call has no authenticated
+    decision (no middleware, a public tool, a caller let through by `require_auth=False`, a worker
+    that runs the tool later), the tool does not run: `LibrariesUnavailable`. Functions behind
+    resources and prompts accept it too.
     """
     return Depends(current_libraries)
 
 
 @contextmanager
 def decision_scope(decision: Decision, fingerprint: Any = None) -> Iterator[DecisionScope]:
-    """Make a decision the current one, until the request is over."""
+    """Make a decision the current one until the request is over."""
     found = DecisionScope(decision, fingerprint)
     token = _current.set(found)
     try:
@@ -84,20 +84,20 @@ def decision_scope(decision: Decision, fingerprint: Any = None) -> Iterator[Deci
 
 
 def proven(decision: Decision | None) -> Credential | None:
-    """The credential that a call rests on; None where nobody was authenticated."""
+    """Return the credential behind a decision; None if no caller was authenticated."""
     return decision.credential if decision is not None and decision.runs else None
 
 
 def libraries_of(decision: Decision | None) -> list[str] | None:
-    """The libraries that a decision allows; None where it says nothing about libraries."""
+    """Return the libraries that a decision allows; None if it does not cover libraries."""
     return None if decision is None or proven(decision) is None else [*decision.libraries]
 
 
 def current_libraries() -> list[str]:
-    """The libraries that the running request may touch, sorted.
+    """Return the libraries that the running request may touch, sorted.
 
     Raises:
-        LibrariesUnavailable: no authenticated decision stands behind it.
+        LibrariesUnavailable: the request has no authenticated decision.
     """
     libraries = libraries_of(current_decision())
     if libraries is None:

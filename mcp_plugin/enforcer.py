@@ -1,4 +1,4 @@
-"""Requests against the PDP's decisions, whatever SDK they came through."""
+"""Enforcement of the PDP's decisions on requests, for either SDK."""
 
 import logging
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ _log = logging.getLogger(__name__)
 
 
 class Enforcer:
-    """Asks the PDP, and says what a request may do.
+    """The component that queries the PDP and enforces its decisions on requests.
 
     Attributes:
-        pdp: the one asked.
+        pdp: the PDP that decides.
         requires_auth: whether a bearer that fails authentication is refused.
     """
 
@@ -38,7 +38,7 @@ class Enforcer:
         shadow: bool | AbstractSet[str],
         registry: CollectorRegistry,
     ) -> None:
-        """Ask nothing yet. The arguments are those of `PolicyMiddleware`."""
+        """Create the enforcer. The arguments are those of `PolicyMiddleware`."""
         pdp.observe(metrics(registry))
         pdp.observe(SPANS)
         self.pdp = pdp
@@ -52,15 +52,15 @@ class Enforcer:
             _log.warning("mcp_auth.shadow refusals stop nothing for: %s", names)
 
     def is_public(self, action: Action) -> bool:
-        """Whether anybody may do it, unasked."""
+        """Return whether any caller may take the action, without a decision."""
         return action.method == "tools/call" and action.name in self._public_tools
 
     def is_open(self, method: str, name: str) -> bool:
-        """Whether there may be something in it for a caller without a bearer.
+        """Return whether a method may return something to an anonymous caller.
 
         Args:
             method: the MCP method.
-            name: what it is about, where it is about one thing.
+            name: the component that the request is about, if it is about one.
         """
         if not self.requires_auth:
             return True
@@ -72,10 +72,10 @@ class Enforcer:
         return method in known and (self._list_without_token or bool(self._public_tools))
 
     def allow_public(self, caller: Caller, name: str) -> Decision:
-        """The decision for a public tool.
+        """Return the decision for a public tool.
 
         Raises:
-            CallDenied: it could not be put on record.
+            CallDenied: the decision could not be recorded.
         """
         decision = self.pdp.allow_public(tool=name, transport=caller.transport)
         if not decision.allow:
@@ -83,10 +83,10 @@ class Enforcer:
         return decision
 
     async def enforce(self, caller: Caller, action: Action) -> Decision:
-        """The decision on which an action may run.
+        """Decide an action, and return the decision that lets it run.
 
         Raises:
-            CallDenied: the decision is no.
+            CallDenied: the action is denied.
         """
         decision, passes = await self._decide(caller, action)
         if not passes:
@@ -96,10 +96,10 @@ class Enforcer:
         return decision
 
     async def require_authenticated(self, caller: Caller) -> None:
-        """Let pass whoever has a bearer that is good now, for what needs no other grant.
+        """Require a bearer that is valid now, for requests that need no other grant.
 
         Raises:
-            CallDenied: there is none, or nobody can say.
+            CallDenied: there is no valid bearer, or its validity cannot be determined.
         """
         _, reason = await self.pdp.authenticate(caller.bearer, transport=caller.transport)
         if reason is not Reason.OK:
@@ -107,13 +107,13 @@ class Enforcer:
             raise self._refused(Decision.refused(reason, reason.value), action)
 
     async def visible(self, caller: Caller, actions: Sequence[Action]) -> frozenset[int]:
-        """The positions of the actions that the caller may see, with one query for all of them.
+        """Return the positions of the actions that the caller may see, with one query for all.
 
         Args:
-            caller: who asks.
-            actions: what using each entry of the list would be.
+            caller: the caller that lists them.
+            actions: the action of using each entry of the list.
         """
-        # What anybody sees is no part of the question, so that the record does not call it hidden.
+        # What every caller sees is not part of the query, so the record does not call it hidden.
         asked = [i for i, action in enumerate(actions) if not self.is_public(action)]
         public = frozenset(range(len(actions))).difference(asked)
         shown = await self.pdp.visible(
@@ -128,12 +128,12 @@ class Enforcer:
         return public | {asked[n] for n in shown.indices}
 
     def rejected(self, reason: Reason) -> None:
-        """Count and log a request that did not get as far as a decision."""
+        """Count and log a request that was rejected before a decision."""
         self._count(reason)
         _log.info("mcp_auth.rejected reason=%s", reason)
 
     async def _decide(self, caller: Caller, action: Action) -> tuple[Decision, bool]:
-        """The decision, and whether the request may run on it."""
+        """Return the decision, and whether the request may run on it."""
 
         async def ask(bearer: str | None) -> Decision:
             return await self.pdp.decide(
@@ -145,8 +145,8 @@ class Enforcer:
             decision = replace(decision, message=NO_IDENTITY)
         if self.requires_auth or decision.reason_class is not ReasonClass.AUTHENTICATION:
             return decision, decision.runs
-        # A bearer that Python refuses never got as far as lockdown, outages and site rules: it may
-        # pass only where no bearer at all would.
+        # For a bearer that Python refuses, lockdown, outages and site rules were not checked: the
+        # request may run only where one without a bearer would.
         anonymous = decision if caller.bearer is None else await ask(None)
         passes = anonymous.reasons == (Reason.MISSING_TOKEN,)
         if passes and caller.bearer is not None:
@@ -154,7 +154,7 @@ class Enforcer:
         return anonymous, passes
 
     def watches(self, action: Action) -> bool:
-        """Whether an action is in shadow mode."""
+        """Return whether an action is in shadow mode."""
         if isinstance(self._shadow, bool):
             return self._shadow
         return action.method == "tools/call" and action.name in self._shadow
@@ -169,7 +169,7 @@ class Enforcer:
 
 
 def named(action: Action) -> str:
-    """How log lines name an action."""
+    """Return the name of an action in log lines."""
     if action.method == "tools/call":
         return f"tool={quote(action.name)}"
     return f"method={action.method} name={quote(action.name)}"
@@ -177,7 +177,7 @@ def named(action: Action) -> str:
 
 @cache
 def _failures(registry: CollectorRegistry) -> Counter:
-    # Servers in one process share the counter; a registry takes a name only once.
+    # Servers in one process share the counter; a registry accepts a name only once.
     return Counter(
         "mcp_auth_failures",
         "Requests refused, and bad bearers let through, by reason.",

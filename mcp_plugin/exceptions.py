@@ -1,10 +1,10 @@
-"""What `mcp_plugin` raises: how a refusal crosses FastMCP, which turns it into an error result.
+"""The errors of `mcp_plugin`; FastMCP turns each refusal into an error result.
 
     PluginError                     the base; never raised itself
     ├── ArgumentsRefused            rules read a call's arguments, and the tool would get others
-    ├── CallDenied                  the decision on a request was no
-    ├── LibrariesUnavailable        a tool asked for libraries that no decision gives it
-    ├── LibraryNotAllowed           a tool was asked for a library that is not among them
+    ├── CallDenied                  the decision on a request was a denial
+    ├── LibrariesUnavailable        a tool needs libraries, and no decision names them
+    ├── LibraryNotAllowed           a request names a library that is not among them
     └── TaskRefused                 a call would have run later, without a decision
 
 All are FastMCP's `AuthorizationError`, whose text reaches the client even where a server masks its
@@ -25,7 +25,7 @@ class PluginError(AuthorizationError):
 
 
 class ArgumentsRefused(PluginError):  # noqa: N818 - the state, as in pdp_client
-    """A call's arguments are not what the tool's schema says, and would be made to fit it."""
+    """A call's arguments do not fit the tool's schema without conversion."""
 
     code = "arguments_refused"
 
@@ -37,7 +37,7 @@ class CallDenied(PluginError):  # noqa: N818 - the state, as in pdp_client
     """A request was refused.
 
     Attributes:
-        decision: Why; its message is this error's text.
+        decision: The denial; its message is this error's text.
     """
 
     code = "call_denied"
@@ -57,9 +57,9 @@ class LibrariesUnavailable(PluginError):  # noqa: N818 - the same
 
 
 class LibraryNotAllowed(PluginError):  # noqa: N818 - the same
-    """A library was asked for that the decision does not name, or that does not exist.
+    """A request names a library that the decision does not allow, or that does not exist.
 
-    The text does not say which of both, nor does it name the library.
+    The text does not say which, nor does it name the library.
     """
 
     code = "library_not_allowed"
@@ -69,7 +69,7 @@ class LibraryNotAllowed(PluginError):  # noqa: N818 - the same
 
 
 class TaskRefused(PluginError):  # noqa: N818 - the same
-    """A tool would have been run by a worker: later, elsewhere, and without a decision."""
+    """A worker would have run a tool: later, elsewhere, and without a decision."""
 
     code = "task_refused"
 

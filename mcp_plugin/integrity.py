@@ -1,9 +1,10 @@
-"""What stands beside the policy in a server's chain of middleware, and may undo what it decided.
+"""Protection against other middleware in a server's chain that could undo the policy's decision.
 
-Middleware that was added before the policy is outside of it, and is seen through: the policy
-decides on what it made of a request. What was added after it is inside, and could put another name
-into a request that was decided, or answer from elsewhere. So the policy seals the chain: what
-reaches the server's own code must be what was decided, and a result must have come from there.
+Middleware added before the policy is outside of it: the policy decides on the request as that
+middleware leaves it. Middleware added after the policy is inside. It could change the name in a
+request that was decided, or return a result of its own. So the policy adds an integrity check at
+the end of the chain: the request that reaches the server's own code must be the decided one, and
+the result must come from there.
 """
 
 import copy
@@ -32,11 +33,11 @@ _log = logging.getLogger(__name__)
 
 
 def request_fingerprint(context: MiddlewareContext[Any], *, arguments: bool) -> tuple[Any, ...]:
-    """What a request is about, for comparison: a copy, as middleware may change messages in place.
+    """Return a copy of what a request is about, as middleware may change messages in place.
 
     Args:
-        context: of the request.
-        arguments: whether the call's arguments count.
+        context: the context of the request.
+        arguments: whether to include the call's arguments.
     """
     message = context.message
     if context.method not in FASTMCP_HOOKED:
@@ -49,7 +50,7 @@ def request_fingerprint(context: MiddlewareContext[Any], *, arguments: bool) -> 
 
 
 def is_observed(context: MiddlewareContext[Any]) -> bool:
-    """Whether FastMCP shows a request that failed already, and will not run it."""
+    """Return whether FastMCP only reports a request that has already failed, without running it."""
     return context.method in FASTMCP_HOOKED and isinstance(context.message, Mapping)
 
 
@@ -57,7 +58,7 @@ class ChainNotTrusted(Exception):  # noqa: N818 - the state, as in pdp_client
     """The chain cannot be trusted to run what was decided.
 
     Attributes:
-        lasting: whether it will be so for the next request too.
+        lasting: whether this will also affect the next request.
     """
 
     def __init__(self, *, lasting: bool) -> None:
@@ -66,10 +67,10 @@ class ChainNotTrusted(Exception):  # noqa: N818 - the state, as in pdp_client
 
 
 class ChainGuard:
-    """Looks after the chain that a policy is part of."""
+    """The guard of the middleware chain that a policy is part of."""
 
     def __init__(self, policy: Middleware) -> None:
-        """Look at nothing yet.
+        """Create the guard; it checks the chain on the first request.
 
         Args:
             policy: the middleware that decides.
@@ -78,19 +79,19 @@ class ChainGuard:
         self._told: set[str] = set()
 
     def look(self, server: FastMCP) -> bool:
-        """Find out whether a request that is inside the chain now will meet the seal.
+        """Find out whether a request inside the chain now will pass the integrity check.
 
         Returns:
-            False where there is nothing between the policy and the server's own code.
+            False if nothing stands between the policy and the server's own code.
 
         Raises:
-            ChainNotTrusted: it should meet the seal and may not, or a cache answers for it.
+            ChainNotTrusted: the request may miss a check that it needs, or a cache responds to it.
         """
         if any(isinstance(one, ResponseCachingMiddleware) for one in _chains(server)):
             self._tell("a response cache would answer one caller with another's results; remove it")
             raise ChainNotTrusted(lasting=True)
         chain = server.middleware
-        # What is no part of the chain was wrapped in something that is.
+        # If the policy is not in the chain itself, middleware in the chain wraps it.
         position = next((i for i, one in enumerate(chain) if one is self._policy), -1)
         inside = [one for one in chain[position + 1 :] if one is not _SEAL]
         if not inside:
@@ -100,7 +101,7 @@ class ChainGuard:
         names = ", ".join(type(one).__name__ for one in inside)
         self._tell(f"sealed, as these are inside the policy: {names}")
         server.middleware[:] = [*(one for one in chain if one is not _SEAL), _SEAL]
-        # FastMCP put this request's own chain together before.
+        # FastMCP built this request's own chain earlier.
         raise ChainNotTrusted(lasting=False)
 
     def _tell(self, what: str) -> None:
@@ -110,23 +111,24 @@ class ChainGuard:
 
 
 class IntegrityMiddleware(Middleware):
-    """The innermost middleware: lets pass what was decided."""
+    """The innermost middleware, which runs only the request that was decided."""
 
     async def on_request(
         self,
         context: MiddlewareContext[mcp_types.Request[Any, Any]],
         call_next: CallNext[mcp_types.Request[Any, Any], Any],
     ) -> Any:
-        """Refuse what is not what was decided."""
+        """Refuse a request that is not the one that was decided."""
         if is_observed(context):
             return await call_next(context)
         found = running()
         if context.method in FASTMCP_HOOKED and found is None:
             raise _refusal(context, "was not decided")
-        # Once is not enough: what is inside may go on twice. But server code that runs may list.
+        # Checking once is not enough: inner middleware may call on twice. Running server code may
+        # list, however.
         lists = found is not None and found.reached and context.method in LISTS
         if found is not None and found.fingerprint is not None and not lists:
-            # Two parts are of a decision that no rule's look at arguments took part in.
+            # A fingerprint of two parts belongs to a decision that did not read arguments.
             with_arguments = len(found.fingerprint) > 2  # noqa: PLR2004
             if request_fingerprint(context, arguments=with_arguments) != found.fingerprint:
                 raise _refusal(context, "is not what was decided")
@@ -141,21 +143,21 @@ def require_handler_reached(found: DecisionScope, context: MiddlewareContext[Any
     """Refuse a result that does not come from the server's own code.
 
     Raises:
-        CallDenied: middleware inside the policy answered by itself.
+        CallDenied: middleware inside the policy responded by itself.
     """
     if not found.reached:
         raise _refusal(context, "was answered by middleware inside the policy")
 
 
 def decides_tasks(server: FastMCP, policy: Middleware) -> bool:
-    """Whether what a worker runs later is decided then; see `mcp_plugin.tasks`."""
+    """Return whether calls that a worker runs later are decided then; see `mcp_plugin.tasks`."""
     return getattr(extension(server, _TASKS), "policy", None) is policy
 
 
 def would_run_later(tool: Tool, server: FastMCP) -> bool:
-    """Whether FastMCP's tasks extension may give a call to a worker.
+    """Return whether FastMCP's tasks extension may hand a call to a worker.
 
-    A worker runs it when it can, and a revocation in between would not count.
+    A worker runs it later, and a revocation in between would not take effect.
     """
     return tool.task_config.supports_tasks() and extension(server, _TASKS) is not None
 
@@ -166,7 +168,7 @@ def _refusal(context: MiddlewareContext[Any], why: str) -> CallDenied:
 
 
 def _chains(server: FastMCP, seen: frozenset[int] = frozenset()) -> Iterator[Middleware]:
-    """The middleware of a server and of those that are mounted on it."""
+    """Yield the middleware of a server and of the servers mounted on it."""
     if id(server) in seen:
         return
     yield from server.middleware

@@ -1,4 +1,4 @@
-"""Libraries that are enforced, not advised: checked as arguments, and bound into queries."""
+"""Enforcement of allowed libraries: checked as arguments, and bound into queries."""
 
 import functools
 import inspect
@@ -20,16 +20,16 @@ _NEGATED: Final = re.compile(r"\bNOT\s+(?:[\w.\[\]]+\s+)?IN\s*[($:\s]*libraries\
 
 
 def allowed(library: str) -> bool:
-    """Whether the running request may touch a library.
+    """Return whether the running request may touch a library.
 
     Raises:
-        LibrariesUnavailable: no authenticated decision stands behind it.
+        LibrariesUnavailable: the request has no authenticated decision.
     """
     return library in current_libraries()
 
 
 def checks_libraries(*parameters: str) -> Callable[[Function], Function]:
-    """Have a function run only for libraries that its caller may touch.
+    """Run a function only for libraries that its caller may touch.
 
     ```python
     @mcp.tool
@@ -37,15 +37,15 @@ def checks_libraries(*parameters: str) -> Callable[[Function], Function]:
     async def add(library: str, title: str) -> None: ...
     ```
 
-    An argument is one library, or a list, tuple or set of them; anything else, None included, is
-    refused: what it stands for could be more than the caller has. What the caller may not touch and
-    what does not exist are refused in the same words (`LibraryNotAllowed`).
+    An argument is one library, or a list, tuple or set of them. Anything else, None included, is
+    refused: it could stand for more than the caller has. Libraries that the caller may not touch
+    and libraries that do not exist are refused with the same error (`LibraryNotAllowed`).
 
     Args:
         parameters: the names of the parameters that hold libraries.
 
     Raises:
-        TypeError: when decorating: the function has no such parameter.
+        TypeError: on decoration, if the function does not have such a parameter.
     """
 
     def decorate(function: Function) -> Function:
@@ -82,7 +82,7 @@ def checks_libraries(*parameters: str) -> Callable[[Function], Function]:
 
 
 def cypher(query: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
-    """A Cypher query with the caller's libraries bound as `$libraries`.
+    """Return a Cypher query with the caller's libraries bound as `$libraries`.
 
     ```python
     driver.execute_query(*cypher("MATCH (d:Document) WHERE d.library IN $libraries RETURN d"))
@@ -96,23 +96,23 @@ def cypher(query: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
         The query and its parameters.
 
     Raises:
-        LibrariesUnavailable: no authenticated decision stands behind the running request.
-        ValueError: the query does not use them, negates them, or they are given besides.
+        LibrariesUnavailable: the running request has no authenticated decision.
+        ValueError: the query does not use the libraries, negates them, or gets them as a parameter.
     """
     _check(query, _blanked(query, _CYPHER_QUOTES), _CYPHER_PLACE, parameters)
     return query, {**parameters, _NAME: current_libraries()}
 
 
 def sql(query: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
-    """A SQL query with the caller's libraries bound as named parameters, one for each.
+    """Return a SQL query with the caller's libraries bound as named parameters, one for each.
 
     ```python
     connection.execute(*sql("SELECT title FROM document WHERE library IN (:libraries)"))
     ```
 
     For drivers with the paramstyle `named` (PEP 249), such as sqlite3, and SQLAlchemy's `text`.
-    Without any library nothing matches. Whether another clause widens the query is for its author
-    to see; this tells only that the libraries are in it.
+    Without any library nothing matches. This only checks that the libraries are in the query; its
+    author must ensure that no other clause widens it.
 
     Args:
         query: holds `IN (:libraries)` outside of strings and comments.
@@ -144,7 +144,7 @@ def _check(query: str, blanked: str, place: re.Pattern[str], parameters: dict[st
 
 
 def _blanked(query: str, quotes: str) -> str:
-    """The query without its strings and comments, every character in its place."""
+    """Return the query with its strings and comments blanked, at unchanged positions."""
     return re.sub(quotes, lambda found: " " * len(found[0]), query, flags=re.DOTALL)
 
 

@@ -1,4 +1,4 @@
-"""FastMCP's lists, with what the caller may use left in them."""
+"""FastMCP's lists, filtered to what the caller may use."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -26,11 +26,11 @@ class Lists(Middleware):
     """The part of the policy that filters lists, by the same rules that decide their use."""
 
     def __init__(self, enforcer: Enforcer, stdio: StdioBearer | None) -> None:
-        """Filter nothing yet.
+        """Create the filter.
 
         Args:
-            enforcer: asks the PDP.
-            stdio: whose bearer counts over stdio.
+            enforcer: queries the PDP.
+            stdio: the bearer of callers over stdio.
         """
         self._enforcer = enforcer
         self._stdio = stdio
@@ -40,9 +40,9 @@ class Lists(Middleware):
         context: MiddlewareContext[mcp_types.ListToolsRequest],
         call_next: CallNext[mcp_types.ListToolsRequest, Sequence[Tool]],
     ) -> Sequence[Tool]:
-        """Leave in the list what the caller may call, with one query for all of it."""
+        """Filter the list to tools that the caller may call, with one query for all of it."""
         carrying = fastmcp_context(context).request_context
-        # FastMCP's own names for these do not say which method was asked for.
+        # FastMCP's own names for these do not say which method was requested.
         if carrying and is_look_ahead(sdk_context(carrying)):
             return []
         tools = await call_next(context)
@@ -53,7 +53,7 @@ class Lists(Middleware):
         context: MiddlewareContext[mcp_types.ListResourcesRequest],
         call_next: CallNext[mcp_types.ListResourcesRequest, Sequence[Resource]],
     ) -> Sequence[Resource]:
-        """Leave in the list what the caller may read, with one query for all of it."""
+        """Filter the list to resources that the caller may read, with one query for all of it."""
         resources = await call_next(context)
         readable = [one for one in resources if is_canonical(str(one.uri))]
         return await self._shown(context, readable, lambda one: actions.read(str(one.uri), one))
@@ -63,7 +63,7 @@ class Lists(Middleware):
         context: MiddlewareContext[mcp_types.ListResourceTemplatesRequest],
         call_next: CallNext[mcp_types.ListResourceTemplatesRequest, Sequence[ResourceTemplate]],
     ) -> Sequence[ResourceTemplate]:
-        """Leave in the list the templates whose very text the caller may read."""
+        """Filter the list to templates whose literal text the caller may read."""
         templates = await call_next(context)
         return await self._shown(
             context, templates, lambda one: actions.read(one.uri_template, one)
@@ -74,7 +74,7 @@ class Lists(Middleware):
         context: MiddlewareContext[mcp_types.ListPromptsRequest],
         call_next: CallNext[mcp_types.ListPromptsRequest, Sequence[Prompt]],
     ) -> Sequence[Prompt]:
-        """Leave in the list what the caller may get, with one query for all of it."""
+        """Filter the list to prompts that the caller may get, with one query for all of it."""
         prompts = await call_next(context)
         return await self._shown(context, prompts, lambda one: actions.prompt(one.name, one))
 

@@ -1,4 +1,4 @@
-"""Requests for which an SDK has no hook: read, decided, or refused as the protocol refuses."""
+"""Requests for which an SDK has no hook: parsed, decided, or refused with a protocol error."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -27,22 +27,22 @@ async def enforce(
     protocol_version: str,
     describe: Callable[[Action], Awaitable[Action]],
 ) -> tuple[Action, Decision]:
-    """Decide all that a request asks for.
+    """Decide all actions of a request.
 
     Args:
-        enforcer: asks the PDP.
-        caller: who sent it.
-        method: which.
-        params: raw.
-        protocol_version: negotiated; a method that it does not have has no parameters either.
-        describe: adds what the server says of what an action is about.
+        enforcer: queries the PDP.
+        caller: the caller that sent it.
+        method: the MCP method.
+        params: the raw parameters.
+        protocol_version: the negotiated version; a method that it lacks has no parameters either.
+        describe: adds the server's description of an action's component.
 
     Returns:
         The last of its actions, and the decision that allows it.
 
     Raises:
-        CallDenied: one of the decisions is no.
-        MCPError: `METHOD_NOT_FOUND` for a method that is not known, `INVALID_PARAMS`.
+        CallDenied: one of the actions is denied.
+        MCPError: `METHOD_NOT_FOUND` for an unknown method, `INVALID_PARAMS`.
     """
     try:
         asked = actions.of_message(method, params)
@@ -63,7 +63,7 @@ async def enforce(
 
 
 def not_offered(method: str) -> MCPError:
-    """The protocol's error for a method that is not there, logged."""
+    """Log a method that is not offered, and return the protocol's error for it."""
     _log.info("mcp_auth.refused method=%s", quote(method))
     return MCPError(
         code=mcp_types.METHOD_NOT_FOUND, message=f"This server does not offer {quote(method)}."
@@ -71,7 +71,7 @@ def not_offered(method: str) -> MCPError:
 
 
 def unknown_resource(uri: str) -> MCPError:
-    """The protocol's error for a resource that is not there."""
+    """Return the protocol's error for a resource that does not exist."""
     return MCPError(code=mcp_types.INVALID_PARAMS, message=f"Unknown resource: {uri!r}")
 
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told of decisions. No label holds anything that a caller could choose."""
+"""Prometheus metrics of decisions. Callers cannot choose the value of any label."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -25,12 +25,12 @@ _SECONDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5
 
 @cache
 def metrics(registry: CollectorRegistry) -> "Metrics":
-    """The metrics in a registry; servers of one process share them, as it takes a name once."""
+    """Return a registry's metrics; servers of one process share them, as names are unique in it."""
     return Metrics(registry)
 
 
 class Metrics:
-    """Counts and times answers; see `pdp_client.observer.Observer`."""
+    """Counters and durations of decisions; see `pdp_client.observer.Observer`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._decisions = Counter(

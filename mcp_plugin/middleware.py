@@ -1,4 +1,4 @@
-"""The policy enforcement point: FastMCP's requests against the PDP's decisions."""
+"""The policy enforcement point: enforces the PDP's decisions on FastMCP's requests."""
 
 import logging
 from collections.abc import Set as AbstractSet
@@ -48,15 +48,15 @@ _log = logging.getLogger(__name__)
 
 
 class PolicyMiddleware(Lists):
-    """Lets a request run only on the PDP's decision, and lists only what a caller may use.
+    """Middleware that runs a request only if the PDP allows it, and filters lists accordingly.
 
-    Tools, resources, prompts, completions, subscriptions and log levels are decided, each under its
-    own method; methods that it does not know are refused, and tasks without `PolicyTasks`.
+    It decides tools, resources, prompts, completions, subscriptions and log levels, each under its
+    own method. It refuses unknown methods, and tasks without `PolicyTasks`.
 
-    Middleware runs in the order in which it was added. What renames requests goes before this one.
-    What was added after it is held to what was decided, and FastMCP's response cache is refused:
-    see `mcp_plugin.integrity`. `run_middleware=False` and custom routes bypass any middleware; a
-    tool with `AllowedLibraries()` refuses to run there.
+    Middleware runs in the order in which it was added. Add middleware that renames requests before
+    this one. Middleware added after it cannot change what was decided, and FastMCP's response cache
+    is refused: see `mcp_plugin.integrity`. `run_middleware=False` and custom routes bypass any
+    middleware; a tool with `AllowedLibraries()` refuses to run there.
     """
 
     def __init__(
@@ -70,22 +70,23 @@ class PolicyMiddleware(Lists):
         stdio: StdioBearer | None = None,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
-        """Guard a server with a PDP, which stays the caller's to close.
+        """Guard a server with a PDP; closing the PDP remains the caller's responsibility.
 
         Args:
             pdp: Decides.
             require_auth: When False, a request whose bearer is missing or fails authentication runs
-                without libraries, unless something else speaks against it.
-            public_tools: Names of tools that anybody may call and see: without a look at the
+                without libraries, unless it has another reason for denial.
+            public_tools: Names of tools that every caller may call and see: without checking the
                 bearer, without libraries, and without OPA.
             list_without_token: When False, a caller that is not authenticated sees only the public
-                tools in the lists; else also what the registry's settings list for it.
-            shadow: True, or the names of tools, where refusals for `tool_not_allowed` and by the
-                site's rules are only recorded and logged. What then runs has the libraries of the
+                tools in the lists; otherwise also what the registry's settings list for it.
+            shadow: True, or the names of tools, where denials for `tool_not_allowed` and by site
+                rules are only recorded and logged. Such a call runs with the libraries of the
                 caller's own grant.
-            stdio: Whose bearer counts for callers over stdio; None gives them no identity.
-            registry: Where the metrics of the PDP's answers go, and `mcp_auth_failures_total`: each
-                request refused, and each bad bearer that `require_auth=False` let through.
+            stdio: The bearer of callers over stdio; None gives them no identity.
+            registry: The registry of the metrics of the PDP's decisions, and of
+                `mcp_auth_failures_total`: each request refused, and each invalid bearer that
+                `require_auth=False` let through.
         """
         enforcer = Enforcer(
             pdp,
@@ -100,7 +101,7 @@ class PolicyMiddleware(Lists):
 
     @property
     def enforcer(self) -> Enforcer:
-        """Asks the PDP."""
+        """The enforcer that queries the PDP."""
         return self._enforcer
 
     async def on_notification(
@@ -108,7 +109,7 @@ class PolicyMiddleware(Lists):
         context: MiddlewareContext[mcp_types.Notification[Any, Any]],
         call_next: CallNext[mcp_types.Notification[Any, Any], Any],
     ) -> Any:
-        """Drop every notification that is not the protocol's own."""
+        """Drop every notification that the protocol does not define."""
         if context.method in NOTIFICATIONS:
             return await call_next(context)
         _log.info("mcp_auth.refused method=%s", quote(context.method or ""))
@@ -119,7 +120,7 @@ class PolicyMiddleware(Lists):
         context: MiddlewareContext[mcp_types.Request[Any, Any]],
         call_next: CallNext[mcp_types.Request[Any, Any], Any],
     ) -> Any:
-        """Decide what has no hook below, and refuse every method that is not known.
+        """Decide requests that have no hook below, and refuse unknown methods.
 
         Raises:
             MCPError: `METHOD_NOT_FOUND`, `INVALID_PARAMS`, or `INVALID_REQUEST` for a refusal.
@@ -149,7 +150,7 @@ class PolicyMiddleware(Lists):
             )
             return await self._run(context, decision, call_next, shown=named(action))
         except CallDenied as denied:
-            # There is no hook here whose caller would make an error of the protocol's out of it.
+            # No caller of this hook would turn it into an error of the protocol.
             raise MCPError(code=mcp_types.INVALID_REQUEST, message=str(denied)) from None
 
     async def on_call_tool(
@@ -160,10 +161,10 @@ class PolicyMiddleware(Lists):
         """Decide the call, and run it with the decision as the current one.
 
         Raises:
-            CallDenied: The decision is no.
+            CallDenied: The call is denied.
             ArgumentsRefused: Rules read the call's arguments, and the tool would get others.
-            NotFoundError: The caller may call such a tool, but there is none.
-            TaskRefused: A worker would run it.
+            NotFoundError: The caller may call such a tool, but it does not exist.
+            TaskRefused: A worker would run the call.
         """
         call, server_context = context.message, fastmcp_context(context)
         _log.debug(
@@ -184,7 +185,7 @@ class PolicyMiddleware(Lists):
                 self._enforcer, self._caller(context), call.name, tool, sent
             )
             if tool is None:
-                # Also for what FastMCP would find by other means than the name that is listed.
+                # Also for tools that FastMCP would find by other means than the listed name.
                 raise NotFoundError(f"Unknown tool: {call.name!r}")
             if would_run_later(tool, server) and not decides_tasks(server, self):
                 raise TaskRefused(quote(call.name))
@@ -198,15 +199,15 @@ class PolicyMiddleware(Lists):
     async def check_resource_access(
         self, context: MiddlewareContext[mcp_types.ReadResourceRequestParams]
     ) -> None:
-        """Decide whether a resource may be read, where FastMCP asks without reading it.
+        """Decide whether a resource may be read, when FastMCP checks without reading it.
 
         Raises:
-            AuthorizationError: The decision is no, or there is no such resource.
+            AuthorizationError: The read is denied, or the resource does not exist.
         """
         try:
             await self._readable(context)
         except NotFoundError as error:
-            # FastMCP leaves out what is refused, and gives up the whole answer over anything else.
+            # FastMCP omits what is refused; any other error fails the whole response.
             raise AuthorizationError(str(error)) from None
 
     async def on_read_resource(
@@ -214,11 +215,11 @@ class PolicyMiddleware(Lists):
         context: MiddlewareContext[mcp_types.ReadResourceRequestParams],
         call_next: CallNext[mcp_types.ReadResourceRequestParams, ResourceResult],
     ) -> ResourceResult:
-        """Decide the reading, and read with the decision as the current one.
+        """Decide the read, and run it with the decision as the current one.
 
         Raises:
-            CallDenied: The decision is no.
-            NotFoundError: The caller may read such a resource, but there is none.
+            CallDenied: The read is denied.
+            NotFoundError: The caller may read such a resource, but it does not exist.
         """
         action, decision = await self._readable(context)
         return await self._run(context, decision, call_next, shown=named(action))
@@ -231,8 +232,8 @@ class PolicyMiddleware(Lists):
         """Decide the prompt, and render it with the decision as the current one.
 
         Raises:
-            CallDenied: The decision is no.
-            NotFoundError: The caller may get such a prompt, but there is none.
+            CallDenied: The prompt is denied.
+            NotFoundError: The caller may get such a prompt, but it does not exist.
         """
         asked, server_context = context.message, fastmcp_context(context)
         prompt = await server_context.fastmcp.get_prompt(
@@ -247,7 +248,7 @@ class PolicyMiddleware(Lists):
     async def _readable(
         self, context: MiddlewareContext[mcp_types.ReadResourceRequestParams]
     ) -> tuple[Action, Decision]:
-        """The action that a reading is, and the decision that allows it."""
+        """Return the action of a read, and the decision that allows it."""
         asked, server_context = context.message, fastmcp_context(context)
         uri, server = str(asked.uri), server_context.fastmcp
         wanted = version(asked, server_context, nested=running() is not None)
@@ -255,7 +256,7 @@ class PolicyMiddleware(Lists):
         template = None if component else await server.get_resource_template(uri, version=wanted)
         action = actions.read(uri, component or template)
         decision = await self._enforcer.enforce(self._caller(context), action)
-        # Patterns and rules see the text of a URI; what has another spelling could pass them by.
+        # Patterns and rules see the text of a URI; a second spelling could bypass them.
         known = component is not None or (template is not None and _expands_to(template, uri))
         if not known or not is_canonical(uri):
             raise NotFoundError(f"Unknown resource: {uri!r}")
@@ -284,7 +285,7 @@ class PolicyMiddleware(Lists):
         )
 
     def _trust(self, context: MiddlewareContext[Any]) -> None:
-        """Say at the first request, and at each, that a server cannot be guarded as it is."""
+        """Refuse each request, from the first, if the server cannot be guarded as it is."""
         try:
             self._order.look(fastmcp_context(context).fastmcp)
         except ChainNotTrusted as wrong:
@@ -295,7 +296,7 @@ class PolicyMiddleware(Lists):
 
 
 def _expands_to(template: ResourceTemplate, uri: str) -> bool:
-    """Whether a URI is what the template makes of the values that FastMCP finds in it."""
+    """Return whether the template expands to a URI with the values that FastMCP finds in it."""
     found = template.matches(uri)
     if found is None:
         return False

@@ -1,4 +1,4 @@
-"""A FastMCP request on its decision: what was decided runs, and nothing else."""
+"""Execution of a FastMCP request on its decision: only the decided request runs."""
 
 import logging
 from typing import Any, TypeVar
@@ -28,14 +28,14 @@ async def run(
     integrity_checked: bool,
     as_decided: bool = True,
 ) -> Result:
-    """Run what was decided, with the decision as the current one.
+    """Run the decided request, with the decision as the current one.
 
     Args:
-        context: of the request.
-        decision: on which it runs.
-        call_next: goes on with it.
-        shown: how log lines name it.
-        integrity_checked: whether it meets the seal; see `mcp_plugin.integrity`.
+        context: the context of the request.
+        decision: the decision that it runs on.
+        call_next: runs the rest of the chain.
+        shown: the request's name in log lines.
+        integrity_checked: whether it passes the integrity check; see `mcp_plugin.integrity`.
         as_decided: whether the arguments must be those that were decided on.
 
     Raises:
@@ -54,7 +54,7 @@ async def run(
         try:
             result = await call_next(context)
         except Exception as error:
-            # What a client gets wrong needs no traceback, and this one would quote it.
+            # A client's mistake needs no traceback, and this one would quote the client's input.
             fault = not isinstance(error, ValidationError | NotFoundError | CallDenied)
             _log.error("mcp_auth.call_next_failed %s", shown, exc_info=fault)
             raise
@@ -65,10 +65,10 @@ async def run(
 
 
 def fastmcp_context(context: MiddlewareContext[Any]) -> Context:
-    """FastMCP's context of a request.
+    """Return FastMCP's context of a request.
 
     Raises:
-        CallDenied: there is none, so nobody can be asked about.
+        CallDenied: the request has no context, so its caller cannot be determined.
     """
     if context.fastmcp_context is None:
         raise CallDenied(Decision.refused(Reason.UNAVAILABLE))

@@ -1,7 +1,7 @@
-"""Decisions as OpenTelemetry spans, in the caller's trace. Without an SDK there are none.
+"""Decisions as OpenTelemetry spans, in the caller's trace. Without an SDK, none are recorded.
 
-FastMCP opens a span for each request, and takes its parent from `_meta`; these are its children. No
-attribute holds a bearer, an argument, or a URI, which may have been made of arguments.
+FastMCP opens a span for each request, and reads its parent from `_meta`; these are its children. No
+attribute holds a bearer, an argument, or a URI, which may contain arguments.
 """
 
 import time
@@ -26,9 +26,9 @@ Attributes = Mapping[str, str | bool | int]
 
 @contextmanager
 def joined(headers: Headers) -> Iterator[None]:
-    """Go on in the trace that a request's headers name, unless something joined it already.
+    """Continue the trace that a request's headers name, unless it has already been continued.
 
-    W3C Trace Context §3; baggage is the caller's word, and is left alone.
+    W3C Trace Context §3; baggage is unverified input of the caller, and is ignored.
     """
     if trace.get_current_span().get_span_context().is_valid:
         yield
@@ -42,12 +42,12 @@ def joined(headers: Headers) -> Iterator[None]:
 
 
 class Spans:
-    """Tells of answers as spans that have just ended; see `pdp_client.observer.Observer`."""
+    """An observer that emits each decision as a span that has just ended; see `Observer`."""
 
     def decided(self, action: Action, decision: Decision, *, seconds: float) -> None:
         """As `Observer.decided`."""
         with _span("lictor.decide", decision.reason, seconds) as span:
-            # Where nobody records, what follows would be put together for nobody.
+            # If the span is not recorded, do not compute its attributes.
             if not span.is_recording():
                 return
             said: dict[str, str | bool | int] = {
@@ -96,7 +96,7 @@ def _span(name: str, reason: Reason, seconds: float) -> Iterator[Span]:
         start_time=ended - round(seconds * 1e9),
     )
     if reason.reason_class is ReasonClass.OUTAGE:
-        # A refusal is an answer like any other.
+        # A denial is a decision, not an error.
         span.set_status(Status(StatusCode.ERROR, reason.value))
     try:
         yield span

@@ -1,4 +1,4 @@
-"""The four state keys that tools of the seed read, for one tool call."""
+"""The four state keys that tools of the legacy server read, for one tool call."""
 
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ async def publish(context: Context, decision: Decision) -> None:
 
     `mcp_user`: the user's id. `mcp_token`: an opaque token's masked label. `mcp_claims`: a JWT's
     verified claims, with `kid` and `team_id` (a UUID). `mcp_resolved_libraries`: the list. Each is
-    None where it does not apply, all of them where nobody was authenticated.
+    None where it does not apply; all are None if the caller was not authenticated.
     """
     isolate_request_state(context)
     credential = proven(decision)

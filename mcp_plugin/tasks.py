@@ -1,6 +1,6 @@
-"""Tools that a worker runs later: decided when they are asked for, and again when they run.
+"""Tools that a worker runs later: decided on the request, and again when they run.
 
-Needs `fastmcp-tasks`, and `BearerAuth`: FastMCP keeps tasks apart by who is authenticated.
+Needs `fastmcp-tasks`, and `BearerAuth`: FastMCP separates tasks by authenticated caller.
 """
 
 from collections.abc import AsyncIterator
@@ -33,21 +33,22 @@ class PolicyTasks(TasksExtension):
     ```
 
     A task carries its caller's bearer, as FastMCP keeps it, and runs only on a decision of its own,
-    made when a worker takes it up: what was revoked meanwhile does not run. `AllowedLibraries()`
-    gives it the libraries of that decision. Who asks for a task's state needs a bearer that is good
-    then; FastMCP shows it nobody else's tasks. Where tasks leave the process they have to be
-    encrypted (`FASTMCP_TASKS_ENCRYPTION_KEY`), so that no bearer lies open in Redis.
+    made when a worker starts it: a call whose grant was revoked meanwhile does not run.
+    `AllowedLibraries()` gives it the libraries of that decision. To read a task's state, a caller
+    needs a bearer that is valid at that time; FastMCP shows it only its own tasks. Tasks that leave
+    the process must be encrypted (`FASTMCP_TASKS_ENCRYPTION_KEY`), so that Redis never holds a
+    bearer in plain text.
     """
 
     def __init__(self, policy: PolicyMiddleware, **settings: Any) -> None:
-        """Tie the extension to the policy.
+        """Create the extension for a policy.
 
         Args:
-            policy: decides; it is in the server's middleware.
-            settings: of `TasksExtension`.
+            policy: decides; it must be in the server's middleware.
+            settings: the settings of `TasksExtension`.
 
         Raises:
-            ConfigurationError: bearers would lie open in Redis.
+            ConfigurationError: Redis would hold bearers in plain text.
         """
         super().__init__(**settings)
         self.policy = policy
@@ -61,13 +62,13 @@ class PolicyTasks(TasksExtension):
         """Run the worker, with a decision around each task.
 
         Raises:
-            ConfigurationError: anybody could ask for anybody's tasks.
+            ConfigurationError: any caller could read any other caller's tasks.
         """
         auth = self.server.auth
         if not isinstance(auth, BearerAuth) or auth.policy is not self.policy:
             raise ConfigurationError("tasks need FastMCP(auth=BearerAuth(policy, …))")
         async with super().lifespan():
-            # The worker has not had its turn yet: between its start and this nothing waits.
+            # The worker has not run yet: nothing is awaited between its start and this line.
             dependencies = worker_dependencies(self.server)
             if dependencies is not None:
                 dependencies["mcp_plugin_decision"] = Depends(self._decided)
@@ -75,11 +76,11 @@ class PolicyTasks(TasksExtension):
 
     @asynccontextmanager
     async def _decided(self) -> AsyncIterator[None]:
-        """The decision that a task runs on, for as long as it runs.
+        """Decide a task, and keep its decision the current one while it runs.
 
         Raises:
-            CallDenied: it is no.
-            ArgumentsRefused: as of a call.
+            CallDenied: the task is denied.
+            ArgumentsRefused: as for a call.
         """
         key = parse_task_key(base_task_key(current_execution.get().key))
         named, _, version = key["component_identifier"].removeprefix("tool:").rpartition("@")

@@ -1,4 +1,4 @@
-"""What HTTP itself says of a request, before there is an MCP session: origin, headers, caching.
+"""HTTP checks on a request before there is an MCP session: origin, headers, caching.
 
 MCP 2026-07-28, transports (Security Warning; Standard MCP Request Headers), RFC 6454, RFC 9111.
 """
@@ -26,7 +26,7 @@ from mcp_plugin.fastmcp_compat import sdk_server
 from pdp_client import ConfigurationError
 
 MAX_BODY: Final = 4 * 1024 * 1024
-"""Bytes; a longer one is refused by the MCP SDK."""
+"""Bytes; the MCP SDK refuses a longer body."""
 
 _NOT_STORED: Final = (b"cache-control", b"no-store, no-transform")
 
@@ -36,7 +36,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class Body:
-    """The body of a request, read ahead, which whoever comes later can still receive."""
+    """The body of a request, read ahead; later ASGI applications can still receive it."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -45,7 +45,7 @@ class Body:
         self._whole = False
 
     async def read(self, at_most: int) -> bytes | None:
-        """All of the body, or None where it has more bytes, or the client has gone."""
+        """Read the whole body; return None if it is longer, or the client has disconnected."""
         while not self._whole and len(self._content) <= at_most:
             message = await self._receive()
             self._messages.append(message)
@@ -56,12 +56,12 @@ class Body:
         return self._content if len(self._content) <= at_most else None
 
     async def receive(self) -> Message:
-        """As ASGI's: first what was read, then what comes."""
+        """Receive as in ASGI: first the messages read ahead, then the following ones."""
         return self._messages.pop(0) if self._messages else await self._receive()
 
 
 def asked(body: bytes | None) -> tuple[str, str] | None:
-    """The method of a body that is one message of JSON-RPC, and the name that it is about, if any.
+    """Return the method of a body that is one JSON-RPC message, and the name it is about, if any.
 
     Returns:
         None for any other body.
@@ -78,9 +78,9 @@ def asked(body: bytes | None) -> tuple[str, str] | None:
 
 
 def needs_a_look(headers: Headers) -> bool:
-    """Whether headers tell a proxy what the body asks for, in a protocol that has none such.
+    """Return whether routing headers are present in a protocol version that does not define them.
 
-    In the newer ones the SDK compares them.
+    In newer versions the SDK compares them with the body.
     """
     names = {name.lower() for name, _ in headers}
     version = header(headers, MCP_PROTOCOL_VERSION_HEADER.encode())
@@ -89,9 +89,10 @@ def needs_a_look(headers: Headers) -> bool:
 
 
 def is_misrouted(headers: Headers, body: bytes | None) -> bool:
-    """Whether the headers that a proxy goes by say something else than the body.
+    """Return whether the routing headers contradict the body.
 
-    A proxy goes by them in any version of the protocol, so each must be right, and there once.
+    A proxy may route by them in any version of the protocol, so each must be correct and occur
+    only once.
     """
     texts = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
     if find_duplicated_routing_header(texts):
@@ -108,16 +109,16 @@ def is_misrouted(headers: Headers, body: bytes | None) -> bool:
 
 
 def header(headers: Headers, name: bytes) -> str | None:
-    """The one value of a header; empty where it came twice, None where it did not."""
+    """Return a header's only value; empty if the header is repeated, None if it is absent."""
     values = [value for one, value in headers if one.lower() == name]
     return None if not values else values[0].decode("latin-1") if len(values) == 1 else ""
 
 
 def origins(urls: Iterable[str]) -> frozenset[str]:
-    """What browsers send as `Origin` from pages at these URLs (RFC 6454 §6.2).
+    """Return what browsers send as `Origin` from pages at these URLs (RFC 6454 §6.2).
 
     Raises:
-        ConfigurationError: one is no URL of a web page.
+        ConfigurationError: a URL is not that of a web page.
     """
     found = set()
     for url in urls:
@@ -135,7 +136,7 @@ def origins(urls: Iterable[str]) -> frozenset[str]:
 
 
 def no_store(send: Send) -> Send:
-    """Send so that nobody keeps the answer: it is one caller's, whatever it looks like."""
+    """Wrap `send` so that no cache stores the response: it belongs to one caller."""
 
     async def send_uncached(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -147,9 +148,9 @@ def no_store(send: Send) -> Send:
 
 
 def force_private_cache(server: FastMCP) -> None:
-    """See to it that no result says that it may be shared between callers (`cacheScope`).
+    """Prevent results from declaring that callers may share them (`cacheScope`).
 
-    `FastMCP(cache_scope="public")` would have a gateway show one caller's list to another.
+    With `FastMCP(cache_scope="public")`, a gateway could show one caller's list to another.
     """
     hints = sdk_server(server).cache_hints
     public = [method for method, hint in hints.items() if hint.scope == "public"]
@@ -162,7 +163,7 @@ def force_private_cache(server: FastMCP) -> None:
 async def answer(
     send: Send, status: int, document: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> None:
-    """Send an answer of JSON."""
+    """Send a JSON response."""
     body = json.dumps(document).encode()
     sent = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
     await send(

@@ -1,9 +1,8 @@
-"""The door of a server that is protected by bearers over HTTP: `FastMCP(auth=BearerAuth(…))`.
+"""Bearer authentication for a server over HTTP: `FastMCP(auth=BearerAuth(…))`.
 
-Who is not authenticated is told so by HTTP, with where to find out more: RFC 6750 §3, RFC 9728
-§5.1, MCP authorization. What an authenticated caller may not do is said in band: its rights are in
-the registry, so no scope that a client could ask for would help, and there is no
-`insufficient_scope`.
+Unauthenticated requests receive HTTP 401 with the URL of the metadata: RFC 6750 §3, RFC 9728 §5.1,
+MCP authorization. Denials of authenticated callers are returned in band: a caller's rights are in
+the registry, so requesting another scope would not help, and `insufficient_scope` is never sent.
 """
 
 import logging
@@ -35,7 +34,7 @@ from mcp_plugin.spans import joined
 from pdp_client import Credential, Reason, ReasonClass
 
 _STRANGERS_BODY: Final = 64 * 1024
-"""Bytes that somebody without a bearer may send; lists and health checks are short."""
+"""Bytes that an anonymous caller may send; lists and health checks are short."""
 
 _PASSAGE: Final = "lictor.passage"
 _SESSION: Final = b"mcp-session-id"
@@ -44,12 +43,13 @@ _log = logging.getLogger(__name__)
 
 
 class BearerAuth(AuthProvider):
-    """Answers a request without a good bearer with 401, and says where the metadata is.
+    """An authentication provider that rejects requests without a valid bearer.
 
-    Verifies as the policy's PDP does, opaque tokens too, and asks it whether the bearer is good
-    *now*; every request is then still decided by the policy, on the bearer itself. A caller without
-    a bearer gets in for what the policy shows to anybody. In an outage all get in, to be refused in
-    band: a 401 would have clients throw good tokens away.
+    The response is 401 and names the metadata. BearerAuth verifies bearers as the policy's PDP
+    does, opaque tokens too, and queries the PDP whether the bearer is valid *now*. The policy still
+    decides every request, on the bearer itself. Anonymous callers are admitted for what the policy
+    shows to every caller. In an outage every caller is admitted and then refused in band: a 401
+    would make clients discard valid tokens.
     """
 
     def __init__(
@@ -62,19 +62,20 @@ class BearerAuth(AuthProvider):
         name: str | None = None,
         documentation: str | None = None,
     ) -> None:
-        """Tie the door to the policy behind it.
+        """Create the provider for a policy.
 
         Args:
-            policy: decides on what gets in; a server without it in its middleware lets nobody in.
+            policy: decides the admitted requests; without it in its middleware, the server admits
+                no caller.
             base_url: where clients find the server, without the path of its endpoint.
-            authorization_servers: URLs of those that mint its bearers (RFC 8414); none where
-                operators hand bearers out.
+            authorization_servers: URLs of the servers that mint its bearers (RFC 8414); empty if
+                operators issue the bearers.
             allowed_origins: pages that may call it from a browser, besides those at `base_url`.
-            name: of the server, for people.
+            name: the server's name, for people.
             documentation: URL of a page on how to get a bearer, for people.
 
         Raises:
-            ConfigurationError: a URL is none.
+            ConfigurationError: a URL is invalid.
         """
         self.origins = asgi.origins([base_url, *allowed_origins])
         super().__init__(base_url=base_url)
@@ -87,22 +88,22 @@ class BearerAuth(AuthProvider):
         }
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """What FastMCP knows of a good bearer; None for one that is not."""
+        """Return FastMCP's access token for a valid bearer; None for an invalid one."""
         return await verified(self.policy.enforcer, token)
 
     def get_middleware(self) -> list[Any]:
-        """The door itself, for the application."""
+        """Return the middleware that authenticates bearers, for the application."""
         return [Middleware(BearerAuthMiddleware, auth=self), Middleware(AuthContextMiddleware)]
 
     def get_routes(self, mcp_path: str | None = None) -> list[Route]:
-        """The metadata, and the way of those who are let in without a bearer."""
+        """Return the metadata's route and the route for anonymous callers."""
         self.set_mcp_path(mcp_path)
         described = {
             "resource": str(self._get_resource_url(mcp_path)),
             "bearer_methods_supported": ["header"],
             **self._described,
         }
-        # MCP demands one, RFC 9728 does not; to name one that is not there would help nobody.
+        # MCP requires one, RFC 9728 does not; naming one that does not exist would not help.
         if self._authorization_servers:
             described["authorization_servers"] = self._authorization_servers
 
@@ -117,14 +118,14 @@ class BearerAuth(AuthProvider):
         return routes
 
     def metadata_url(self, mcp_path: str | None) -> str:
-        """Where a client finds the metadata of an endpoint (RFC 9728 §3.1)."""
+        """Return the URL of an endpoint's metadata (RFC 9728 §3.1)."""
         resource = self._get_resource_url(mcp_path)
         assert resource is not None, "there is a base_url"  # noqa: S101 - for the type alone
         return str(build_resource_metadata_url(resource))
 
 
 async def verified(enforcer: Enforcer, token: str) -> AccessToken | None:
-    """What FastMCP and the SDK know of a good bearer; None for one that is not."""
+    """Return FastMCP's and the SDK's access token for a valid bearer; None for an invalid one."""
     credential, reason = await enforcer.pdp.authenticate(token, transport="http")
     if credential is None or reason.reason_class is ReasonClass.AUTHENTICATION:
         return None
@@ -132,11 +133,11 @@ async def verified(enforcer: Enforcer, token: str) -> AccessToken | None:
 
 
 def access_token(credential: Credential) -> AccessToken:
-    """What FastMCP keeps of a caller: sessions belong to it, and it is named in traces.
+    """Return what FastMCP keeps of a caller; it owns sessions and is named in traces.
 
-    The bearer is not in it: a tool has no business with it (MCP, Token Passthrough).
+    It does not contain the bearer, which tools must not use (MCP, Token Passthrough).
     """
-    # FastMCP keeps tasks apart by `client_id` and this claim; a label is too short to be one's own.
+    # FastMCP separates tasks by `client_id` and this claim; a label is too short to be unique.
     claims = {"sub": credential.digest, **credential.claims}
     return AccessToken(
         token=credential.label,
@@ -149,7 +150,7 @@ def access_token(credential: Credential) -> AccessToken:
 
 
 class BearerAuthMiddleware:
-    """Stands before the MCP endpoint, and nothing else."""
+    """ASGI middleware that authenticates requests to the MCP endpoint, and only those."""
 
     def __init__(self, app: ASGIApp, *, auth: BearerAuth) -> None:
         self._app = app
@@ -157,18 +158,18 @@ class BearerAuthMiddleware:
         self._policy = auth.policy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, or respond in place of the endpoint."""
+        """Forward a request, or respond in place of the endpoint."""
         endpoint = _endpoint(scope)
         if endpoint is None:
             await self._app(scope, receive, send)
             return
         server = scope["app"].state.fastmcp_server
         if not any(one is self._policy for one in server.middleware):
-            # Whoever is authenticated would be allowed everything.
+            # Any authenticated caller would be allowed everything.
             _log.error("mcp_auth.unguarded the policy is not in the server's middleware; add it")
             await asgi.answer(send, 500, {"error": "This server has no policy."})
             return
-        # The policy does so itself, but the SDK compares before it, also at the very first request.
+        # The policy does so too, but the SDK compares before it, even on the first request.
         compare_nothing(sdk_server(server))
         with joined(scope["headers"]):
             await self._answer(endpoint, scope, receive, asgi.no_store(send))
@@ -195,7 +196,7 @@ class BearerAuthMiddleware:
     async def _refusal(
         self, scope: Scope, body: asgi.Body, bearer: str | None, endpoint: ASGIApp
     ) -> Reason | None:
-        """Why a request may not come in; None where it may, as whoever it is."""
+        """Return why a request is rejected; None if it is admitted, authenticated or anonymous."""
         policy = self._policy
         if bearer is None:
             if not await self._is_open(scope, body):
@@ -208,21 +209,21 @@ class BearerAuthMiddleware:
                 return None
             if reason.reason_class is ReasonClass.AUTHENTICATION and policy.enforcer.requires_auth:
                 return reason
-        # To FastMCP it is nobody; the policy reads the bearer by itself.
+        # To FastMCP the request is unauthenticated; the policy reads the bearer by itself.
         scope[_PASSAGE] = endpoint
         return None
 
     async def _is_open(self, scope: Scope, body: asgi.Body) -> bool:
-        """Whether somebody without a bearer may come in."""
+        """Return whether the request is open to anonymous callers."""
         if scope["method"] != "POST":
-            # A session's stream, and its end. Whose session it is, the SDK looks after.
+            # A session's stream, and its end. The SDK checks which caller owns the session.
             named = asgi.header(scope["headers"], _SESSION)
             return bool(named) and self._policy.enforcer.is_open("ping", "")
         found = asgi.asked(await body.read(_STRANGERS_BODY))
         return found is not None and self._policy.enforcer.is_open(*found)
 
     async def _turn_away(self, scope: Scope, send: Send, reason: Reason, outcome: Outcome) -> None:
-        """RFC 6750 §3.1: no `error` for who may not have known that a bearer is needed."""
+        """Reject a request; the challenge has no `error` if it lacks a bearer (RFC 6750 §3.1)."""
         status, told = 401, {"error": "invalid_token", "error_description": reason.value}
         if outcome in ("none", "malformed"):
             told = {}
@@ -236,10 +237,10 @@ class BearerAuthMiddleware:
 
 
 class AnonymousRoute(Route):
-    """To the endpoint, past FastMCP's own demand for a bearer; only for whom the door let in."""
+    """A route that bypasses FastMCP's own bearer check, for requests already admitted."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """As Starlette's; None but for requests that were let in."""
+        """Match as Starlette does, but only admitted requests."""
         return super().matches(scope) if _PASSAGE in scope else (Match.NONE, {})
 
 
@@ -249,7 +250,7 @@ class _Endpoint:
 
 
 def _endpoint(scope: Scope) -> ASGIApp | None:
-    """The MCP endpoint that a request is for, within FastMCP's own demand for a bearer."""
+    """Return the MCP endpoint of a request, inside FastMCP's own bearer check."""
     if scope["type"] != "http":
         return None
     for route in scope["app"].routes:

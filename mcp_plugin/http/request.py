@@ -1,4 +1,4 @@
-"""What FastMCP knows about the request that carries a message: bearer, transport, version."""
+"""The request that carries a message, as FastMCP knows it: bearer, transport, version."""
 
 import logging
 from collections.abc import Iterable
@@ -21,18 +21,18 @@ _log = logging.getLogger(__name__)
 def extract(
     headers: Iterable[tuple[bytes, bytes]], query: bytes = b""
 ) -> tuple[Outcome, str | None]:
-    """Read the bearer out of ASGI's raw headers; only those still show that one came twice.
+    """Read the bearer from ASGI's raw headers; only they show a repeated header.
 
-    A bearer in the URL is refused, whether or not there is one in a header: URLs are logged, kept
-    and sent on. RFC 6750 §2.1, §2.3 and §5.3, RFC 9110 §11.4.
+    A bearer in the URL is refused, with or without one in a header: URLs are logged, stored and
+    forwarded. RFC 6750 §2.1, §2.3 and §5.3, RFC 9110 §11.4.
 
     Args:
         headers: Names and values.
         query: The URL's, without `?`.
 
     Returns:
-        What was found, and what stood after `Bearer `, unverified: None without any. Where that was
-        done wrong it is empty, which no token is: the PDP refuses it as `invalid_token`.
+        The outcome, and what stood after `Bearer `, unverified; None without a bearer. A malformed
+        one is returned as empty, which is never a token: the PDP refuses it as `invalid_token`.
     """
     if _holds_bearer(query):
         return "query", ""
@@ -40,7 +40,7 @@ def extract(
     if not values:
         return "none", None
     if len(values) > 1:
-        # Which one counts differs between proxies and frameworks.
+        # Proxies and frameworks differ in which one they use.
         return "repeated", ""
     scheme, _, token = values[0].partition(b" ")
     if scheme.lower() != b"bearer":
@@ -51,11 +51,11 @@ def extract(
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request, unverified, and how it came.
+    """The unverified caller of a request, and its transport.
 
     Attributes:
-        bearer: as `extract` reads it; None without one, and where nothing says whose it would be.
-        transport: `http`, `stdio`, another of the SDK's words, or nothing in memory.
+        bearer: as `extract` reads it; None without one, and where it cannot be attributed.
+        transport: `http`, `stdio`, another of the SDK's words, or empty in memory.
     """
 
     bearer: str | None = field(repr=False)
@@ -63,11 +63,11 @@ class Caller:
 
 
 def caller(context: Context, stdio: StdioBearer | None) -> Caller:
-    """The caller of a request to a FastMCP server.
+    """Return the caller of a request to a FastMCP server.
 
     Args:
-        context: of the request.
-        stdio: whose bearer counts where the request came over stdio.
+        context: FastMCP's context of the request.
+        stdio: the bearer to use if the request came over stdio.
     """
     return caller_of(
         context.request_context.request if context.request_context else None,
@@ -77,15 +77,15 @@ def caller(context: Context, stdio: StdioBearer | None) -> Caller:
 
 
 def caller_of(request: Any, *, transport: str, stdio: StdioBearer | None) -> Caller:
-    """The caller of the HTTP request that carries a message, or of a message without one.
+    """Return the caller of the HTTP request that carries a message, or of a message without one.
 
-    It must be the request of this very message: FastMCP's `get_http_request` falls back on one that
-    it inherited, which behind an in-memory client may be another caller's.
+    The request must be that of this message: FastMCP's `get_http_request` falls back on an
+    inherited one, which behind an in-memory client may be another caller's.
 
     Args:
-        request: Starlette's; None where the message came another way.
-        transport: the way, where there is no request.
-        stdio: whose bearer counts over stdio.
+        request: Starlette's; None if the message came over another transport.
+        transport: the transport, if there is no request.
+        stdio: the bearer to use over stdio.
     """
     if request is None:
         return Caller(stdio.read() if stdio and transport == "stdio" else None, transport)
@@ -103,12 +103,12 @@ def caller_of(request: Any, *, transport: str, stdio: StdioBearer | None) -> Cal
 
 
 def version(message: Any, context: Context, *, nested: bool) -> VersionSpec | None:
-    """The version of the component that FastMCP will run, whatever middleware did to the message.
+    """Return the version of the component that FastMCP will run, as it stands after middleware.
 
     Args:
         message: the request's parameters; FastMCP writes the version into `_meta`.
-        context: of the same request.
-        nested: whether server code makes the request, and not the client.
+        context: FastMCP's context of the same request.
+        nested: whether server code makes the request instead of the client.
     """
     carried = context.request_context.meta if context.request_context else None
     asked = None if nested else extract_version_spec({**(carried or {})})
@@ -122,7 +122,7 @@ def version(message: Any, context: Context, *, nested: bool) -> VersionSpec | No
 
 
 def _holds_bearer(query: bytes) -> bool:
-    # Frameworks differ in what separates parameters, and a client that has the case wrong has
-    # given its bearer away all the same.
+    # Frameworks differ in what separates parameters, and a client that gets the case wrong has
+    # still exposed its bearer.
     fields = parse_qsl(query.decode("latin-1").replace(";", "&"), keep_blank_values=True)
     return any(name.strip().lower() == "access_token" for name, _ in fields)

@@ -1,7 +1,7 @@
-"""Who calls over stdio, where there is no header: whoever the server's operator says.
+"""The identity of callers over stdio, which has no headers; the server's operator configures it.
 
 MCP authorization leaves it to the environment. The one caller is the process that started the
-server, and it may do what the bearer may that was put there for it; without one it is nobody.
+server. It has the rights of the bearer that the operator provides; without one it is anonymous.
 """
 
 import logging
@@ -19,13 +19,13 @@ NO_IDENTITY: Final = (
 )
 
 _MOST: Final = 16 * 1024
-"""Bytes of a file that are read; a bearer is half as long at most."""
+"""Bytes read from a file; a bearer has at most half as many."""
 
 _log = logging.getLogger(__name__)
 
 
 class StdioBearer:
-    """The bearer of whoever calls over stdio; other transports never use it."""
+    """The bearer of the caller over stdio; other transports never use it."""
 
     def __init__(self, read: Callable[[], str]) -> None:
         self._read = read
@@ -33,13 +33,13 @@ class StdioBearer:
 
     @classmethod
     def from_environment(cls, name: str) -> Self:
-        """Take it out of the environment, now: what the server starts does not inherit it.
+        """Read the bearer from the environment and remove it, so that child processes lack it.
 
         Args:
-            name: of the variable.
+            name: the variable's name.
 
         Raises:
-            ConfigurationError: there is no such variable, or it is empty.
+            ConfigurationError: the variable is not set, or empty.
         """
         bearer = os.environ.pop(name, "").strip()
         if not bearer:
@@ -48,19 +48,19 @@ class StdioBearer:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """Read it from a file at each request, so that a new one takes effect at once.
+        """Read the bearer from a file on each request, so that a new one takes effect at once.
 
         Args:
-            path: a file that is this user's or root's, and that nobody else may read or write.
+            path: a file owned by this user or root, and not accessible to other users.
 
         Raises:
-            ConfigurationError: it cannot be used as it is now.
+            ConfigurationError: the file cannot be used as it is now.
         """
         _read_private(Path(path))
         return cls(lambda: _read_private(Path(path)))
 
     def read(self) -> str:
-        """The bearer; empty, which no bearer is, where its file cannot be used any more."""
+        """Return the bearer; empty, which is never valid, if its file has become unusable."""
         try:
             bearer, self._told = self._read(), ""
         except ConfigurationError as error:
@@ -73,12 +73,12 @@ class StdioBearer:
 
 def _read_private(path: Path) -> str:
     try:
-        # A pipe in its place must not keep everybody waiting.
+        # A pipe in its place must not block all requests.
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
     try:
-        # Of what was opened, and not of what has the name by now.
+        # Of the opened file, not of a file that may have replaced it.
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigurationError(f"{path}: is no file")

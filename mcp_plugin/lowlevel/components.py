@@ -1,4 +1,4 @@
-"""What a server of the MCP SDK's own lists: the only thing that it says of its components."""
+"""The components that a low-level server of the MCP SDK lists, its only description of them."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -45,7 +45,7 @@ USES: Final = {kind.method: (listed, kind) for listed, kind in KINDS.items() if 
 
 
 async def entries(server: Server[Any], ctx: Context, listed: str) -> AsyncIterator[Any]:
-    """The components of a kind, as a server lists them now: models, or what stands on the wire."""
+    """Yield the components of a kind, as a server lists them now: models, or wire objects."""
     handler = server.get_request_handler(listed)
     cursor = None
     for _ in range(_MOST_PAGES if handler else 0):
@@ -59,7 +59,7 @@ async def entries(server: Server[Any], ctx: Context, listed: str) -> AsyncIterat
 
 
 async def entry(server: Server[Any], ctx: Context, listed: str, name: str) -> Any:
-    """The component of a name; None where the server does not list it."""
+    """Return the component of a name; None if the server does not list it."""
     async for one in entries(server, ctx, listed):
         if str(member(one, KINDS[listed].name)) == name:
             return one
@@ -67,9 +67,9 @@ async def entry(server: Server[Any], ctx: Context, listed: str, name: str) -> An
 
 
 async def templates(server: Server[Any], ctx: Context, uri: str) -> list[Any]:
-    """The listed templates that a URI may come from; which of them its handler means, nobody says.
+    """Return the listed templates that may match a URI; the server does not say which one does.
 
-    One that is no RFC 6570 template may be any.
+    An entry that is not an RFC 6570 template may match any URI.
     """
     found = []
     async for one in entries(server, ctx, TEMPLATES):
@@ -80,7 +80,7 @@ async def templates(server: Server[Any], ctx: Context, uri: str) -> list[Any]:
 
 
 def matches_template(found: Sequence[Any], uri: str) -> bool:
-    """Whether a URI is what one of its templates would make of the values found in it."""
+    """Return whether one of its templates expands to a URI with the values found in it."""
     for template in map(_parsed, found):
         if template is None:
             return True
@@ -91,7 +91,7 @@ def matches_template(found: Sequence[Any], uri: str) -> bool:
 
 
 def member(of: Any, name: str) -> Any:
-    """A member of what a handler returned: a model, or what stands on the wire."""
+    """Return a member of what a handler returned: a model, or a wire object."""
     if isinstance(of, Mapping):
         return of.get(name)
     found = dict(_named(of)).get(name)

@@ -1,4 +1,4 @@
-"""The same policy for servers that are made with the MCP Python SDK alone."""
+"""The same policy for servers built with the MCP Python SDK alone."""
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -36,17 +36,17 @@ _log = logging.getLogger(__name__)
 
 
 class PolicyGuard:
-    """Lets a request to the SDK's low-level server run only on the PDP's decision.
+    """A policy enforcement point for the SDK's low-level server.
 
     ```python
     PolicyGuard(pdp).protect(server)
     ```
 
-    As `PolicyMiddleware` does for FastMCP, with the same rules: calls, reads, prompts and the like
-    are decided, lists show what the caller may use, methods it does not know are refused. A tool
-    that its server does not list is not run, nor is a resource read that it neither lists nor has
-    a listed template for. Handlers find the decision by `current_decision`, the
-    libraries by `current_libraries`, `allowed`, `cypher` and `sql`.
+    A request runs only if the PDP allows it, by the rules of `PolicyMiddleware`: calls, reads,
+    prompts and the like are decided, lists show what the caller may use, unknown methods are
+    refused. A tool that its server does not list is not run. A resource is not read if the server
+    lists neither it nor a template for it. Handlers get the decision from `current_decision`, and
+    the libraries from `current_libraries`, `allowed`, `cypher` and `sql`.
 
     It is the SDK's `TokenVerifier` too, for `streamable_http_app(token_verifier=…)`.
     """
@@ -63,18 +63,19 @@ class PolicyGuard:
         tags: Mapping[str, Collection[str]] | None = None,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
-        """Guard nothing yet.
+        """Create the guard; `protect` applies it to a server.
 
         Args:
-            pdp: decides; stays the caller's to close.
-            require_auth: as of `PolicyMiddleware`, and so are the others.
-            public_tools: names of tools that anybody may call and see.
-            list_without_token: whether strangers see what the registry's settings list for them.
-            shadow: True, or names of tools, whose refusals are only recorded.
-            stdio: whose bearer counts for messages that did not come over HTTP.
-            tags: what rules of the site see as tags, by the tool's or prompt's name, the URI, or
-                the template's text; the protocol knows none.
-            registry: where the metrics go.
+            pdp: decides; closing it remains the caller's responsibility.
+            require_auth: as in `PolicyMiddleware`, like the following parameters.
+            public_tools: names of tools that every caller may call and see.
+            list_without_token: whether anonymous callers see what the registry's settings list for
+                them.
+            shadow: True, or names of tools, whose denials are only recorded.
+            stdio: the bearer of messages that did not come over HTTP.
+            tags: the tags that site rules see, by the tool's or prompt's name, the URI, or the
+                template's text; the protocol has no tags.
+            registry: the registry of the metrics.
         """
         self.enforcer = Enforcer(
             pdp,
@@ -88,17 +89,17 @@ class PolicyGuard:
         self._tags = {name: sorted(set(of)) for name, of in (tags or {}).items()}
 
     def protect(self, server: Server[Any]) -> None:
-        """Guard a server; other middleware has to be added before."""
+        """Guard a server; add other middleware before calling this."""
         server.middleware.append(_Guard(self, server))
         compare_nothing(server)
         bind_to_callers(server)
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """What the SDK knows of a good bearer; None for one that is not."""
+        """Return the SDK's access token for a valid bearer; None for an invalid one."""
         return await verified(self.enforcer, token)
 
     def caller(self, request: Any) -> Caller:
-        """Who sent a message, by the HTTP request that carried it, if any."""
+        """Return the caller of a message, by the HTTP request that carried it, if any."""
         return caller_of(request, transport="stdio" if self._stdio else "", stdio=self._stdio)
 
     def action(
@@ -108,13 +109,13 @@ class PolicyGuard:
         entries: Sequence[Any],
         arguments: Mapping[str, Any] | None = None,
     ) -> Action:
-        """What using a component would be.
+        """Return the action of using a component.
 
         Args:
             method: the MCP method that uses it.
-            name: the component's.
-            entries: as it is listed: itself, or all templates that a URI may come from.
-            arguments: of the use.
+            name: the component's name.
+            entries: its list entries: the component, or all templates that may match a URI.
+            arguments: the arguments of the use.
         """
         reads = method == "resources/read"
         annotations: dict[str, Any] = {}
@@ -130,7 +131,7 @@ class PolicyGuard:
         )
 
     def tags(self, name: str, entries: Sequence[Any] = ()) -> list[str]:
-        """The tags given to a name, and to all templates that it may come from."""
+        """Return the tags configured for a name, and for all templates that may match it."""
         names = {name, *(member(entry, "uriTemplate") for entry in entries)}
         return sorted({tag for one in names for tag in self._tags.get(one, ())})
 
@@ -150,7 +151,7 @@ class _Guard:
             _log.info("mcp_auth.refused method=%s", quote(ctx.method))
             return None
         if self._server.middleware[-1] is not self:
-            # What is inside could put another name into what was decided.
+            # Inner middleware could change the name in the request that was decided.
             _log.error("mcp_auth.order middleware was added after the policy; add it before")
             raise MCPError(
                 code=mcp_types.INTERNAL_ERROR, message=message(Reason.UNAVAILABLE)
@@ -211,14 +212,14 @@ class _Guard:
         if ctx.method == "tools/call" and found is None:
             raise MCPError(code=mcp_types.INVALID_PARAMS, message=f"Unknown tool: {quote(name)}")
         compare(ctx, member(found, "inputSchema"))
-        # Rules and patterns see a text: what has no place in a list could be another's by its name.
+        # Rules and patterns see only text: an unlisted name could also refer to another component.
         known = found is not None or components.matches_template(templates, name)
         if reads and not (known and is_canonical(name)):
             raise messages.unknown_resource(name)
         return decision
 
     async def _described(self, ctx: Context, action: Action) -> Action:
-        """An action of a message with its tags; see `mcp_plugin.actions.described`."""
+        """Return an action of a message with its tags; see `mcp_plugin.protocol.actions`."""
         subscribes = action.method != "completion/complete" and action.uri is not None
         found = await components.templates(self._server, ctx, action.name) if subscribes else []
         return replace(action, tags=self._policy.tags(action.name, found))

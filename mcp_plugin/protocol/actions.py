@@ -1,4 +1,4 @@
-"""What of a request or a component the rules see: MCP's words as the PDP's actions."""
+"""The PDP's actions for MCP requests and components: the parts that the rules see."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,18 +15,18 @@ from pydantic import ValidationError
 from pdp_client import Action
 
 _LISTENABLE = 64
-"""Resources of one subscription; each is a decision."""
+"""Resources of one subscription; each needs a decision."""
 
 
 def call(name: str, tool: Tool | None, arguments: Mapping[str, Any] | None = None) -> Action:
-    """The call of a tool; without one, of whatever has that name."""
+    """Return the action of calling a tool; without the tool, of calling that name."""
     return Action(
         method="tools/call", name=name, arguments=arguments, **_described(tool, with_hints=True)
     )
 
 
 def read(uri: str, component: Resource | ResourceTemplate | None) -> Action:
-    """The reading of a resource, by its URI or through a template."""
+    """Return the action of reading a resource, by its URI or through a template."""
     return Action(
         method="resources/read", name=uri, uri=uri, **_described(component, with_hints=True)
     )
@@ -35,14 +35,14 @@ def read(uri: str, component: Resource | ResourceTemplate | None) -> Action:
 def prompt(
     name: str, component: Prompt | None, arguments: Mapping[str, Any] | None = None
 ) -> Action:
-    """The rendering of a prompt."""
+    """Return the action of rendering a prompt."""
     return Action(method="prompts/get", name=name, arguments=arguments, **_described(component))
 
 
 async def described(server: FastMCP, action: Action) -> Action:
-    """An action of `of_message` with what its server says of the component that it is about.
+    """Return an action of `of_message` with the server's description of its component.
 
-    A rule that looks at tags then holds for completions and subscriptions too.
+    A rule that reads tags then applies to completions and subscriptions too.
     """
     component: FastMCPComponent | None = None
     if action.method == "completion/complete" and action.uri is None:
@@ -57,13 +57,13 @@ async def described(server: FastMCP, action: Action) -> Action:
 
 
 def of_message(method: str, params: Any) -> list[Action] | None:
-    """The actions that a request asks for which FastMCP has no hook for.
+    """Return the actions of a request for which FastMCP has no hook.
 
     Returns:
-        None for a method that is not known.
+        The actions; None for an unknown method.
 
     Raises:
-        ValidationError: the parameters are not that method's; pydantic's.
+        ValidationError: the parameters do not fit the method; pydantic's.
     """
     reader = _READERS.get(method)
     return None if reader is None else reader(params)
@@ -102,7 +102,7 @@ def _listening(params: Any) -> list[Action]:
     if len(uris) > _LISTENABLE:
         wanted["resourceSubscriptions"] = True
         uris = []
-    # What an extension adds is a name that nobody is granted by accident.
+    # An extension's entry becomes a name that no grant covers by accident.
     named = [Action(method="subscriptions/listen", name=name) for name in sorted(wanted)]
     return [*named, *map(_subscribe, uris)] or [Action(method="subscriptions/listen", name="")]
 
@@ -133,7 +133,7 @@ def _described(component: FastMCPComponent | None, *, with_hints: bool = False) 
 
 def _hints(annotations: mcp_types.ToolAnnotations | mcp_types.Annotations) -> Mapping[str, Any]:
     if isinstance(annotations, mcp_types.ToolAnnotations):
-        # By hand: a list has one for each tool, and the model's own way takes ten times as long.
+        # By hand: a list has one for each tool, and the model's own method is ten times slower.
         hints = {name: getattr(annotations, field) for name, field in _TOOL_HINTS}
         return {name: value for name, value in hints.items() if value is not None}
     return annotations.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,8 +1,8 @@
 """The arguments that a tool will run with, where a site's rules read them.
 
-FastMCP lets pydantic make of a call's arguments what the tool's signature wants: `"1000"` becomes
-1000, `"yes"` becomes True, what is left out its default. A rule sees JSON. So that both mean the
-same, what would have to be made into another value is refused, and defaults are decided on too.
+FastMCP lets pydantic convert a call's arguments to the types of the tool's signature: `"1000"`
+becomes 1000, `"yes"` becomes True, an omitted argument its default. A rule sees JSON. So that both
+mean the same, arguments that need conversion are refused, and the decision includes defaults.
 """
 
 import copy
@@ -30,18 +30,18 @@ Schema = Mapping[str, Any] | bool
 async def enforce(
     enforcer: Enforcer, caller: Caller, name: str, tool: Tool | None, sent: Mapping[str, Any]
 ) -> Decision:
-    """The decision on which a call may run, on the arguments that it will run with.
+    """Decide a call on the arguments that it will run with, and return the decision.
 
     Args:
-        enforcer: asks the PDP.
-        caller: who sent it.
-        name: the tool's.
-        tool: the one that will run; None where there is none.
+        enforcer: queries the PDP.
+        caller: the caller that sent it.
+        name: the tool's name.
+        tool: the tool that will run; None if it does not exist.
         sent: the call's arguments.
 
     Raises:
-        CallDenied: the decision is no.
-        ArgumentsRefused: rules read them, and would read others than the tool gets.
+        CallDenied: the call is denied.
+        ArgumentsRefused: rules read the arguments, and the tool would get different ones.
     """
     given = {**(_defaults(tool.parameters) if tool else {}), **sent}
     action = actions.call(name, tool, given)
@@ -49,7 +49,7 @@ async def enforce(
     if tool is None or not decision.uses_arguments:
         return decision
     try:
-        # After the decision: who may not call a tool learns nothing of its parameters.
+        # After the decision: a caller that may not call a tool learns nothing of its parameters.
         whole = apply_defaults(tool.parameters, sent)
     except ArgumentsRefused as refused:
         watched = enforcer.watches(action)
@@ -66,17 +66,17 @@ async def enforce(
 
 
 def apply_defaults(schema: Schema, sent: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments with the defaults that their schema has for what they leave out, at any depth.
+    """Return arguments with the schema's defaults for omitted ones, at any depth.
 
     Args:
-        schema: JSON Schema, as the tool's list entry shows it; references within it alone.
+        schema: JSON Schema, as the tool's list entry shows it; references within it only.
         sent: the arguments.
 
     Raises:
-        ArgumentsRefused: they do not fit it as they are.
+        ArgumentsRefused: the arguments do not fit the schema without conversion.
     """
     try:
-        # A registry of its own: jsonschema would fetch what a reference names elsewhere.
+        # A registry of its own: jsonschema would fetch references to other documents.
         validator = validator_for(schema, default=Draft202012Validator)(schema, registry=Registry())
         whole = copy.deepcopy({**sent})
         if validator.is_valid(whole):
@@ -116,7 +116,7 @@ def _fill(validator: Validator, schema: Schema, value: Any) -> None:
 
 
 def _applying(validator: Validator, schema: Mapping[str, Any], value: Any) -> list[Schema]:
-    """The other schemas that a value is held to: all of some, and the first that fits of others."""
+    """Return the subschemas that apply to a value: all of some, the first match of others."""
     found: list[Schema] = [*schema.get("allOf", ())]
     if "$ref" in schema:
         found.append(_referred(validator.schema, schema["$ref"]))
@@ -129,7 +129,7 @@ def _applying(validator: Validator, schema: Mapping[str, Any], value: Any) -> li
 
 
 def _referred(schema: Any, reference: str) -> Any:
-    """What a reference within the schema names: `#/$defs/Shelf`, RFC 6901."""
+    """Resolve a reference within the schema, such as `#/$defs/Shelf` (RFC 6901)."""
     for part in reference.removeprefix("#").split("/")[1:]:
         schema = schema[part.replace("~1", "/").replace("~0", "~")]
     return schema

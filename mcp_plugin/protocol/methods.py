@@ -1,14 +1,14 @@
-"""MCP's methods, by what has to be decided about them."""
+"""MCP's methods, by the kind of decision that they need."""
 
 from typing import Final
 
 EXEMPT: Final = frozenset({"initialize", "ping", "server/discover"})
-"""What says nothing that needs a decision."""
+"""Methods that need no decision."""
 
 LISTS: Final = frozenset(
     {"prompts/list", "resources/list", "resources/templates/list", "tools/list"}
 )
-"""What is answered with as much as the caller may use."""
+"""Methods whose result is filtered to what the caller may use."""
 
 NOTIFICATIONS: Final = frozenset(
     {
@@ -18,7 +18,7 @@ NOTIFICATIONS: Final = frozenset(
         "notifications/roots/list_changed",
     }
 )
-"""The protocol's own; others are dropped."""
+"""The notifications that the protocol defines; others are dropped."""
 
 TASKS: Final = frozenset({"tasks/cancel", "tasks/get", "tasks/update"})
-"""What concerns a task of the caller's own; see `mcp_plugin.tasks`."""
+"""Methods about a task of the caller's own; see `mcp_plugin.tasks`."""

@@ -1,8 +1,8 @@
-"""Parameters that a tool wants in headers too, for proxies to go by (`x-mcp-header`).
+"""Parameters that a tool requires in headers too, for routing by proxies (`x-mcp-header`).
 
 MCP 2026-07-28, transports (Standard MCP Request Headers), SEP-2243. The SDK compares them with the
-body before anybody has decided, and its refusal tells any caller of a tool and its parameters. So
-here it is kept from it, and they are compared after the decision, with the tool that will run.
+body before any decision, and its refusal reveals a tool and its parameters to any caller. So this
+module disables the SDK's comparison, and compares after the decision, with the tool that will run.
 """
 
 from collections.abc import Mapping
@@ -17,15 +17,15 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 
 def compare_nothing(server: Server[Any]) -> None:
-    """Have the SDK compare nothing, nor list all tools before each call, to see what it would."""
+    """Stop the SDK from comparing headers, and from listing all tools before each call to do so."""
     server.get_tool_input_schema = _nothing
 
 
 def is_look_ahead(context: ServerRequestContext[Any, Any]) -> bool:
-    """Whether the SDK lists tools for itself before a call.
+    """Return whether the SDK lists tools for its own use before a call.
 
-    It does where nobody has called `compare_nothing`: before the first call, and in every version
-    before 2.3. It shows the list to nobody.
+    It does so unless `compare_nothing` was called: before the first call, and in every version
+    before 2.3. No caller receives that list.
     """
     return context.method == "tools/list" and _is_call(context)
 
@@ -33,19 +33,19 @@ def is_look_ahead(context: ServerRequestContext[Any, Any]) -> bool:
 def compare(
     context: ServerRequestContext[Any, Any], schema: Any, *, dereferenced: bool = False
 ) -> None:
-    """Refuse a call whose headers do not say what its body does.
+    """Refuse a call whose headers do not match its body.
 
     Args:
-        context: of the client's own request, which has been decided.
-        schema: what the tool takes.
-        dereferenced: whether clients see it without references.
+        context: the context of the client's own request, which has been decided.
+        schema: the tool's input schema.
+        dereferenced: whether clients see the schema without references.
 
     Raises:
         MCPError: `HEADER_MISMATCH`, which is 400 in HTTP.
     """
     if not _is_call(context) or not wants_headers(schema):
         return
-    # What the client sent, not what middleware made of it: a proxy goes by that.
+    # As the client sent it, before middleware changed it: proxies route by that.
     arguments = (context.params or {}).get("arguments") or {}
     shown = dereference_refs(schema) if dereferenced else schema
     request: Any = context.request
@@ -55,18 +55,18 @@ def compare(
 
 
 def wants_headers(schema: Any) -> bool:
-    """Whether a parameter must stand in a header too."""
+    """Return whether the schema requires a parameter in a header too."""
     if isinstance(schema, Mapping):
         return "x-mcp-header" in schema or any(map(wants_headers, schema.values()))
     return isinstance(schema, list) and any(map(wants_headers, schema))
 
 
 def _is_call(context: ServerRequestContext[Any, Any]) -> bool:
-    """Whether HTTP carries a call, of a version of the protocol that has such headers."""
+    """Return whether this is a call over HTTP, in a protocol version that has such headers."""
     request = context.request
     if request is None or context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
         return False
-    # The SDK has seen to it that this one is there once, and true.
+    # The SDK has checked that this header occurs once and is correct.
     return bool(request.headers.get(MCP_METHOD_HEADER) == "tools/call")
 
 

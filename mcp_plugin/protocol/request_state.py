@@ -1,8 +1,8 @@
-"""Calls in several rounds: what a tool keeps between them is for its caller alone.
+"""Calls in several rounds: the state that a tool keeps between them belongs to its caller.
 
-MCP 2026-07-28, multi-round-trip requests, SEP-2322: a tool that needs more answers with
-`requestState`, and the client sends it back. The SDK seals it for who is authenticated in its own
-sense, which without `BearerAuth` is nobody: then any caller could go on with another's.
+MCP 2026-07-28, multi-round-trip requests, SEP-2322: a tool that needs more input responds with
+`requestState`, and the client sends it back. The SDK binds it to the caller that it considers
+authenticated. Without `BearerAuth` it has none: any caller could continue another's call.
 """
 
 from hashlib import sha256
@@ -17,9 +17,9 @@ from mcp_plugin.lowlevel.components import Context
 
 
 def bind_to_callers(server: Server[Any]) -> None:
-    """Have a server take back what it gave a caller only with the same bearer.
+    """Make a server accept a request state only with the bearer that it was issued to.
 
-    Who has set `bind_principal` goes on with that.
+    A server that already sets `bind_principal` keeps its own binding.
     """
     for one in server.middleware:
         if isinstance(one, RequestStateBoundary):
@@ -29,7 +29,7 @@ def bind_to_callers(server: Server[Any]) -> None:
 
 
 def _caller(context: Context) -> str | None:
-    """What a state is bound to; None where nobody can be told from another, as over stdio."""
+    """Return what a state is bound to; None where callers are indistinguishable, as over stdio."""
     known = authenticated_principal(context)
     if known is not None or context.request is None:
         return known

@@ -1,4 +1,4 @@
-"""Which spelling of a URI may be decided on: the one that has no other."""
+"""The canonical spelling of URIs, the only one that decisions are made on."""
 
 import re
 from collections.abc import Iterable
@@ -16,15 +16,14 @@ _STRUCTURE: Final = frozenset(b"/\\%?#&=;:@") | frozenset(range(0x20)) | {0x7F}
 
 
 def is_canonical(uri: str) -> bool:
-    """Whether a URI is written in the one way that rules and patterns are written for.
+    """Return whether a URI has the canonical spelling, which rules and patterns are written for.
 
     FastMCP decodes a URI for its templates, and a handler may resolve `..`; a pattern or a rule
-    sees the text. So that both mean the same resource, it has to be ASCII with a scheme in lower
-    case, without `.` and `..` as segments, and without an encoded octet that need not be encoded or
-    that would be a delimiter (`%2F`), a control or another `%`. Nor has it a fragment, which is no
-    part of a resource's name, an empty segment of its path or field of its query, or a `+` there,
-    which may be a space. RFC 3986 §3.5 and §6.2.2; unlike there, what is written otherwise is not
-    brought into this form.
+    sees the text. So that both mean the same resource, a canonical URI is ASCII with a lower-case
+    scheme. It has no `.` or `..` segment, and no encoded octet that need not be encoded or that
+    would be a delimiter (`%2F`), a control or another `%`. It has no fragment, which is not part of
+    a resource's name, no empty path segment or query field, and no `+` in the query, which may be
+    a space. RFC 3986 §3.5 and §6.2.2; unlike there, other spellings are not normalised.
     """
     if not _SHAPE.fullmatch(uri):
         return False
@@ -42,19 +41,19 @@ def is_canonical(uri: str) -> bool:
 
 
 def is_expansion(uri: str, expanded: str, values: Iterable[object]) -> bool:
-    """Whether a canonical URI is what its template would make of the values found in it.
+    """Return whether a canonical URI equals its template expanded with the values found in it.
 
-    A template looks away from what it does not know, as fields of a query, and decodes what need
-    not be encoded: then several URIs would be one resource. RFC 6570 §3.2.1: in a value all but the
-    unreserved is encoded; but for what no canonical URI has encoded.
+    A template ignores what it does not know, such as query fields, and decodes what need not be
+    encoded: several URIs would then be one resource. RFC 6570 §3.2.1: in a value everything except
+    unreserved characters is encoded; here, except for what no canonical URI has encoded.
 
     Args:
-        uri: canonical.
-        expanded: the template with the values.
-        values: those that the template found.
+        uri: a canonical URI.
+        expanded: the template expanded with the values.
+        values: the values that the template found.
     """
     if any(isinstance(one, str) and one.endswith("/") for one in values):
-        return False  # the name of a folder, to many who read files
+        return False  # the name of a folder, to many handlers that read files
     return uri == _ENCODED_TEXT.sub(_as_written, expanded)
 
 
