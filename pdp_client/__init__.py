@@ -1,4 +1,4 @@
-"""From a bearer to a decision: verify it, ask OPA, fail closed."""
+"""From a bearer to a decision: verify the bearer, query OPA, fail closed."""
 
 from pdp_client.bearer.key_table import Issuer
 from pdp_client.bearer.keyring import Keyring

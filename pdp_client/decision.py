@@ -1,4 +1,4 @@
-"""What is asked and what is answered, as values."""
+"""Actions, contexts and decisions, as values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ class Action:
 
     Attributes:
         name: the tool's or the prompt's name, or the URI of a resource or of a template.
-        method: the MCP method; entries of a list have the method that would use them.
+        method: the MCP method; list entries have the method that would use them.
         tags: the component's tags.
         arguments: the call's arguments, for rules that read them; never recorded, only hashed.
-        version: the component's version; None where it has none.
-        uri: where a resource or a template is concerned, its URI.
+        version: the component's version; None without one.
+        uri: the URI of a resource or a template.
         annotations: the component's hints, as MCP writes them (`readOnlyHint` and others).
     """
 
@@ -32,7 +32,7 @@ class Action:
     annotations: Mapping[str, Any] | None = None
 
     def as_input(self, *, arguments: bool = True) -> dict[str, Any]:
-        """The action of the query to OPA, with its arguments or without."""
+        """Return the `action` of the query to OPA, with or without its arguments."""
         action: dict[str, Any] = {"method": self.method, "name": self.name, "tags": [*self.tags]}
         if self.version is not None:
             action["version"] = self.version
@@ -47,12 +47,12 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """Where an action is asked for.
+    """The context in which an action is requested.
 
     Attributes:
         server: the MCP server's name.
-        transport: `http`, `stdio`, or nothing.
-        shadow: whether a refusal of the action alone only counts, and does not stop it.
+        transport: `http`, `stdio`, or empty.
+        shadow: whether a denial of the action alone is only counted, and does not stop it.
     """
 
     server: str = ""
@@ -60,14 +60,14 @@ class Context:
     shadow: bool = False
 
     def as_input(self) -> dict[str, Any]:
-        """The context of the query to OPA, and of the record."""
+        """Return the `context` of the query to OPA, and of the record."""
         context: dict[str, Any] = {"server": self.server, "transport": self.transport}
         return {**context, "shadow": True} if self.shadow else context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """Who the registry says is calling.
+    """The caller, as the registry identifies it.
 
     Attributes:
         type: `token`, `team` or `jwt`.
@@ -82,35 +82,36 @@ class Principal:
     user: str | None = None
 
     def __str__(self) -> str:
-        """The words of the log lines: `mcptoken:<mask>`, `team:<id>` or `jwt:<sub>`."""
+        """Return the form used in log lines: `mcptoken:<mask>`, `team:<id>` or `jwt:<sub>`."""
         return f"{'mcptoken' if self.type == 'token' else self.type}:{self.id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """The answer. A denial is a value like any other; only `allow is True` allows.
+    """The decision on an action. A denial is a value too; only `allow is True` allows.
 
-    In shadow mode a denial may let the action through: then it is `shadowed`, and still a denial.
+    In shadow mode an action may run despite a denial: the decision is then `shadowed`, and still a
+    denial.
 
     Attributes:
         allow: whether the action may run.
         reason: the first reason that applies.
         reasons: all of them, sorted; a site rule's code as `site:<code>`.
         message: for people; may quote the caller.
-        principal: who calls, where the registry knows.
+        principal: the caller, if the registry knows it.
         libraries: the libraries that the call may touch, sorted; empty unless it runs.
-        epoch: the registry's epoch behind the answer; None when OPA was not asked or had no data.
-        revision: its revision, likewise.
-        policy: the revision of the product's rules behind the answer, likewise.
+        epoch: the registry's epoch behind it; None if OPA was not queried or had no data.
+        revision: the registry's revision behind it, likewise.
+        policy: the revision of the product's rules behind it, likewise.
         site: the revision of the site's rules, likewise.
         data_age_ms: the data's age in milliseconds, likewise.
-        valid_until: when time alone could change the answer, seconds since 1970; None: never cache.
-        uses_arguments: whether the arguments could change the answer.
+        valid_until: when time alone could change it, seconds since 1970; None: never cache.
+        uses_arguments: whether the arguments could change it.
         decision_id: this decision's id in the record.
-        credential: what the bearer proved; None without a bearer, or with one that was refused.
+        credential: the verified credential; None without a bearer, or with one that was refused.
         cached: whether it was made for an earlier call, and nothing has changed since.
-        shadowed: whether it is a denial that stops nothing.
-        errors: the rules that failed in OPA, where that is why there is no other answer.
+        shadowed: whether it is a denial that does not stop the action.
+        errors: the rules that failed in OPA, if that is the cause of the outage.
     """
 
     allow: bool
@@ -139,12 +140,12 @@ class Decision:
 
     @property
     def reason_class(self) -> ReasonClass:
-        """Whether an outage, a lack of permission or a failed authentication."""
+        """Whether it is an outage, a lack of permission or a failed authentication."""
         return self.reason.reason_class
 
     @classmethod
     def refused(cls, reason: Reason, text: str | None = None) -> "Decision":
-        """A denial that Python makes by itself, for one reason."""
+        """Return a denial made in Python, without OPA, for one reason."""
         return cls(
             allow=False,
             reason=reason,
@@ -155,18 +156,18 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visible:
-    """Which of a list of actions a caller may see.
+    """The actions of a list that a caller may see.
 
     Attributes:
-        indices: positions in the list that was asked about, ascending.
-        reason: `ok`, or why only what is listable shows, or nothing.
+        indices: positions in the list of the query, ascending.
+        reason: `ok`, or why only listable actions are visible, or none.
         epoch: as in `Decision`.
         revision: as in `Decision`.
         policy: as in `Decision`.
         site: as in `Decision`.
         valid_until: as in `Decision`.
         cached: whether it was made for an equal list before, and nothing has changed since.
-        shadowed: those of the positions that show in shadow mode alone.
+        shadowed: the positions that are visible only because of shadow mode.
         errors: as in `Decision`.
     """
 

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 class SharedState(Protocol):
-    """What instances share; `pdp_client.shared.Shared` is one, through Redis.
+    """The state that instances share; `pdp_client.shared.Shared` implements it with Redis.
 
     Attributes:
         newest: the source of the registry's latest revision.
@@ -52,7 +52,7 @@ class SharedState(Protocol):
     def usage(self) -> UsageCounter: ...  # noqa: D102
 
     async def aclose(self) -> None:
-        """Let go of all of it."""
+        """Release all of it."""
         ...
 
 
@@ -71,16 +71,16 @@ class Evaluator:
         lists: DecisionCache[Visible] | None,
         deadline: float,
     ) -> None:
-        """Tie the parts together.
+        """Create the evaluator from its parts.
 
         Args:
-            opa: is queried.
-            bearers: verifies.
+            opa: the client that queries OPA.
+            bearers: verifies bearers.
             replay: remembers per-turn tokens.
             revisions: the source of the registry's latest revision; for `strict` and the caches.
-            strict: read it before each decision.
-            decisions: caches them; None queries OPA each time.
-            lists: caches what of them is visible, likewise.
+            strict: whether to read the latest revision before each decision.
+            decisions: caches decisions; None queries OPA each time.
+            lists: caches which entries of lists are visible, likewise.
             deadline: seconds for a decision.
         """
         self._opa = opa
@@ -100,8 +100,8 @@ class Evaluator:
         """Decide a call. Never raises for a denial or an outage.
 
         Returns:
-            What the bearer proved, if anything; the decision; and the age of its data by now, in
-            milliseconds, which for a cached one is more than the decision says.
+            The credential that the bearer proved, if any; the decision; and the current age of its
+            data in milliseconds, which for a cached decision is more than the decision says.
         """
         verified = None
         try:
@@ -135,10 +135,10 @@ class Evaluator:
     ) -> tuple[Credential | None, Visible]:
         """Decide which actions of a list are visible. Never raises for a denial or an outage.
 
-        With a bearer that is refused, what the registry's settings list for one is visible.
+        For a refused bearer, the actions that the registry's settings list for it are visible.
 
         Returns:
-            What the bearer proved, if anything, and what is visible.
+            The credential that the bearer proved, if any, and what is visible.
         """
         verified = rejected = None
         try:
@@ -158,7 +158,7 @@ class Evaluator:
     async def authenticate(
         self, bearer: str | None, context: Context
     ) -> tuple[Credential | None, Visible]:
-        """As `find_visible` of nothing; a bearer that Python refuses is so in an outage too."""
+        """Verify a bearer as `find_visible` does; Python's refusals also hold in an outage."""
         verified = None
         try:
             async with asyncio.timeout(self._deadline):
@@ -178,10 +178,10 @@ class Evaluator:
                 await cache.aclose()
 
     async def _verified(self, bearer: str | None) -> Verified | None:
-        """What a bearer proves; None without one.
+        """Return the verified bearer; None without one.
 
         Raises:
-            PDPError: it is refused, or nothing can tell whether it is a replay.
+            PDPError: the bearer is refused, or it cannot be checked for replay.
         """
         if bearer is None:
             return None
@@ -225,14 +225,14 @@ class Evaluator:
         *,
         rejected: bool = False,
     ) -> tuple[Response, int]:
-        """What is cached for the state that the registry is known to be in, or OPA's response.
+        """Return the cached response for the registry's known state, or query OPA.
 
         Returns:
             The response, and the milliseconds since it was made.
 
         Raises:
-            PDPError: there is none, or the registry's latest revision cannot be told.
-            TimeoutError: a caller that waits for it has queried, and OPA took too long.
+            PDPError: there was no response, or the registry's latest revision is unknown.
+            TimeoutError: OPA took too long to respond to a query shared by several callers.
         """
         latest = await self._revisions.read() if self._strict and self._revisions else None
         min_version = latest.version if latest else None
@@ -242,8 +242,8 @@ class Evaluator:
             state = self._state(latest) if latest else self._known_state()
             key = query.cache_key("rejected" if rejected else _credential_key(verified))
         if isinstance(query, DecisionQuery):
-            # Forgotten until a response says it again: arguments that cannot be sent must not keep
-            # it from being found out that no rule reads them any more.
+            # Forgotten until a response says it again: otherwise, arguments that cannot be sent
+            # would prevent the discovery that rules no longer read them.
             self._sends_arguments = False
         if cache is None or state is None or key is None:
             found = await self._opa.query_until_current(query, min_version), 0
@@ -251,7 +251,7 @@ class Evaluator:
             found = await cache.get_or_query(
                 state,
                 key,
-                # All that wait have deadlines of their own; the query outlives each of them.
+                # All waiting callers have deadlines of their own; the query outlives each of them.
                 partial(self._opa.query_until_current, query, min_version, timeout=self._deadline),
             )
         if isinstance(found[0], Decision):
@@ -261,7 +261,7 @@ class Evaluator:
     def _cached(
         self, verified: Verified | None, query: DecisionQuery
     ) -> tuple[Decision, int] | None:
-        """What is cached of a call, where that can be told without waiting for anything."""
+        """Return what is cached for a call, if this is known without waiting."""
         if self._decisions is None or (verified and verified.credential.is_per_turn):
             return None
         state = self._known_state()
@@ -273,7 +273,7 @@ class Evaluator:
         return None
 
     def _known_state(self) -> State | None:
-        """The state that the registry is known to be in without a look; in `strict`, None."""
+        """Return the registry's state if it is known without a read; None in `strict`."""
         if self._strict or self._revisions is None:
             return None
         self._revisions.start_watching()
@@ -281,7 +281,7 @@ class Evaluator:
         return self._state(latest) if latest else None
 
     def _state(self, latest: LatestRevision) -> State | None:
-        # Redis may learn late. What OPA has responded meanwhile ends what was cached before.
+        # Redis may be late. A newer response from OPA invalidates what was cached before.
         return latest.state if latest.version >= self._opa.observed_version else None
 
 
@@ -294,7 +294,7 @@ def _rule_errors(error: BaseException) -> tuple[RuleError, ...]:
 
 
 def _refused_by_size(credential: Credential | None, action: Action) -> Decision:
-    """The denial of an action that no grant covers, without OPA."""
+    """Return the denial of an action that is too large for any grant, without OPA."""
     if credential is None:
         return Decision.refused(Reason.MISSING_TOKEN)
     text = message(Reason.TOOL_NOT_ALLOWED, tool=action.name)

@@ -1,17 +1,17 @@
-"""What `pdp_client` raises.
+"""The errors of `pdp_client`.
 
     PDPError                  the base; never raised itself
-    ├── BearerRejected        a bearer that Python refuses before OPA is asked
-    ├── OPAUnreachable        OPA gave no answer
-    ├── AnswerUnusable        OPA's answer is no decision
+    ├── BearerRejected        a bearer that Python refuses before it queries OPA
+    ├── OPAUnreachable        OPA did not respond
+    ├── AnswerUnusable        OPA's response is not a decision
     │   └── EvaluationError   a rule failed while OPA evaluated it
     ├── RecordFailed          the record of a decision could not be written
-    └── ConfigurationError    what it was built with cannot work
+    └── ConfigurationError    settings that cannot work
         └── KeyringError      a JWK set that cannot be used
 
-A denial is a value (`Decision`), and so is an outage: all but `ConfigurationError` stay inside the
-package unless a caller uses its parts by themselves. No message ever holds a part of a bearer or
-of a key; a `kid` is quoted.
+A denial is a value (`Decision`), and so is an outage: only `ConfigurationError` leaves the package,
+unless a caller uses its parts directly. No message ever holds a part of a bearer or of a key; a
+`kid` is quoted.
 """
 
 from collections.abc import Sequence
@@ -32,8 +32,8 @@ class BearerRejected(PDPError):  # noqa: N818 - the contract's name
     """A bearer was refused.
 
     Attributes:
-        reason: Why, from a bounded set.
-        message: The same for people; may quote a `kid`, never the bearer.
+        reason: The reason, from a bounded set.
+        message: The reason for people; may quote a `kid`, never the bearer.
     """
 
     code = "bearer_rejected"
@@ -48,18 +48,18 @@ class BearerRejected(PDPError):  # noqa: N818 - the contract's name
 
     @classmethod
     def because(cls, reason: Reason, **details: str) -> Self:
-        """The rejection with the contract's message; `details` as in `reasons.message`."""
+        """Return the rejection with the contract's message; `details` as in `reasons.message`."""
         return cls(reason, message_for(reason, **details))
 
 
 class OPAUnreachable(PDPError):  # noqa: N818 - the state, as in the reasons table
-    """OPA could not be reached, or went away before it had answered."""
+    """OPA could not be reached, or closed the connection before it had responded."""
 
     code = "opa_unreachable"
 
 
 class AnswerUnusable(PDPError):  # noqa: N818 - the same
-    """OPA answered, but with no decision: another status, no JSON, no `result`, another shape."""
+    """OPA's response is not a decision: another status, not JSON, no `result`, another shape."""
 
     code = "answer_unusable"
 
@@ -69,9 +69,9 @@ class RuleError:
     """An error of a rule in OPA, without OPA's message, which may quote input.
 
     Attributes:
-        code: OPA's code, such as `eval_conflict_error`; `other` for one that is not known.
+        code: OPA's code, such as `eval_conflict_error`; `other` for an unknown code.
         file: the file of the rule as OPA names it, with the bundle in front; may be empty.
-        row: the line; 0 where OPA names none.
+        row: the line; 0 if OPA does not name one.
     """
 
     code: str
@@ -101,18 +101,18 @@ class EvaluationError(AnswerUnusable):
 
 
 class RecordFailed(PDPError):  # noqa: N818 - the same
-    """A decision could not be written down, so it must not take effect."""
+    """A decision could not be recorded, so it must not take effect."""
 
     code = "record_failed"
 
 
 class ConfigurationError(PDPError):
-    """A setting, or settings together, that cannot work."""
+    """A setting, or a combination of settings, that cannot work."""
 
     code = "configuration_invalid"
 
 
 class KeyringError(ConfigurationError):
-    """A JWK set that cannot be used as a whole: one bad key refuses all of them."""
+    """A JWK set that cannot be used: one invalid key invalidates the whole set."""
 
     code = "keyring_invalid"

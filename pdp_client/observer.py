@@ -11,30 +11,30 @@ _log = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
-    """Notified of each decision as it takes effect, within the task of the call.
+    """An observer that is notified of each decision as it takes effect, in the task of the call.
 
-    `seconds` are those since the call began.
+    `seconds` is the time since the call began.
     """
 
     def decided(self, action: Action, decision: Decision, *, seconds: float) -> None:
-        """An action was decided."""
+        """Handle the decision on an action."""
 
     def listed(self, actions: Sequence[Action], visible: Visible, *, seconds: float) -> None:
-        """It was decided what of a list shows."""
+        """Handle the decision on which entries of a list are visible."""
 
     def authenticated(self, reason: Reason, *, seconds: float) -> None:
-        """It was decided whether a bearer is good."""
+        """Handle the decision on whether a bearer is valid."""
 
 
 class Observers:
-    """The observers of one PDP. An error of one is logged once, and reaches no caller."""
+    """The observers of one PDP. An observer's error is logged once, and never reaches callers."""
 
     def __init__(self) -> None:
         self._observers: list[Observer] = []
         self._logged: set[int] = set()
 
     def add(self, observer: Observer) -> None:
-        """Notify this one too; once, however often it is added."""
+        """Add an observer; adding it again has no effect."""
         if not any(one is observer for one in self._observers):
             self._observers.append(observer)
 

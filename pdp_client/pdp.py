@@ -1,4 +1,4 @@
-"""The decision point as an MCP server sees it: a bearer and an action in, a decision out."""
+"""The decision point for MCP servers: it receives a bearer and an action, returns a decision."""
 
 import time
 import uuid
@@ -24,13 +24,13 @@ from pdp_client.reasons import Reason, ReasonClass
 from pdp_client.record import DecisionRecord, entry, list_entry
 
 DEADLINE = 0.5
-"""Seconds for a whole decision, connecting included."""
+"""Seconds for a whole decision, including connecting."""
 
-_DECISIONS, _LISTS = 10_000, 1_000  # remembered; a list takes a hundred times as much
+_DECISIONS, _LISTS = 10_000, 1_000  # cached; a list is a hundred times as large
 
 
 class PDP:
-    """Decides, by asking OPA. Whatever goes wrong on the way is a denial with its reason.
+    """A policy decision point that queries OPA. Any failure is a denial with its reason.
 
     One PDP serves a whole process, from one event loop. Use it as an async context manager, or call
     `aclose` at the end.
@@ -59,29 +59,29 @@ class PDP:
 
         Args:
             opa_url: `unix:///path/to/opa.sock`, `http://host:port` or `https://host:port`.
-            verifier: says whose bearers are accepted.
-            opa_token_file: holds the bearer that OPA asks for; read once, here.
+            verifier: verifies bearers, and knows the accepted issuers.
+            opa_token_file: holds the bearer that OPA requires; read once, here.
             opa_client_cert: certificate and key files, for mutual TLS.
             deadline: seconds for a whole decision.
             server: this MCP server's name, for rules and records.
-            record: where each decision is written before it takes effect; None writes none.
-            shared: what this instance shares with others; closed with this PDP.
+            record: where each decision is written before it takes effect; None records nothing.
+            shared: the state that this instance shares with others; closed with this PDP.
             consistency: `strict` needs `shared`.
-            catch_up: seconds for which an OPA that is behind is asked again.
-            cache: answer equal questions without OPA while nothing has changed; needs `shared`.
-            replay: what remembers per-turn tokens; by default what is shared, or this process.
-            opa_transport: another way to OPA than `opa_url` says.
+            catch_up: seconds for which an OPA that is behind is queried again.
+            cache: reuse responses to equal queries while nothing has changed; needs `shared`.
+            replay: remembers per-turn tokens; by default the shared guard, or one in this process.
+            opa_transport: the transport to OPA, instead of that of `opa_url`.
             road: the deprecated name of `opa_transport`.
             clock: seconds since 1970.
 
         Raises:
-            ConfigurationError: the URL or the token file cannot be used, or something that others
-                have to say is wanted of a process that is alone.
+            ConfigurationError: the URL or the token file cannot be used, or a setting needs
+                `shared`, which is missing.
         """
         if shared is None and (consistency == "strict" or cache):
-            raise ConfigurationError("strict consistency and the cache need what instances share")
+            raise ConfigurationError("strict consistency and the cache need shared=")
         if consistency not in ("bounded", "strict"):
-            raise ConfigurationError("consistency is bounded or strict")
+            raise ConfigurationError("consistency must be bounded or strict")
         token = _read_token(opa_token_file) if opa_token_file else None
         if road is not None:
             warnings.warn("PDP(road=…) is opa_transport= now", DeprecationWarning, stacklevel=2)
@@ -122,7 +122,7 @@ class PDP:
             self._record.close()
 
     def observe(self, observer: Observer) -> None:
-        """Tell an observer of each answer from now on, and once of each however often added."""
+        """Notify an observer of each decision from now on; adding it again has no effect."""
         self._observers.add(observer)
 
     async def authorize(
@@ -155,8 +155,8 @@ class PDP:
             bearer: what stood after `Bearer ` in the header; None when there was none.
             action: what the caller wants to do.
             transport: `http` or `stdio`, for rules and records.
-            shadow: whether `tool_not_allowed` and the site's refusals are to stop nothing: such a
-                decision is `shadowed`, and holds the libraries of the caller's own grant.
+            shadow: whether denials for `tool_not_allowed` and by site rules do not stop the action:
+                such a decision is `shadowed`, and holds the libraries of the caller's own grant.
         """
         began, at = time.perf_counter(), self._clock()
         context = Context(server=self._server, transport=transport, shadow=shadow)
@@ -183,16 +183,16 @@ class PDP:
         transport: str = "",
         shadow: AbstractSet[int] = frozenset(),
     ) -> Visible:
-        """Which of these actions the caller may see, with one query. Never raises for an outage.
+        """Decide which actions the caller may see, with one query. Never raises for an outage.
 
-        A caller without a bearer, or with a bad one, sees what the registry's settings list for it.
-        What it does not see is recorded.
+        A caller without a valid bearer sees what the registry's settings list for it. The actions
+        that it does not see are recorded.
 
         Args:
             bearer: what stood after `Bearer ` in the header; None when there was none.
-            actions: what using each entry of the list would be.
+            actions: the action of using each entry of the list.
             transport: `http` or `stdio`, for rules and records.
-            shadow: positions of those that are in shadow mode: a good bearer sees them all.
+            shadow: positions of the actions in shadow mode: a valid bearer sees them all.
         """
         began, at = time.perf_counter(), self._clock()
         context = Context(server=self._server, transport=transport)
@@ -223,19 +223,19 @@ class PDP:
     async def authenticate(
         self, bearer: str | None, *, transport: str = ""
     ) -> tuple[Credential | None, Reason]:
-        """Whether a bearer is good now, before it is known for what. Never raises for an outage.
+        """Decide whether a bearer is valid now, for any action. Never raises for an outage.
 
-        A refusal is recorded, as one of the method `authenticate`.
+        A denial is recorded, under the method `authenticate`.
 
         Returns:
-            What the bearer proved by itself; None where it proved nothing, or nobody could say. And
-            `ok`, or what would be the reason against any action.
+            The credential that the bearer proved; None if it proved none, or this could not be
+            determined. And `ok`, or the reason to deny any action.
         """
         began, at = time.perf_counter(), self._clock()
         context = Context(server=self._server, transport=transport)
         credential, visible = await self._evaluator.authenticate(bearer, context)
         if visible.reason.reason_class is ReasonClass.AUTHENTICATION:
-            # The reason says it all; some of its messages quote what is not known here.
+            # The reason is sufficient; some messages quote details that are not known here.
             refused = Decision.refused(visible.reason, "")
             self._recorded(
                 replace(
@@ -255,9 +255,9 @@ class PDP:
         return credential, visible.reason
 
     def allow_public(self, *, tool: str, transport: str = "") -> Decision:
-        """The decision for a tool that the server declares public: allowed, unasked, recorded.
+        """Allow a tool that the server declares public, without a query, and record the decision.
 
-        It holds no libraries, and is denied only when the record cannot be written.
+        The decision holds no libraries, and is a denial only if the record cannot be written.
         """
         decision = Decision(
             allow=True,
@@ -282,7 +282,7 @@ class PDP:
         written = self._written(
             entry(decision, at=at, took_ms=took_ms, action=action, context=context)
         )
-        # What is not on record must not happen. A denial that is not on record stays a denial.
+        # An unrecorded action must not run. An unrecorded denial remains a denial.
         if written or not decision.runs:
             return decision
         return replace(Decision.refused(Reason.UNAVAILABLE), decision_id=decision.decision_id)

@@ -12,7 +12,7 @@ _QUOTED_LENGTH: Final = 64
 
 
 class ReasonClass(StrEnum):
-    """What kind of answer a reason is; the exit code and the HTTP status follow from it."""
+    """The class of a reason; it determines the exit code and the HTTP status."""
 
     OK = "ok"
     OUTAGE = "outage"
@@ -54,7 +54,7 @@ class Reason(StrEnum):
 
     @property
     def reason_class(self) -> ReasonClass:
-        """What kind of answer it is; unless said otherwise, an authentication failure."""
+        """The class of the reason; by default, an authentication failure."""
         return _CLASSES.get(self, ReasonClass.AUTHENTICATION)
 
 
@@ -98,16 +98,16 @@ _MESSAGES: Final = {
 
 
 def quote(text: str) -> str:
-    """A caller's text made fit for a message: at most 64 characters, quoted and escaped."""
+    """Prepare a caller's text for a message: at most 64 characters, quoted and escaped."""
     return f"'{_plain(text)}'"
 
 
 def message(reason: Reason, **details: str) -> str:
-    """The contract's message for a reason.
+    """Return the contract's message for a reason.
 
     Args:
-        reason: What happened.
-        details: What the message names: `kid` for the key reasons, `claim` for `CLAIM_MISSING`,
+        reason: The reason.
+        details: The details in the message: `kid` for the key reasons, `claim` for `CLAIM_MISSING`,
             `problem` for `CLAIM_INVALID`, `owner` for `OWNER_DISABLED`, `tool` for
             `TOOL_NOT_ALLOWED`. Each is cut to 64 characters, and escaped where unprintable.
 

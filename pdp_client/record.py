@@ -1,8 +1,8 @@
 """The record of each decision: one line of JSON, written before the tool runs.
 
-It holds enough to ask again, and no bearer and no argument: a token is its digest, a JWT its
-verified claims, arguments are a hash. Written, not synced: a crash of the process loses nothing, a
-crash of the machine may lose the last lines.
+It holds enough to repeat the query, but neither bearers nor arguments: a token is its digest, a JWT
+its verified claims, arguments are a hash. Lines are written, not synced: a crash of the process
+loses nothing, a crash of the machine may lose the last lines.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _SORTED = json.JSONEncoder(separators=(",", ":"), sort_keys=True)
 
 
 class DecisionRecord(Protocol):
-    """Where decisions are written down."""
+    """The destination of decision records."""
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Write one entry, whole or not at all.
@@ -35,7 +35,7 @@ class DecisionRecord(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what is held."""
+        """Release all resources."""
         ...
 
 
@@ -46,10 +46,10 @@ class FileRecord:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Open the file, making it if need be.
+        """Open the file; create it if it does not exist.
 
         Raises:
-            RecordFailed: it cannot be opened.
+            RecordFailed: the file cannot be opened.
         """
         self._torn = False
         try:
@@ -62,17 +62,17 @@ class FileRecord:
         try:
             line = _ENCODER.encode(entry).encode() + b"\n"
         except (TypeError, ValueError, RecursionError):
-            raise RecordFailed("the entry is no JSON") from None
+            raise RecordFailed("the entry is not JSON") from None
         if self._torn:
             line = b"\n" + line
         try:
             written = os.write(self._file, line)
         except OSError as error:
             raise RecordFailed(str(error.strerror)) from None
-        # A part of a line, left by a disk that is full, must not spoil the next one too.
+        # A partial line, left by a full disk, must not corrupt the next one too.
         self._torn = written != len(line)
         if self._torn:
-            raise RecordFailed("the record took only a part of a line")
+            raise RecordFailed("only a part of the line was written")
 
     def close(self) -> None:
         """As `DecisionRecord.close`."""
@@ -89,14 +89,14 @@ def entry(
     action: Action,
     context: Context,
 ) -> dict[str, Any]:
-    """The entry for one decision.
+    """Return the entry for one decision.
 
     Args:
-        decision: what was decided.
-        at: when, in seconds since 1970.
+        decision: the decision.
+        at: when it was made, in seconds since 1970.
         took_ms: how long it took, in milliseconds.
-        action: what was asked for.
-        context: where.
+        action: the requested action.
+        context: the context of the action.
     """
     principal, credential = decision.principal, decision.credential
     return {
@@ -132,16 +132,16 @@ def list_entry(
     took_ms: float,
     context: Context,
 ) -> dict[str, Any]:
-    """The entry for one list: no `reason` of its own, as a list is no use of a token.
+    """Return the entry for one list; it has no `reason`, as listing is not a use of a token.
 
     Args:
-        visible: what shows.
-        actions: what was asked about.
-        credential: what the bearer proved, if anything.
+        visible: what is visible.
+        actions: the actions of the list.
+        credential: the credential that the bearer proved, if any.
         id_: this entry's id.
-        at: when, in seconds since 1970.
+        at: when it was decided, in seconds since 1970.
         took_ms: how long it took, in milliseconds.
-        context: where.
+        context: the context of the list.
     """
     shown = set(visible.indices)
     hidden = _by_method(one for index, one in enumerate(actions) if index not in shown)
@@ -174,7 +174,7 @@ def _by_method(actions: Iterable[Action]) -> dict[str, list[str]]:
 def _credential(credential: Credential | None, reason: Reason) -> dict[str, Any]:
     if credential is not None:
         return credential.as_input()
-    # A bearer that Python refused is told from none, as in the question for a list.
+    # A bearer that Python refused is distinguished from none, as in the query for a list.
     refused = (
         reason.reason_class is ReasonClass.AUTHENTICATION and reason is not Reason.MISSING_TOKEN
     )
@@ -182,7 +182,7 @@ def _credential(credential: Credential | None, reason: Reason) -> dict[str, Any]
 
 
 def arguments_hash(arguments: Mapping[str, Any] | None) -> str | None:
-    """SHA-256 of the arguments as JSON with sorted keys, in hex; None when there are none."""
+    """Return the SHA-256 of the arguments as JSON with sorted keys, in hex; None without any."""
     if arguments is None:
         return None
     try:

@@ -126,9 +126,9 @@ def origins(urls: Iterable[str]) -> frozenset[str]:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise ConfigurationError(f"{url}: no URL") from None
+            raise ConfigurationError(f"{url}: not a URL") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError(f"{url}: no URL of http or https")
+            raise ConfigurationError(f"{url}: not an http or https URL")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         default = port is None or port == {"http": 80, "https": 443}[parts.scheme]
         found.add(f"{parts.scheme}://{host}" + ("" if default else f":{port}"))

@@ -81,7 +81,7 @@ def _read_private(path: Path) -> str:
         # Of the opened file, not of a file that may have replaced it.
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
-            raise ConfigurationError(f"{path}: is no file")
+            raise ConfigurationError(f"{path}: is not a regular file")
         if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o077:
             raise ConfigurationError(f"{path}: others may read or write it; wants mode 0600")
         bearer = os.read(file, _MOST).decode("ascii", errors="replace").strip()

@@ -20,12 +20,12 @@ _STRICT_JSON: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
 def is_team(claims: Mapping[str, Any]) -> bool:
-    """Whether the claims are those of a team JWT; all others are per-turn."""
+    """Return whether the claims are those of a team JWT; all others are per-turn."""
     return bool(claims.get("typ") == "team")
 
 
 def check_expiry(claims: Mapping[str, Any], *, now: float, leeway: float) -> None:
-    """Refuse a token whose time is over. An `exp` that is no time is `check_claims`' to refuse.
+    """Refuse an expired token. `check_claims` refuses an `exp` that is not a time.
 
     Args:
         claims: Verified claims.
@@ -41,7 +41,7 @@ def check_expiry(claims: Mapping[str, Any], *, now: float, leeway: float) -> Non
 
 
 def check_issuer(claims: Mapping[str, Any], issuer: str) -> None:
-    """Refuse a token that the owner of its key did not issue, or may not (RFC 8725 §3.8).
+    """Refuse a token whose issuer is not the owner of its key, or may not issue it (RFC 8725 §3.8).
 
     Raises:
         BearerRejected: `ISSUER_INVALID`.
@@ -54,7 +54,7 @@ def check_issuer(claims: Mapping[str, Any], issuer: str) -> None:
 def check_claims(
     claims: Mapping[str, Any], *, audience: str | None, now: float, leeway: float
 ) -> None:
-    """Refuse claims that are missing, of the wrong type, from the future or for somebody else.
+    """Refuse claims that are missing, of the wrong type, from the future or for another audience.
 
     Args:
         claims: Verified claims.
@@ -90,7 +90,7 @@ def _check_times(claims: Mapping[str, Any], *, latest: float) -> None:
 
 def _is_integer(value: Any) -> TypeGuard[int]:
     # The exact type: `true` is an int to isinstance, and a NumericDate to PyJWT. RFC 7519 §2 allows
-    # fractions; an integer is what every reader takes for the same moment.
+    # fractions; every reader interprets an integer as the same moment.
     return type(value) is int
 
 
@@ -110,7 +110,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_json(claims: Mapping[str, Any]) -> bool:
-    # A lone surrogate or an infinite number cannot be sent on: OPA would read something else.
+    # A lone surrogate or an infinite number cannot be sent to OPA, which would read another value.
     try:
         _STRICT_JSON.encode(claims).encode("utf-8")
     except ValueError:

@@ -1,7 +1,7 @@
-"""From a bearer to its parts, strictly, before any cryptography.
+"""Strict parsing of bearers, before any cryptography.
 
-PyJWT's own parser is built to be lenient (last duplicate key wins, padding, UTF-16, any number); a
-verifier that decides on what it read must be certain that everybody else reads the same.
+PyJWT's own parser is lenient by design (last duplicate key wins, padding, UTF-16, any number). A
+verifier must be certain that every other parser reads the same content that it decides on.
 """
 
 import base64
@@ -27,12 +27,12 @@ _JSON_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
 _AS_ARRAYS: Final = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _UNSUPPORTED_HEADERS: Final = frozenset({"b64", "crit", "jku", "jwk", "x5c", "x5u", "zip"})
-"""What would change how the rest is read, or bring its own key: RFC 7515 §4.1, RFC 8725 §3.10."""
+"""Members that change how the rest is read, or bring a key: RFC 7515 §4.1, RFC 8725 §3.10."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedJWT:
-    """A well-formed JWT in compact serialisation (RFC 7515 §7.1). Nothing in it is verified."""
+    """A well-formed JWT in compact serialisation (RFC 7515 §7.1). Its content is unverified."""
 
     alg: str
     kid: str | None
@@ -42,7 +42,7 @@ class ParsedJWT:
 
 
 def check_bearer(bearer: str) -> None:
-    """Refuse what is no RFC 6750 §2.1 `b64token` of at most 8 KiB.
+    """Refuse a bearer that is not an RFC 6750 §2.1 `b64token` of at most 8 KiB.
 
     Raises:
         BearerRejected: `INVALID_TOKEN`.
@@ -52,10 +52,10 @@ def check_bearer(bearer: str) -> None:
 
 
 def parse_jwt(bearer: str) -> ParsedJWT | None:
-    """Take a JWT apart, or say that the bearer is none.
+    """Parse a JWT; return None for an opaque bearer.
 
-    A bearer of three segments whose first decodes, however sloppily, to a JSON object with a string
-    `alg` is a JWT, and must then be a strict one.
+    A bearer of three segments whose first decodes, however leniently, to a JSON object with a
+    string `alg` is a JWT, and must then be a strict one.
 
     Returns:
         The parts, or None for an opaque bearer.
@@ -102,7 +102,7 @@ def base64url(text: str) -> bytes:
         ValueError: Another alphabet, padding, an impossible length, or trailing bits set.
     """
     decoded = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    # The decoder skips what it does not know; only the canonical spelling comes back the same.
+    # The decoder skips unknown characters; only the canonical spelling survives the round trip.
     if base64.urlsafe_b64encode(decoded).rstrip(b"=") != text.encode("ascii"):
         raise ValueError("not canonical base64url")
     return decoded
@@ -112,11 +112,11 @@ def json_object(raw: bytes) -> dict[str, Any]:
     """Read a JSON object that all parsers read alike (RFC 8725 §2.6, RFC 7493 §2).
 
     UTF-8 without BOM, no duplicate member, no NaN or Infinity, at most 16 levels. A number too
-    large for 64 bits or a double becomes infinite, which no claim may be: it is refused later, in
-    its turn.
+    large for 64 bits or a double becomes infinite, which claims must not be: a later check refuses
+    it.
 
     Raises:
-        ValueError: Anything else. Neither it nor its context holds the text.
+        ValueError: Anything else. Neither the error nor its context holds the text.
     """
     try:
         value = _DECODER.decode(raw.decode("utf-8"))
@@ -150,18 +150,18 @@ _DECODER: Final = json.JSONDecoder(
 
 
 def _is_shallow(raw: bytes) -> bool:
-    """Whether valid JSON has no more levels than are allowed; walking it takes far longer."""
+    """Return whether valid JSON stays within the allowed levels, without walking it."""
     if raw.count(b"[") + raw.count(b"{") <= _MAX_DEPTH:
         return True
     brackets = _JSON_STRING.sub(b"", raw).translate(_AS_ARRAYS, _NO_BRACKETS)
     for _ in range(_MAX_DEPTH):
-        # Those with nothing inside, and with them the innermost level.
+        # Containers without nested ones, and with them the innermost level.
         brackets = brackets.replace(b"[]", b"")
     return not brackets
 
 
 def _is_jwt_type(typ: Any) -> bool:
-    # A token of another kind, signed by the same key, must not pass for ours (RFC 8725 §3.12).
+    # A token of another kind, signed with the same key, must not be accepted (RFC 8725 §3.12).
     return isinstance(typ, str) and typ.lower().removeprefix("application/") == "jwt"
 
 

@@ -1,7 +1,7 @@
-"""Which key a kid means, and whose it is: each kid belongs to one issuer (RFC 8725 §3.8).
+"""The key and the issuer of each kid: each kid belongs to one issuer (RFC 8725 §3.8).
 
-Keyrings in files change while bearers are verified. All that a bearer is checked with is swapped
-at once, and what would not fit together does not take effect.
+Keyrings in files change while bearers are verified. The whole table is swapped at once, and
+keyrings that conflict do not take effect.
 """
 
 import logging
@@ -20,7 +20,7 @@ from pdp_client.reasons import quote
 _log = logging.getLogger(__name__)
 
 CHECK_EVERY: Final = 1.0
-"""Seconds for which a key that was taken out of its file may still verify."""
+"""Seconds for which a key that was removed from its file may still verify."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class Issuer:
 
     Attributes:
         name: The exact `iss`.
-        keyring: Its keys; from a `KeyringFile`, those that are in the file at the time.
+        keyring: Its keys; with a `KeyringFile`, those that are in the file at the time.
         audience: What `aud` must be or contain; None leaves `aud` alone (RFC 8725 §3.9).
         algorithms: The only algorithms that its keys may have (RFC 8725 §3.2); None for all that a
-            `Keyring` takes.
+            `Keyring` supports.
     """
 
     name: str
@@ -58,8 +58,8 @@ class KeyTable:
         """Bind every kid to its one issuer.
 
         Args:
-            issuers: In any number.
-            check_every: Seconds between two looks at the files.
+            issuers: Any number of issuers.
+            check_every: Seconds between two checks of the files.
             monotonic: Seconds since some moment.
 
         Raises:
@@ -79,17 +79,17 @@ class KeyTable:
 
     @property
     def problems(self) -> tuple[ConfigurationError, ...]:
-        """Why key files have not taken effect, as of the last look."""
+        """Why key files have not taken effect, as of the last check."""
         return self._problems
 
     def current(self) -> tuple[int, Table]:
-        """The table to check a bearer with, after a look at the files if one is due.
+        """Return the table to check a bearer with; check the files first if that is due.
 
         Returns:
             How often the table has been swapped, and the table.
         """
         if self._monotonic() >= self._next_look and self._looking.acquire(blocking=False):
-            # A thread that finds another one looking goes on with the table of just before.
+            # While one thread checks the files, the others continue with the previous table.
             try:
                 self._look()
             finally:
@@ -125,7 +125,7 @@ class KeyTable:
     def _fit(
         self, found: Sequence[Keyring], problems: list[ConfigurationError]
     ) -> tuple[list[Keyring], Table]:
-        """What may take effect of what was found: all of it, or else all that fits, in order."""
+        """Return the keyrings that may take effect: all, or else those that fit, in order."""
         # All together first: a kid may move from one file to another.
         try:
             return list(found), self._bind(found)

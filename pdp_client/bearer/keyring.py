@@ -1,4 +1,4 @@
-"""The keys that may have signed a bearer: a JWK set (RFC 7517), each kid with one algorithm.
+"""The verification keys for bearers: a JWK set (RFC 7517), each kid with one algorithm.
 
 The algorithm is the key's, never the token's (RFC 8725 §3.1), and the key is a typed object, so a
 public key can never serve as an HMAC secret.
@@ -31,7 +31,7 @@ _KEY_TYPES: Final[Mapping[str, tuple[str, str | None]]] = {
 _MATERIAL: Final = ("k", "x", "y", "n", "e", "d", "p", "q", "dp", "dq", "qi")
 _MAX_KID_LENGTH: Final = 256
 _MAX_FILE_LENGTH: Final = 1024 * 1024
-"""Bytes: about two thousand keys. What is longer was not meant to be a JWK set."""
+"""Bytes: about two thousand keys. A longer file is not meant to be a JWK set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,7 +44,7 @@ class VerificationKey:
     _key: Any = field(repr=False)
 
     def verify(self, signing_input: bytes, signature: bytes) -> bool:
-        """Whether this key made the signature over `<header>.<payload>` (RFC 7515 §5.2)."""
+        """Return whether this key signed `<header>.<payload>` (RFC 7515 §5.2)."""
         return self._algorithm.verify(signing_input, self._key, signature)
 
 
@@ -54,7 +54,7 @@ class Keyring:
     __slots__ = ("_keys",)
 
     def __init__(self, keys: Iterable[VerificationKey]) -> None:
-        """Take the keys together.
+        """Create a keyring.
 
         Raises:
             KeyringError: Two keys have the same kid.
@@ -71,11 +71,11 @@ class Keyring:
 
         Every key needs `kid` and `alg`: EdDSA (Ed25519), ES256, RS256 and PS256 (2048 bits or
         more), HS256, HS384 and HS512 (a secret no shorter than the hash). `use` and `key_ops` must
-        allow verifying. A private key is checked and reduced to its public part. A set of no keys
-        is a keyring that knows no kid.
+        allow verifying. A private key is checked and reduced to its public part. An empty set
+        gives a keyring without kids.
 
         Raises:
-            KeyringError: The file cannot be read, is no strict JSON, or any key is unfit. The
+            KeyringError: The file cannot be read, is not strict JSON, or any key is unfit. The
                 message names the kid, never the material.
         """
         if not isinstance(source, Mapping):
@@ -87,7 +87,7 @@ class Keyring:
         return cls(_load(jwk, position) for position, jwk in enumerate(keys))
 
     def get(self, kid: str) -> VerificationKey | None:
-        """The key of that kid, compared exactly."""
+        """Return the key of a kid, compared exactly; None if it is unknown."""
         return self._keys.get(kid)
 
     def __iter__(self) -> Iterator[VerificationKey]:
@@ -101,10 +101,10 @@ class Keyring:
 
 
 def read_jwks(path: Path) -> bytes:
-    """The content of a file that may be a JWK set.
+    """Return the content of a file that may be a JWK set.
 
     Raises:
-        KeyringError: It cannot be read, or is longer than 1 MiB.
+        KeyringError: The file cannot be read, or is longer than 1 MiB.
     """
     try:
         with path.open("rb") as file:
@@ -117,7 +117,7 @@ def read_jwks(path: Path) -> bytes:
 
 
 def parse_jwks(raw: bytes, path: Path) -> Keyring:
-    """The keyring that was read from a file.
+    """Parse the content of a file into a keyring.
 
     Raises:
         KeyringError: As `Keyring.from_jwks`; names the file.
@@ -161,8 +161,8 @@ def _may_verify(jwk: Mapping[str, Any]) -> bool:
 
 
 def _build(jwk: Mapping[str, Any], algorithm: Algorithm) -> Any:
-    # Whatever the libraries find wrong with it, in whatever words. Errors of PyJWT may quote the
-    # JWK: none of them leaves this function, not even as a context.
+    # Catch any error of the libraries. Errors of PyJWT may quote the JWK: none of them leaves this
+    # function, not even as a context.
     try:
         for name in _MATERIAL:
             if name in jwk:
@@ -175,5 +175,5 @@ def _build(jwk: Mapping[str, Any], algorithm: Algorithm) -> Any:
 
 
 def _is_private(jwk: Mapping[str, Any]) -> bool:
-    # All of a symmetric key is in `k`; there, `d` is a member like any that is not known.
+    # A symmetric key is entirely in `k`; there, `d` is just an unknown member.
     return "d" in jwk and jwk.get("kty") != "oct"

@@ -1,7 +1,7 @@
 """A JWK set in a file that changes while bearers are verified with it.
 
-Only looking is done here. When to look, and whether what was found may take effect beside the keys
-of other issuers, is for `key_table.KeyTable` to say.
+This module only reads the file. `key_table.KeyTable` decides when to read it, and whether the keys
+may take effect beside those of other issuers.
 """
 
 import hashlib
@@ -14,26 +14,26 @@ from pdp_client.bearer.keyring import Keyring, parse_jwks, read_jwks
 from pdp_client.exceptions import KeyringError
 
 _SETTLED: Final = 2.0
-"""Seconds for which a file that was changed may be changed again and look the same: the coarsest
-timestamps that file systems have."""
+"""Seconds within which a file may change again with an identical timestamp: the coarsest
+resolution of file systems."""
 
 
 class KeyringFile:
-    """The keyring in a file; the last good one, while the file is not.
+    """The keyring in a file; while the file is invalid, the last valid one.
 
-    It goes into an `Issuer` in place of a `Keyring`. The verifier looks at the file from time to
-    time, and takes over what it finds.
+    Use it in an `Issuer` in place of a `Keyring`. The verifier checks the file periodically, and
+    applies changes.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Read the file.
 
         Args:
-            path: A JWK set, as `Keyring.from_jwks` takes it. Replace it by renaming another over
-                it; one that is found half written is read again at the next look.
+            path: A JWK set, as for `Keyring.from_jwks`. Replace it by renaming another file over
+                it; a partly written file is read again at the next check.
 
         Raises:
-            KeyringError: The file cannot be used now, at the start.
+            KeyringError: The file cannot be used now, at startup.
         """
         self._path = Path(path)
         self._problem: KeyringError | None = None
@@ -45,22 +45,22 @@ class KeyringFile:
 
     @property
     def keyring(self) -> Keyring:
-        """The last good one."""
+        """The last valid keyring."""
         return self._keyring
 
     @property
     def problem(self) -> KeyringError | None:
-        """Why the file, when it was last looked at, was not `keyring`; None if it was."""
+        """Why the file was invalid at the last check; None if it is `keyring`."""
         return self._problem
 
     def reload_if_changed(self) -> Keyring:
-        """Read the file again if it has changed, and return the last good keyring.
+        """Read the file again if it has changed, and return the last valid keyring.
 
         Returns:
-            The same object as before, unless the content is another, and good.
+            The same object as before, unless the content has changed and is valid.
         """
         stamp = self._stat()
-        # What was wrong may be put right without a trace: a folder that was not mounted.
+        # A problem may end without a change to the file, such as a folder that was not mounted.
         if stamp != self._stamp or self._problem or not self._is_settled():
             self._stamp, self._read_at = stamp, time.time()
             self._take()
@@ -74,7 +74,7 @@ class KeyringFile:
                 self._keyring = parse_jwks(raw, self._path)
                 self._digest = digest
         except KeyringError as error:
-            # A new one: the frames of this one hold what was read.
+            # A new error: the frames of the original hold what was read.
             self._problem = KeyringError(str(error))
         else:
             self._problem = None
@@ -84,7 +84,7 @@ class KeyringFile:
             found = self._path.stat()
         except OSError:
             return None
-        # ctime too: `cp -p` and rsync set the mtime, and nothing sets this one.
+        # ctime too: `cp -p` and rsync set the mtime, but programs cannot set the ctime.
         return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def _is_settled(self) -> bool:

@@ -1,8 +1,8 @@
-"""Opaque bearers: how ours are spelt, and the digest that stands for any of them.
+"""Opaque bearers: lictor's format, and the digest that represents any of them.
 
-Ours are `lct_`, 43 base62 characters of randomness (256 bits) and 6 of CRC-32 over all before them.
-Prefix and checksum let secret scanners find a leaked one, and a typo fail before any look-up; the
-checksum is no protection against anybody.
+The format is `lct_`, 43 base62 characters of randomness (256 bits) and 6 of CRC-32 over all before
+them. Prefix and checksum let secret scanners find a leaked token, and reject a typo before any
+look-up; the checksum does not protect against attackers.
 """
 
 import hashlib
@@ -23,28 +23,28 @@ _FORM: Final = re.compile(
 
 
 def mint_opaque(randbits: Callable[[int], int] = secrets.randbits) -> str:
-    """A new opaque token, to be shown once.
+    """Create an opaque token, to be shown once.
 
     Args:
-        randbits: Takes a number of bits, returns that many random ones as an integer.
+        randbits: Returns an integer of the given number of random bits.
     """
     body = PREFIX + _base62(randbits(256), _RANDOM_LENGTH)
     return body + _checksum(body)
 
 
 def is_intact(bearer: str) -> bool:
-    """Whether a bearer that starts with `lct_` has our length, alphabet and checksum."""
+    """Return whether a bearer that starts with `lct_` has the right length, alphabet, checksum."""
     match = _FORM.fullmatch(bearer)
     return match is not None and _checksum(match[1]) == match[2]
 
 
 def digest(bearer: str) -> str:
-    """SHA-256 of the bearer, 64 lowercase hex digits: all that is ever stored or sent of it."""
+    """Return the bearer's SHA-256, 64 lowercase hex digits: all that is ever stored or sent."""
     return hashlib.sha256(bearer.encode("ascii")).hexdigest()
 
 
 def label(token_digest: str) -> str:
-    """How a token is shown, and its `principal.id`: `lct_…` and 8 digits of its digest."""
+    """Return a token's display form and `principal.id`: `lct_…` and 8 digits of its digest."""
     return f"{PREFIX}…{token_digest[:8]}"
 
 

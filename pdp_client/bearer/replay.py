@@ -1,7 +1,7 @@
-"""Replay: a jti that its issuer used before, on a token that outlives the first.
+"""Replay detection: a jti that its issuer used before, on a token that outlives the first.
 
-A per-turn JWT is good until its `exp`. The same (`iss`, `jti`) with a later `exp`, once the first
-is over, is somebody stretching a turn. Team JWTs are bound to their team's `active_jti` instead.
+A per-turn JWT is valid until its `exp`. The same (`iss`, `jti`) with a later `exp`, once the first
+has expired, extends a turn. Team JWTs are bound to their team's `active_jti` instead.
 """
 
 import heapq
@@ -18,12 +18,12 @@ REMEMBERED: Final = 3600
 
 
 class ReplayGuard(Protocol):
-    """What keeps the jtis seen: one process, or all of them through Redis."""
+    """A memory of the jtis seen, of one process, or of all of them through Redis."""
 
     async def check(self, credential: Credential) -> None:
         """Remember a credential that has just been verified, or refuse it as a replay.
 
-        Anything but a per-turn JWT passes unseen.
+        Any credential other than a per-turn JWT passes unchecked.
 
         Raises:
             BearerRejected: `REPLAYED`.
@@ -33,7 +33,7 @@ class ReplayGuard(Protocol):
 class ReplayMemory:
     """A `ReplayGuard` for one process and one event loop, of bounded size.
 
-    When it is full, the jti that is due to be forgotten first goes early.
+    When it is full, the jti that expires first is forgotten early.
     """
 
     def __init__(
@@ -43,10 +43,10 @@ class ReplayMemory:
         max_entries: int = 65_536,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Start with nothing seen.
+        """Create an empty memory.
 
         Args:
-            leeway: Seconds, the verifier's: until then the first token is itself accepted.
+            leeway: The verifier's, in seconds: until then the first token itself is accepted.
             max_entries: The most jtis remembered.
             clock: Seconds since 1970.
         """

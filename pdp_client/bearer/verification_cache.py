@@ -1,7 +1,7 @@
-"""Bearers that have been verified before: a signature costs more than all the rest of a call.
+"""Cache of verified bearers: a signature costs more than the whole rest of a call.
 
-A bearer is known by the SHA-256 of all of it, and by nothing that somebody else may know too: an
-issuer and a jti are in every log, and many spellings of a token have the same.
+A bearer is identified by the SHA-256 of all of it, and by nothing that others may know too: an
+issuer and a jti are in every log, and many spellings of a token share them.
 """
 
 import json
@@ -22,15 +22,15 @@ _MAX_SIZE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A bearer that was verified.
+    """A verified bearer.
 
     Attributes:
-        credential: what it proved.
-        opa_input: that, as OPA is given it.
-        cache_key: the same as text, by which equal ones are known.
-        generation: of the keys that verified it.
-        since: from when on it holds without another look, in seconds since 1970.
-        until: up to when, likewise.
+        credential: the credential that it proved.
+        opa_input: the credential as sent to OPA.
+        cache_key: the same as text; equal credentials have the same.
+        generation: the generation of the keys that verified it.
+        since: when it becomes valid without verifying again, in seconds since 1970.
+        until: when that ends, likewise.
     """
 
     credential: Credential
@@ -42,7 +42,7 @@ class Verified:
 
 
 class VerificationCache:
-    """Verifies bearers, each once for as long as neither keys nor time can change the outcome."""
+    """A cache that verifies each bearer once, until keys or time could change the outcome."""
 
     def __init__(
         self,
@@ -54,8 +54,8 @@ class VerificationCache:
         """Create an empty cache.
 
         Args:
-            verifier: verifies.
-            maxsize: bearers remembered; the one that came first goes first.
+            verifier: verifies bearers.
+            maxsize: bearers kept; the oldest is evicted first.
             clock: seconds since 1970.
         """
         self._verifier = verifier
@@ -66,12 +66,12 @@ class VerificationCache:
         """Verify a bearer; see `BearerVerifier.verify`. Refusals are not remembered.
 
         Raises:
-            BearerRejected: whatever is wrong with it.
+            BearerRejected: the bearer is refused.
         """
         if len(bearer) > MAX_BEARER_LENGTH or not bearer.isascii():
             return _verified(self._verifier.verify(bearer), 0)
         digest = sha256(bearer.encode()).digest()
-        # Before the verification: keys that change meanwhile make what it finds a thing of before.
+        # Before the verification: if the keys change meanwhile, its result is already outdated.
         generation = self._verifier.generation
         known = self._known.get(digest)
         if (
@@ -94,7 +94,7 @@ def _verified(credential: Credential, generation: int) -> Verified:
         opa_input=shown,
         cache_key=json.dumps(shown, sort_keys=True, separators=(",", ":")),
         generation=generation,
-        # Without the leeway: where that would matter, the verifier decides each time.
+        # Without the leeway: within it, the verifier decides each time.
         since=max(claims.get("iat", -math.inf), claims.get("nbf", -math.inf)),
         until=claims.get("exp", math.inf),
     )

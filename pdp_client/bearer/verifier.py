@@ -1,7 +1,7 @@
-"""Who calls: from a bearer to a verified credential, without asking anybody.
+"""Verification: from a bearer to a verified credential, without a query.
 
-Verifying takes no I/O but a look at key files, once a second. What can be revoked is not decided
-here: a credential that verifies may still be denied by OPA.
+The only I/O is a check of the key files, once a second. Revocation is not decided here: OPA may
+still deny a verified credential.
 """
 
 import time
@@ -20,7 +20,7 @@ from pdp_client.reasons import Reason, quote
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Credential:
-    """What a bearer proved; the bearer itself is gone.
+    """The credential that a bearer proved; it does not hold the bearer.
 
     Attributes:
         kind: `token` for an opaque bearer, `jwt` for a verified JWT.
@@ -41,13 +41,13 @@ class Credential:
 
     @property
     def label(self) -> str:
-        """What logs call it: `lct_…` and 8 digits of the digest, `team:<uuid>`, or `jwt:<sub>`."""
+        """Its name in logs: `lct_…` and 8 digits of the digest, `team:<uuid>`, or `jwt:<sub>`."""
         if self.kind == "token":
             return opaque.label(self.digest)
         return f"jwt:{self.claims['sub']}" if self.is_per_turn else str(self.claims["sub"])
 
     def as_input(self) -> dict[str, Any]:
-        """The `credential` of the query to OPA, ready for `json.dumps`."""
+        """Return the `credential` of the query to OPA, ready for `json.dumps`."""
         if self.kind == "token":
             return {"kind": "token", "digest": self.digest}
         return {"kind": "jwt", "kid": self.kid, "claims": dict(self.claims)}
@@ -57,7 +57,7 @@ class Credential:
 
 
 class BearerVerifier:
-    """Verifies bearers of the given issuers; safe to share between tasks and threads."""
+    """A verifier of the given issuers' bearers; safe to share between tasks and threads."""
 
     def __init__(
         self,
@@ -71,11 +71,10 @@ class BearerVerifier:
         """Bind every kid to its one issuer.
 
         Args:
-            issuers: With no issuer every JWT is refused.
+            issuers: The accepted issuers; without any, every JWT is refused.
             leeway: Seconds that clocks may differ, for `exp`, `iat` and `nbf`.
-            check_every: Seconds between two looks at key files, which are taken when a bearer is
-                verified: a `KeyringFile` that has changed takes effect as a whole, or, where it is
-                unfit, not at all.
+            check_every: Seconds between two checks of key files, made when a bearer is verified: a
+                changed `KeyringFile` takes effect as a whole, or, if it is unfit, not at all.
             clock: Seconds since 1970.
             monotonic: Seconds since any moment, to count `check_every`.
 
@@ -89,30 +88,30 @@ class BearerVerifier:
 
     @property
     def generation(self) -> int:
-        """How often the keys have changed; looks at their files if that is due.
+        """How often the keys have changed; reading it checks their files if that is due.
 
-        What verified in an earlier generation may not verify now. Who remembers what verified reads
-        this *before* `verify`, and remembers it under that number.
+        A bearer that verified in an earlier generation may not verify now. To cache results, read
+        this *before* `verify`, and store the result under that number.
         """
         return self._bindings.current()[0]
 
     @property
     def problems(self) -> tuple[ConfigurationError, ...]:
-        """Why key files are not in effect as they stand, as of the last look at them.
+        """Why key files are not in effect as they stand, as of their last check.
 
-        The last good content stays in effect meanwhile. No message holds any of a key but its kid.
+        The last valid content stays in effect meanwhile. Messages name only the kid of a key.
         """
         return self._bindings.problems
 
     def verify(self, bearer: str) -> Credential:
         """Verify a bearer, as it stood after `Bearer ` in the header.
 
-        The first thing wrong decides, in this order: size and shape, kid, alg, signature, `exp`,
-        issuer, claims. An opaque bearer of ours is refused when its checksum fails; whether it is
-        known is for OPA to say. Replay is for `replay.ReplayGuard`.
+        The first fault determines the reason, in this order: size and shape, kid, alg, signature,
+        `exp`, issuer, claims. A `lct_` bearer is refused if its checksum fails; OPA decides whether
+        it is known. `replay.ReplayGuard` checks for replay.
 
         Raises:
-            BearerRejected: For any other bearer; nothing else is ever raised.
+            BearerRejected: The bearer is refused; no other error is ever raised.
         """
         check_bearer(bearer)
         parsed = parse_jwt(bearer)

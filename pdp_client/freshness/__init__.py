@@ -1,1 +1,1 @@
-"""How current an answer is: the registry's latest revision, and cached decisions."""
+"""Freshness of decisions: the registry's latest revision, and cached decisions."""

@@ -30,7 +30,7 @@ class DecisionCache(Generic[Response]):
     """Responses of one kind by query, for one state. For one event loop.
 
     Attributes:
-        hits: queries that were answered from it.
+        hits: queries that were served from the cache.
         coalesced: queries that waited for an equal one's response.
     """
 
@@ -48,7 +48,7 @@ class DecisionCache(Generic[Response]):
         self.hits = self.coalesced = 0
 
     def get(self, state: State, key: CacheKey) -> tuple[Response, int] | None:
-        """Return what is cached of a query in the state that the registry is in now.
+        """Return the cached response to a query in the registry's current state.
 
         Returns:
             The response, which says that it is cached, and the milliseconds since it was made; None
@@ -84,7 +84,7 @@ class DecisionCache(Generic[Response]):
             return cached
         future = self._in_flight.get((state, key))
         if future is None:
-            # A task of its own: the first caller may hang up while the others still wait.
+            # A task of its own: the first caller may disconnect while the others still wait.
             future = asyncio.ensure_future(query())
             self._in_flight[state, key] = future
             future.add_done_callback(lambda done: self._complete(state, key, done))
@@ -98,12 +98,12 @@ class DecisionCache(Generic[Response]):
 
     def _complete(self, state: State, key: CacheKey, future: "asyncio.Future[Response]") -> None:
         del self._in_flight[state, key]
-        # An error that no caller waits for any more is dropped.
+        # An error that no caller is waiting for is dropped.
         if not future.cancelled() and future.exception() is None:
             self._put(key, future.result())
 
     def _put(self, key: CacheKey, response: Response) -> None:
-        # Only what was made from the very state: an OPA may be ahead of what is known.
+        # Only a response from exactly this state: OPA may be ahead of the known state.
         made_from = (response.epoch, response.revision, response.policy, response.site)
         if response.valid_until is not None and made_from == self._state:
             cached = replace(response, cached=True)

@@ -1,8 +1,8 @@
-"""How far the registry has got: what `strict` asks before each decision, and a cache lives by.
+"""The registry's latest revision: `strict` reads it before each decision, caches depend on it.
 
-A value of it travels through a store that others may write, so it carries an HMAC. Writers of the
-registry raise it before they return; `lictor serve` confirms it every second. It is `lictor` that
-writes it (`lictor.announcer`) and an MCP server that reads it (`pdp_client.shared.revision`).
+It is exchanged through a store that others may write, so it carries an HMAC. Writers of the
+registry raise it before they return; `lictor serve` confirms it every second. `lictor` writes it
+(`lictor.announcer`), and MCP servers read it (`pdp_client.shared.revision`).
 """
 
 import hmac
@@ -20,16 +20,16 @@ _LONGEST = 4096
 
 @dataclass(frozen=True, slots=True)
 class LatestRevision:
-    """How far the registry is known to have got.
+    """The registry's latest known revision.
 
     Attributes:
-        epoch: of the registry.
-        revision: of the registry; every write that had returned by then is in it.
-        policy: the revision of the product's rules that are handed out; None when not known.
-        site: of the site's rules, likewise.
-        at: when that was known, in seconds since 1970 by the writer's clock.
-        run: the id of the Redis process that it was written for. One that has come back from a
-            backup, or a replica in its place, may hold values from before the last writes.
+        epoch: the registry's epoch.
+        revision: the registry's revision; it includes every write that had returned by then.
+        policy: the revision of the product's rules that are served; None if unknown.
+        site: the revision of the site's rules, likewise.
+        at: when this was known, in seconds since 1970 by the writer's clock.
+        run: the id of the Redis process that it was written for. A Redis restored from a backup, or
+            a replica in its place, may hold values from before the last writes.
     """
 
     epoch: int
@@ -41,50 +41,50 @@ class LatestRevision:
 
     @property
     def version(self) -> tuple[int, int]:
-        """Epoch and revision, in the order in which they count."""
+        """Epoch and revision, in the order of comparison."""
         return self.epoch, self.revision
 
     @property
     def state(self) -> tuple[int, int, str, str] | None:
-        """All that an answer is made from but time; None where the rules are not known."""
+        """All that a response depends on except time; None if the rules are unknown."""
         if self.policy is None or self.site is None:
             return None
         return self.epoch, self.revision, self.policy, self.site
 
 
 class RevisionSource(Protocol):
-    """What knows the newest revision."""
+    """A source of the registry's latest revision."""
 
     async def read(self) -> LatestRevision:
-        """The newest revision, asked for after this was called.
+        """Return the latest revision, as of after this call began.
 
         Raises:
-            PDPError: it cannot be told, or what was told is not to be believed.
+            PDPError: it cannot be read, or the value is not trustworthy.
         """
         ...
 
     def cached(self) -> LatestRevision | None:
-        """The newest revision, without asking; None where it may have moved unheard."""
+        """Return the latest revision without a read; None if it may have changed unnoticed."""
         ...
 
     def start_watching(self) -> None:
-        """Keep `cached` up to date from now on. Once is enough."""
+        """Keep `cached` up to date from now on; further calls have no effect."""
         ...
 
     async def aclose(self) -> None:
-        """Let go of what is held."""
+        """Release all resources."""
         ...
 
 
 class MessageAuthenticator:
-    """Makes and checks values, under a key that all who write and read them have."""
+    """A signer and verifier of values, with a key that all writers and readers share."""
 
     def __init__(self, key: bytes, *, namespace: str) -> None:
-        """Take the key.
+        """Create the authenticator.
 
         Args:
             key: at least 32 bytes.
-            namespace: of the values; those of another are refused.
+            namespace: the namespace of the values; values of another are refused.
 
         Raises:
             ConfigurationError: the key is too short.
@@ -99,7 +99,7 @@ class MessageAuthenticator:
         """Read the key as `lictor init` writes it: hexadecimal text.
 
         Raises:
-            ConfigurationError: it cannot be read, or is none.
+            ConfigurationError: the file cannot be read, or does not hold a key.
         """
         try:
             key = bytes.fromhex(Path(path).read_text(encoding="ascii"))
@@ -108,14 +108,14 @@ class MessageAuthenticator:
         return cls(key, namespace=namespace)
 
     def sign(self, newest: LatestRevision) -> bytes:
-        """A value for the store: the HMAC-SHA256 in hex, a space, JSON."""
+        """Return a value for the store: the HMAC-SHA256 in hex, a space, JSON."""
         body = json.dumps(asdict(newest), separators=(",", ":"), allow_nan=False).encode()
         return self._mac(body) + b" " + body
 
     def verify(self, value: object) -> LatestRevision | None:
-        """What was sealed; None where nothing was, or by somebody without the key.
+        """Return the signed revision; None if the value is missing or not signed with the key.
 
-        Also where another version of this program has sealed what this one does not know.
+        Also None if another version of this program signed a format that this one does not know.
         """
         if not isinstance(value, bytes) or len(value) > _LONGEST:
             return None

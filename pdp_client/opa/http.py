@@ -1,6 +1,6 @@
-"""OPA over TCP or TLS: opa-python-client, held to the rules of the other transport.
+"""OPA over TCP or TLS: opa-python-client, restricted to the rules of the other transport.
 
-No retries, no redirects, nothing but 200, nothing that is not JSON.
+It does not retry or follow redirects, and accepts only JSON with status 200.
 """
 
 import asyncio
@@ -55,15 +55,15 @@ class HTTPTransport:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """As much of aiohttp's response as `query_rule` uses, after the whole body was read."""
+    """The part of aiohttp's response that `query_rule` uses, after the whole body was read."""
 
     body: bytes
 
     def raise_for_status(self) -> None:
-        """Other statuses than 200 have been refused before."""
+        """Do nothing: statuses other than 200 have already been refused."""
 
     async def json(self) -> bytes:
-        """Hand the bytes through, for `decode_result` to read as strictly."""
+        """Return the bytes, for `decode_result` to parse as strictly."""
         return self.body
 
 
@@ -77,7 +77,7 @@ async def _note_reuse(_: object, context: Any, __: object) -> None:
 
 
 class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # the library has no types
-    """opa-python-client without its retries and redirects, and with a bounded answer."""
+    """opa-python-client without its retries and redirects, and with a bounded response."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -115,7 +115,7 @@ class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # the library has no
             async for chunk in response.content.iter_any():
                 body += chunk
                 if len(body) > LARGEST:
-                    raise AnswerUnusable("an answer past 16 MiB")
+                    raise AnswerUnusable("the response exceeds 16 MiB")
             if response.status != 200:  # noqa: PLR2004 - HTTP's own number
                 raise decode_error(response.status, body)
         yield _Answer(bytes(body))
@@ -129,5 +129,5 @@ class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # the library has no
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
             if not attempt.reused:
                 raise
-        # OPA closed a connection that had idled; it cannot have begun to answer. Once, afresh.
+        # OPA closed an idle connection; it cannot have begun to respond. Retry once on a new one.
         return await session.request(method, url, trace_request_ctx=_Attempt(), **kwargs)

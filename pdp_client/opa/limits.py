@@ -1,7 +1,7 @@
-"""How large the parts of an action may be, so that no decision costs OPA more than milliseconds.
+"""Size limits for the parts of an action, so that no decision costs OPA more than milliseconds.
 
-OPA matches names with patterns, and that takes time that grows faster than the name; what patterns
-may hold is limited where grants are written (`registry.globs`).
+OPA matches names with patterns, in a time that grows faster than the name's length. Patterns are
+limited where grants are written (`registry.globs`).
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ MAX_TAG: Final = 256
 
 
 def is_too_large(action: Action) -> bool:
-    """Whether an action is larger than what OPA is asked about. No grant covers such an action."""
+    """Return whether an action is too large to query OPA about. No grant covers such an action."""
     return (
         _is_longer(action.name, MAX_NAME)
         or _is_longer(action.uri, MAX_NAME)
@@ -32,7 +32,7 @@ def is_too_large(action: Action) -> bool:
 
 
 def cut(action: Action) -> Action:
-    """The action as it is recorded when it is too large: each part cut to its limit."""
+    """Return a too large action as it is recorded: each part cut to its limit."""
     return Action(
         name=action.name[:MAX_NAME],
         method=action.method[:MAX_TAG],
@@ -42,7 +42,7 @@ def cut(action: Action) -> Action:
 
 
 def fitting(actions: Sequence[Action]) -> list[int]:
-    """The positions of the actions that are not too large."""
+    """Return the positions of the actions that are not too large."""
     return [index for index, action in enumerate(actions) if not is_too_large(action)]
 
 

@@ -1,4 +1,4 @@
-"""Queries to OPA as values: what is sent, what the response means, what it is cached by."""
+"""Queries to OPA as values: their input, how to parse the response, and their cache key."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,10 @@ from pdp_client.opa.response import parse_decision, parse_visible
 from pdp_client.reasons import Reason
 
 Entrypoint: TypeAlias = Literal["decision", "visible"]
-"""The rules of package `lictor` that are queried. No text of a caller becomes part of a URL."""
+"""The rules of package `lictor` that are queried. A caller's text never becomes part of a URL."""
 
 CacheKey: TypeAlias = tuple[str, Context, str]
-"""All of a verified query that its response may depend on."""
+"""Everything in a verified query that its response may depend on."""
 
 Response = TypeVar("Response", Decision, Visible)
 
@@ -28,7 +28,7 @@ class Query(Protocol[Response]):
     def entrypoint(self) -> Entrypoint: ...  # noqa: D102 - see the alias
 
     def as_input(self) -> dict[str, Any]:
-        """The `input` document, without the version that the response must be made from."""
+        """Return the `input` document, without the version that the response must be made from."""
         ...
 
     def parse(self, result: Any) -> Response:
@@ -40,11 +40,11 @@ class Query(Protocol[Response]):
         ...
 
     def when_behind(self, response: Response) -> Response:
-        """What a response is worth that was made from older data than was wanted."""
+        """Return the result to use for a response made from older data than required."""
         ...
 
     def cache_key(self, credential_key: str) -> CacheKey | None:
-        """What a response is cached by; None where the query cannot be written as JSON.
+        """Return the response's cache key; None if the query cannot be written as JSON.
 
         Args:
             credential_key: the credential as text; equal credentials have the same.
@@ -57,9 +57,9 @@ class DecisionQuery:
     """May this credential take this action?
 
     Attributes:
-        credential: as OPA is given it.
-        action: what is asked for.
-        context: where.
+        credential: the credential as sent to OPA.
+        action: the requested action.
+        context: the context of the action.
         with_arguments: whether the action's arguments are sent. They may be large, and hold
             anything: they are sent only where a rule reads them.
     """
@@ -99,7 +99,7 @@ class DecisionQuery:
         return None if text is None else (credential_key, self.context, text)
 
     def is_about_arguments(self, decision: Decision) -> bool:
-        """Whether a decision rests on arguments that were not sent."""
+        """Return whether a decision depends on arguments that were not sent."""
         unsent = not self.with_arguments and self.action.arguments is not None
         return unsent and decision.uses_arguments
 
@@ -109,9 +109,9 @@ class VisibleQuery:
     """Which of these actions may this credential see in a list?
 
     Attributes:
-        credential: as OPA is given it.
-        actions: what using each entry of the list would be.
-        context: where.
+        credential: the credential as sent to OPA.
+        actions: the action of using each entry of the list.
+        context: the context of the list.
     """
 
     credential: Mapping[str, Any]
@@ -139,7 +139,7 @@ class VisibleQuery:
         return Visible(indices=(), reason=Reason.BEHIND)
 
     def cache_key(self, credential_key: str) -> CacheKey | None:
-        """As `Query.cache_key`; of the actions, which are many, the SHA-256."""
+        """Return the key as `Query.cache_key` does; it holds the actions' SHA-256."""
         text = _as_text([action.as_input() for action in self.actions])
         if text is None:
             return None

@@ -16,14 +16,14 @@ def parse_decision(result: Any, *, shadow: bool = False) -> Decision:
     """Read the `result` of `lictor/decision`.
 
     Args:
-        result: as it came.
-        shadow: whether the question was asked in shadow mode.
+        result: the unparsed result.
+        shadow: whether the query was made in shadow mode.
 
     Raises:
         AnswerUnusable: anything is missing, of another type, or contradicts itself.
     """
     if not isinstance(result, dict) or not isinstance(result.get("allow"), bool):
-        raise AnswerUnusable("a decision is an object with a boolean `allow`")
+        raise AnswerUnusable("a decision must be an object with a boolean `allow`")
     allow: bool = result["allow"]
     reason = _reason(result.get("reason"))
     reasons = _texts(result.get("reasons"))
@@ -32,19 +32,19 @@ def parse_decision(result: Any, *, shadow: bool = False) -> Decision:
     if (allow and len(reasons) != 1) or allow is not (Reason.OK.value in reasons):
         raise AnswerUnusable("`allow` and `reasons` contradict each other")
     if reason.value not in reasons or not all(map(_is_reason, reasons)):
-        raise AnswerUnusable("`reasons` are the contract's, `reason` one of them")
+        raise AnswerUnusable("`reasons` must be the contract's, and `reason` one of them")
     if (libraries and not allow) or (principal is None and allow):
-        raise AnswerUnusable("libraries without an allow, or an allow to nobody")
+        raise AnswerUnusable("libraries without an allow, or an allow without a principal")
     shadowed = _shadowed(result.get("shadow"), reasons) if shadow else None
     if shadowed is not None:
         if principal is None:
-            raise AnswerUnusable("nobody is let through")
+            raise AnswerUnusable("an action runs without a principal")
         libraries = shadowed
     _no_obligations(result)
     epoch, revision = _stamp(result, required=allow or shadowed is not None)
     text = result.get("message")
     if not isinstance(text, str):
-        raise AnswerUnusable("`message` is text")
+        raise AnswerUnusable("`message` must be text")
     return Decision(
         allow=allow,
         reason=reason,
@@ -58,7 +58,7 @@ def parse_decision(result: Any, *, shadow: bool = False) -> Decision:
         site=_optional_text(result.get("site")),
         data_age_ms=_integer(result.get("data_age_ms")),
         valid_until=_seconds(result.get("valid_until")),
-        # Anything but a clear no means that the arguments count.
+        # Anything but an explicit `false` means that the arguments count.
         uses_arguments=result.get("uses_arguments") is not False,
         shadowed=shadowed is not None,
     )
@@ -68,14 +68,14 @@ def parse_visible(result: Any, *, count: int) -> Visible:
     """Read the `result` of `lictor/visible` for a list of `count` actions.
 
     Raises:
-        AnswerUnusable: anything is missing, of another type, or no position of the list.
+        AnswerUnusable: anything is missing, of another type, or not a position of the list.
     """
     if not isinstance(result, dict) or not isinstance(result.get("indices"), list):
-        raise AnswerUnusable("a list's answer is an object with `indices`")
+        raise AnswerUnusable("the response for a list must be an object with `indices`")
     indices = [_integer(index) for index in result["indices"]]
     known = sorted({index for index in indices if index is not None and 0 <= index < count})
     if len(known) != len(indices):
-        raise AnswerUnusable("`indices` are distinct positions of the list")
+        raise AnswerUnusable("`indices` must be distinct positions of the list")
     _no_obligations(result)
     epoch, revision = _stamp(result, required=bool(known))
     return Visible(
@@ -91,7 +91,7 @@ def parse_visible(result: Any, *, count: int) -> Visible:
 
 def _reason(value: Any) -> Reason:
     if not isinstance(value, str) or value not in _REASONS:
-        raise AnswerUnusable("`reason` is none of the contract's")
+        raise AnswerUnusable("`reason` must be one of the contract's")
     return Reason(value)
 
 
@@ -100,9 +100,9 @@ def _is_reason(code: str) -> bool:
 
 
 def _shadowed(value: Any, reasons: list[str]) -> list[str] | None:
-    """The libraries of an action that runs although it is refused; None where it does not run.
+    """Return the libraries of an action that runs despite a denial; None if it does not run.
 
-    Only a refusal of the very action is ever looked over: never one of the caller, and no outage.
+    Only a denial of the action itself may be shadowed: never one of the caller, nor an outage.
     """
     if value is None:
         return None
@@ -110,22 +110,22 @@ def _shadowed(value: Any, reasons: list[str]) -> list[str] | None:
         code in (Reason.TOOL_NOT_ALLOWED, Reason.SITE_RULE) or code.startswith(_SITE)
         for code in reasons
     ):
-        raise AnswerUnusable("what is refused for this reason does not run")
+        raise AnswerUnusable("an action denied for this reason must not run")
     return _texts(value.get("libraries"))
 
 
 def _stamp(result: Mapping[str, Any], *, required: bool) -> tuple[int | None, int | None]:
     epoch, revision = _integer(result.get("epoch")), _integer(result.get("revision"))
     if required and (epoch is None or revision is None):
-        raise AnswerUnusable("an answer that allows has an epoch and a revision")
+        raise AnswerUnusable("a response that allows must have an epoch and a revision")
     return epoch, revision
 
 
 def _no_obligations(result: Mapping[str, Any]) -> None:
-    # An enforcement point that does not know an obligation must refuse (XACML 3.0, 7.18); this one
-    # knows none, so that rules of a later version cannot ask for something that is not done.
+    # An enforcement point that does not know an obligation must refuse (XACML 3.0, 7.18). This one
+    # knows none, so that rules of a later version cannot require something that it does not do.
     if result.get("obligations"):
-        raise AnswerUnusable("the answer has obligations")
+        raise AnswerUnusable("the response has obligations")
 
 
 def _texts(value: Any) -> list[str]:
@@ -172,7 +172,7 @@ def _principal(value: Any) -> Principal | None:
         or not isinstance(value.get("name"), str | None)
         or not isinstance(value.get("user"), str | None)
     ):
-        raise AnswerUnusable("`principal` is none")
+        raise AnswerUnusable("`principal` is malformed")
     return Principal(
         type=value["type"], id=value["id"], name=value.get("name"), user=value.get("user")
     )

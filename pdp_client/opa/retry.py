@@ -1,6 +1,6 @@
-"""Which version an OPA has reached, and who queries it again: of all that wait, one at a time.
+"""Coordination of retries: the version an OPA has reached, and one query at a time to it.
 
-If each of many waiting callers queried again and again, OPA would be busy saying that it is busy.
+If every waiting caller kept querying, OPA would spend its time responding that it is behind.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ RegistryVersion: TypeAlias = tuple[int, int]
 
 
 class RetryCoordinator:
-    """What responses have shown of one OPA, and the turn to query it. For one event loop.
+    """The version that one OPA has reached, and the turn to query it. For one event loop.
 
     Attributes:
         observed_version: the newest version that a response was made from.
@@ -23,7 +23,7 @@ class RetryCoordinator:
         self._waiting: dict[asyncio.Future[None], RegistryVersion] = {}
 
     def observe(self, version: RegistryVersion) -> None:
-        """Note what a response was made from, and wake those that wait for that version."""
+        """Note the version that a response was made from, and wake the callers waiting for it."""
         self.observed_version = max(self.observed_version, version)
         for future, wanted in self._waiting.items():
             if wanted <= self.observed_version and not future.done():
@@ -56,7 +56,7 @@ class RetryCoordinator:
         return True
 
     def release(self) -> None:
-        """Give the turn to the next that waits."""
+        """Give the turn to the next waiting caller."""
         self._is_taken = False
         for future in self._waiting:
             if not future.done():

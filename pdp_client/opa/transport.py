@@ -41,11 +41,11 @@ def open_transport(
 
     Args:
         url: `unix:///path/to/opa.sock`, `http://host:port` or `https://host:port`.
-        token: the bearer that OPA asks for (`--authentication=token`).
+        token: the bearer that OPA requires (`--authentication=token`).
         client_cert: certificate and key files for mutual TLS; `https` only.
 
     Raises:
-        ConfigurationError: the URL has another form, or a certificate no use.
+        ConfigurationError: the URL has another form, or a certificate does not apply to it.
     """
     try:
         parts = urlsplit(url)
@@ -58,7 +58,7 @@ def open_transport(
     tls = parts.scheme == "https"
     http = tls or (parts.scheme == "http" and not client_cert)
     if http and parts.hostname and bare and parts.path in {"", "/"}:
-        # What it needs takes longer to load than all else here, and few need it.
+        # Its dependencies load more slowly than everything else here, and few programs need it.
         from pdp_client.opa.http import HTTPTransport  # noqa: PLC0415
 
         return HTTPTransport(parts.hostname, port, tls=tls, token=token, client_cert=client_cert)

@@ -1,7 +1,7 @@
 """OPA over a unix socket: keep-alive connections on asyncio, parsed by httptools.
 
-It does one thing, a POST of JSON to a fixed path, and costs what a bare exchange costs; see
-docs/adr/0003 for the measurements that made it worth having.
+It only POSTs JSON to a fixed path, at the cost of a bare exchange; docs/adr/0003 has the
+measurements that justify it.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _MOST_IDLE = 32
 
 
 class UnixSocketTransport:
-    """Queries to the OPA behind a socket; a connection for each query under way."""
+    """A transport to the OPA behind a socket, with one connection for each query under way."""
 
     def __init__(self, path: str, *, token: str | None = None) -> None:
         self._path = path
@@ -57,13 +57,13 @@ class UnixSocketTransport:
             answer = await connection.exchange(request)
         except _ClosedUnanswered:
             if not reused:
-                raise OPAUnreachable("closed without an answer") from None
-            # OPA closed a connection that had idled; it cannot have begun to answer. Once, afresh.
+                raise OPAUnreachable("closed without a response") from None
+            # OPA closed an idle connection; it cannot have begun to respond. Retry once, anew.
             connection = await self._connect()
             try:
                 answer = await connection.exchange(request)
             except _ClosedUnanswered:
-                raise OPAUnreachable("closed without an answer") from None
+                raise OPAUnreachable("closed without a response") from None
         if connection.usable and not self._closed and len(self._idle) < _MOST_IDLE:
             self._idle.append(connection)
         else:
@@ -82,11 +82,11 @@ class UnixSocketTransport:
 
 
 class _ClosedUnanswered(Exception):  # noqa: N818 - never leaves this module
-    """The peer closed before the first byte of an answer."""
+    """The peer closed the connection before the first byte of a response."""
 
 
 class _Connection(asyncio.Protocol):
-    """One connection, one exchange at a time; broken for good after the first fault."""
+    """A connection with one exchange at a time; unusable after the first fault."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -100,8 +100,8 @@ class _Connection(asyncio.Protocol):
     async def exchange(self, request: bytes) -> bytes:
         """Send a request and return the body of a 200.
 
-        A cancelled exchange, by a deadline for one, closes the connection: its answer could
-        otherwise be taken for the next one's.
+        A cancelled exchange, for example by a deadline, closes the connection: otherwise its
+        response could be mistaken for that of the next exchange.
         """
         if self._transport is None or not self.usable:
             raise _ClosedUnanswered
@@ -119,7 +119,7 @@ class _Connection(asyncio.Protocol):
             self._answer = None
 
     def close(self) -> None:
-        """Close it, and never use it again."""
+        """Close the connection, and never use it again."""
         self.usable = False
         if self._transport is not None:
             self._transport.abort()
@@ -129,30 +129,30 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None or self._answer.done():
-            # Nobody asked for this.
+            # There is no request that this data responds to.
             self.close()
             return
         self._begun = True
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self._fail(AnswerUnusable("no HTTP"))
+            self._fail(AnswerUnusable("the response is not HTTP"))
         except httptools.HttpParserUpgrade:
-            self._fail(AnswerUnusable("an upgrade that nobody asked for"))
+            self._fail(AnswerUnusable("an unrequested protocol upgrade"))
 
     def connection_lost(self, _: Exception | None) -> None:
-        broken = OPAUnreachable("closed within an answer")
+        broken = OPAUnreachable("closed within a response")
         self._fail(broken if self._begun else _ClosedUnanswered())
 
     def on_message_begin(self) -> None:
         if self._answer is None or self._answer.done():
-            # A second answer behind the first: the next question must not read it as its own.
+            # A second response after the first: the next query must not read it as its own.
             self.usable = False
 
     def on_body(self, body: bytes) -> None:
         self._body += body
         if len(self._body) > LARGEST:
-            self._fail(AnswerUnusable("an answer past 16 MiB"))
+            self._fail(AnswerUnusable("the response exceeds 16 MiB"))
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()

@@ -1,4 +1,4 @@
-"""What both transports send and read: strict JSON, and a response that has a `result`."""
+"""The wire format of both transports: strict JSON, and a response that has a `result`."""
 
 import json
 from collections.abc import Mapping
@@ -7,10 +7,10 @@ from typing import Any, Final
 from pdp_client.exceptions import AnswerUnusable, EvaluationError, RuleError
 
 LARGEST: Final = 16 << 20
-"""Bytes of a response; OPA's to a list of thousands of tools has less than a hundredth."""
+"""Bytes of a response; that to a list of thousands of tools has less than a hundredth."""
 
 LARGEST_QUERY: Final = 1 << 20
-"""Bytes of a query; `lictor opa` has OPA read no more (server.decoding.max_length)."""
+"""Bytes of a query; `lictor opa` limits OPA to the same (server.decoding.max_length)."""
 
 
 _EVALUATION_CODES: Final = frozenset(
@@ -32,7 +32,7 @@ _LAST_ROW: Final = 10_000_000
 
 
 def _refuse(constant: str) -> None:
-    # Python reads NaN and the infinities, which are not JSON (RFC 8259, 6).
+    # Python parses NaN and the infinities, which are not JSON (RFC 8259, 6).
     raise ValueError(constant)
 
 
@@ -52,15 +52,15 @@ def encode_query(body: Mapping[str, Any]) -> str:
     except (TypeError, ValueError, RecursionError):
         raise AnswerUnusable("the query is not JSON") from None
     if len(text) > LARGEST_QUERY:  # it is ASCII
-        raise AnswerUnusable("a query past 1 MiB")
+        raise AnswerUnusable("the query exceeds 1 MiB")
     return text
 
 
 def decode_result(body: bytes | bytearray) -> Any:
-    """The `result` of the body of a 200.
+    """Return the `result` in the body of a 200.
 
     Raises:
-        AnswerUnusable: it is not JSON, or has no `result`, as from an OPA without a bundle.
+        AnswerUnusable: the body is not JSON, or lacks `result`, as from an OPA without a bundle.
     """
     try:
         document = _DECODER.decode(body.decode())
@@ -72,7 +72,7 @@ def decode_result(body: bytes | bytearray) -> Any:
 
 
 def decode_error(status: int, body: bytes | bytearray) -> AnswerUnusable:
-    """The error for another status than 200, with the rules that failed where OPA names them."""
+    """Return the error for a status other than 200, with the failed rules if OPA names them."""
     try:
         document = _DECODER.decode(body.decode())
         listed = document["errors"][:_MOST_ERRORS]
@@ -93,6 +93,6 @@ def _rule_error(code: Any, location: Any) -> RuleError:
 
 
 def _printable(file: Any) -> str:
-    # Whatever answers in OPA's place must not write lines of its own into a log.
+    # A server in OPA's place must not be able to write lines of its own into a log.
     text = file[:_LONGEST_FILE] if isinstance(file, str) else ""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

@@ -1,4 +1,4 @@
-"""What instances share, through Redis or Valkey: the newest revision, jtis seen, use of tokens.
+"""State shared through Redis or Valkey: the latest revision, jtis seen, uses of tokens.
 
 It needs the extra `redis`; nothing else of `pdp_client` does.
 """
@@ -16,7 +16,7 @@ __all__ = ["Shared", "SharedNewest", "SharedReplay", "SharedUsage"]
 
 
 class Shared:
-    """All that one MCP server shares with the others; see `pdp_client.pdp.SharedState`."""
+    """The state one MCP server shares with others; see `pdp_client.evaluator.SharedState`."""
 
     def __init__(
         self,
@@ -28,14 +28,14 @@ class Shared:
         timeout: float = TIMEOUT,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Connect nothing yet.
+        """Create the client; it connects on the first command.
 
         Args:
             url: `redis://`, `rediss://` or `unix://`; may hold a password.
-            key_file: `newest.key` of the state directory: what authenticates the newest revision.
-            leeway: seconds that clocks may differ, as of the verifier.
-            namespace: before every key.
-            timeout: seconds for a connection, and for an answer.
+            key_file: `newest.key` of the state directory, which authenticates the latest revision.
+            leeway: seconds that clocks may differ, as in the verifier.
+            namespace: the prefix of every key.
+            timeout: seconds for a connection, and for a response.
             clock: seconds since 1970.
 
         Raises:
@@ -51,7 +51,7 @@ class Shared:
         self.usage = SharedUsage(self._redis, namespace=namespace)
 
     async def aclose(self) -> None:
-        """Hand on what is counted, and close the connections."""
+        """Send what has been counted, and close the connections."""
         await self.usage.aclose()
         await self.newest.aclose()
         await self._redis.aclose()

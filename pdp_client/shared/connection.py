@@ -1,6 +1,6 @@
-"""The connection to Redis or Valkey: short limits, nothing tried twice, errors without the URL.
+"""The connection to Redis or Valkey: short timeouts, no retries, errors without the URL.
 
-`bundles.cluster.redis_connection` is much like it: neither room may import the other.
+`bundles.cluster.redis_connection` is similar: neither package may import the other.
 """
 
 import asyncio
@@ -18,41 +18,41 @@ from redis.exceptions import RedisError
 from pdp_client.exceptions import ConfigurationError, PDPError
 
 TIMEOUT = 0.1
-"""Seconds for a connection, and for an answer. A decision waits for them."""
+"""Seconds for a connection, and for a response. A decision waits for them."""
 
 NAMESPACE = "lictor"
-"""Before every key, unless said otherwise; `lictor serve` has the same."""
+"""The default prefix of every key; `lictor serve` has the same."""
 
 
 class SharedUnavailable(PDPError):  # noqa: N818 - the state, as in `pdp_client.exceptions`
-    """Redis did not answer in time, or answered what cannot be believed."""
+    """Redis did not respond in time, or its response is not trustworthy."""
 
     code = "redis_unavailable"
 
 
 def connect(url: str, *, timeout: float = TIMEOUT, **more: Any) -> Redis:
-    """A client that connects at its first command.
+    """Create a client that connects on its first command.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`; may hold a password, and is never repeated.
-        timeout: seconds for a connection, and for an answer.
-        more: as of `Redis.from_url`.
+        url: `redis://`, `rediss://` or `unix://`; may hold a password, and is never quoted.
+        timeout: seconds for a connection, and for a response.
+        more: further arguments of `Redis.from_url`.
 
     Raises:
-        ConfigurationError: it is no such URL.
+        ConfigurationError: the URL has another form.
     """
     try:
         return Redis.from_url(
             url,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
-            # Once, for a connection that the server has closed while it lay idle. By default
-            # redis-py tries ten times, which is longer than any decision may take.
+            # Once, for an idle connection that the server has closed. By default redis-py tries
+            # ten times, which is longer than any decision may take.
             retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
             **more,
         )
     except (ValueError, TypeError, AttributeError):
-        # What was wrong may be a part of the password.
+        # The invalid part may belong to the password.
         raise ConfigurationError(
             "Redis' URL is redis://, rediss:// or unix:// and a host or a path"
         ) from None
@@ -60,10 +60,10 @@ def connect(url: str, *, timeout: float = TIMEOUT, **more: Any) -> Redis:
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """Turn what goes wrong between us and Redis into an error of ours.
+    """Convert errors of Redis and its client into `SharedUnavailable`.
 
     Raises:
-        SharedUnavailable: it cannot be reached, is slow, or refuses what it was asked.
+        SharedUnavailable: Redis cannot be reached, is slow, or refuses a command.
         CancelledError: the task was cancelled meanwhile. redis-py uses `wait_for`, which before
             Python 3.12 loses a cancellation that comes with the result.
     """
@@ -80,12 +80,12 @@ def redis_errors() -> Iterator[None]:
 
 
 def redis_run_id(info: object) -> str:
-    """The id that a Redis process gave itself at its start, out of its `INFO server`."""
+    """Return the id that a Redis process assigned itself at startup, from its `INFO server`."""
     text = info.decode() if isinstance(info, bytes) else str(info)
     found = re.search(r"run_id:(\w+)", text)
     return found[1] if found else ""
 
 
 def key(namespace: str, name: str) -> str:
-    """A key of a namespace, which a Redis Cluster keeps in one place with its others."""
+    """Return a key of a namespace; a Redis Cluster keeps all of them in one slot."""
     return f"{{{namespace}}}:{name}"

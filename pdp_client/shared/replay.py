@@ -1,7 +1,7 @@
-"""Replay, seen by all instances: who shows a jti first is remembered in Redis.
+"""Replay detection across all instances: Redis remembers the first use of a jti.
 
-Per-turn tokens are refused whatever is found out here. So a Redis that is away or late costs the
-better reason, never a decision.
+Per-turn tokens are refused whatever the result. So an unavailable or slow Redis costs the more
+precise reason, never a decision.
 """
 
 import asyncio
@@ -24,10 +24,10 @@ _log = logging.getLogger(__name__)
 
 
 class SharedReplay:
-    """A `pdp_client.bearer.replay.ReplayGuard` for all who have one Redis.
+    """A `pdp_client.bearer.replay.ReplayGuard` for all instances that share one Redis.
 
-    The first `exp` is in a key of its own, written and read by one command: of several that come
-    first at once, all hear of the same one. Redis 7 or Valkey.
+    The first `exp` is in a key of its own, written and read by one command: several concurrent
+    first uses all get the same one. Redis 7 or Valkey.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class SharedReplay:
         timeout: float = TIMEOUT,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Ask nothing of Redis yet.
+        """Create the guard; it connects on the first check.
 
         Args:
             redis: from `connect`; its owner closes it.
-            namespace: before every key.
-            leeway: seconds, the verifier's: until then the first token is itself accepted.
-            timeout: seconds for connecting and for the answer, together.
+            namespace: the prefix of every key.
+            leeway: the verifier's, in seconds: until then the first token itself is accepted.
+            timeout: seconds for connecting and for the response, together.
             clock: seconds since 1970.
         """
         self._redis = redis
@@ -57,11 +57,11 @@ class SharedReplay:
 
     @property
     def unavailable(self) -> int:
-        """How often a token went on unchecked."""
+        """How many tokens passed unchecked."""
         return self._outages.count
 
     async def check(self, credential: Credential) -> None:
-        """As `ReplayGuard.check`; what cannot be found out passes, and is counted."""
+        """Check as `ReplayGuard.check`; a token that cannot be checked passes, and is counted."""
         if not credential.is_per_turn:
             return
         exp, now = credential.claims["exp"], self._clock()
@@ -74,7 +74,7 @@ class SharedReplay:
             raise BearerRejected.because(Reason.REPLAYED)
 
     async def _first_exp(self, credential: Credential, exp: float, now: float) -> float:
-        # Seconds from now, not a moment: Redis' clock may be another one than ours.
+        # Seconds from now, not a point in time: Redis' clock may differ from ours.
         remembered = max(1, round((exp + REMEMBERED - now) * 1000))
         with redis_errors():
             async with asyncio.timeout(self._timeout):
@@ -84,7 +84,7 @@ class SharedReplay:
         try:
             return exp if first is None else _moment(first)
         except ValueError:
-            raise SharedUnavailable("the first exp is no time") from None
+            raise SharedUnavailable("stored expiry is not a number") from None
 
     def _key(self, credential: Credential) -> str:
         # A hash, since a caller's text may have any length. No claim holds a NUL.

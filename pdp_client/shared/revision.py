@@ -1,4 +1,4 @@
-"""The newest revision, read from Redis: once for each question, or watched, with a lease."""
+"""The latest revision, read from Redis: once for each query, or watched, with a lease."""
 
 import asyncio
 import logging
@@ -23,14 +23,14 @@ from pdp_client.shared.connection import (
 from pdp_client.shared.warnings import RateLimitedWarning
 
 LEASE = 0.25
-"""Seconds after a read for which it may be taken for the newest without another; `--wait` waits for
-as long where somebody caches."""
+"""Seconds for which a value counts as the latest after it was read; `--wait` waits as long if any
+instance caches."""
 
 FRESH = 30.0
-"""Seconds for which a value counts that nobody confirms: after a while Redis may be lying."""
+"""Seconds for which an unconfirmed value counts: after that, Redis may be outdated."""
 
 CACHING = 10_000
-"""Milliseconds for which a process is known to cache, from each look."""
+"""Milliseconds after each read for which a process counts as caching."""
 
 _CLOCKS_APART = 5.0
 _LOOK_EVERY = LEASE / 3
@@ -39,9 +39,9 @@ _log = logging.getLogger(__name__)
 
 
 class SharedNewest:
-    """The newest revision in Redis; see `pdp_client.freshness.revision.RevisionSource`.
+    """The latest revision in Redis; see `pdp_client.freshness.revision.RevisionSource`.
 
-    It never goes down: a value lower than one that was believed is refused. For one event loop.
+    It never goes down: a value lower than an accepted one is refused. For one event loop.
     """
 
     def __init__(
@@ -53,21 +53,21 @@ class SharedNewest:
         timeout: float = TIMEOUT,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Connect nothing yet.
+        """Create the client; it connects on the first read.
 
         Args:
-            url: of Redis or Valkey.
+            url: the URL of Redis or Valkey.
             key_file: holds the key of the HMACs, `newest.key` of `lictor init`.
-            namespace: before every key.
-            timeout: seconds for a connection, and for an answer.
+            namespace: the prefix of every key.
+            timeout: seconds for a connection, and for a response.
             clock: seconds since 1970.
 
         Raises:
             ConfigurationError: the URL or the key cannot be used.
         """
         self._authenticator = MessageAuthenticator.from_file(key_file, namespace=namespace)
-        # A connection of its own, one question at a time: what is known of the process behind it
-        # holds for as long as it does.
+        # A connection of its own, one command at a time: what is known about the process behind it
+        # remains valid while it is open.
         self._redis = connect(
             url, timeout=timeout, single_connection_client=True, redis_connect_func=self._connected
         )
@@ -87,12 +87,12 @@ class SharedNewest:
         """As `RevisionSource.read`.
 
         Raises:
-            SharedUnavailable: Redis does not answer, has no value, or one that is forged, lower
-                than another before, written for another process, or too old.
+            SharedUnavailable: Redis does not respond or has no value, or the value is forged, lower
+                than an earlier one, written for another process, or too old.
         """
         asked = time.monotonic()
         async with self._reading:
-            # Whoever waited for its turn may take what was asked for after it came.
+            # A caller that waited for its turn may use a value read after the caller arrived.
             if self._began < asked or self._newest is None:
                 began = time.monotonic()
                 with redis_errors():
@@ -125,7 +125,7 @@ class SharedNewest:
         self._run = redis_run_id(await connection.read_response())
 
     def _take(self, value: object) -> None:
-        """Take a value that was read or announced; what cannot be believed is refused.
+        """Accept a value that was read or announced, and refuse one that is not trustworthy.
 
         Raises:
             SharedUnavailable: see `read`.
@@ -134,22 +134,26 @@ class SharedNewest:
             return
         newest = self._authenticator.verify(value)
         if newest is None:
-            raise SharedUnavailable("no newest revision" if value is None else "a forged one")
+            raise SharedUnavailable(
+                "Redis has no latest revision" if value is None else "latest revision is forged"
+            )
         before = self._newest
         if before is not None and (newest.version < before.version):
-            raise SharedUnavailable("a newest revision lower than one before")
+            raise SharedUnavailable(
+                "latest revision moved backwards; was Redis restored from a backup?"
+            )
         self._raw, self._newest = value, newest
 
     def _believed(self) -> LatestRevision:
         newest = self._newest
         if newest is None or newest.run != self._run:
-            raise SharedUnavailable("a newest revision of another Redis")
+            raise SharedUnavailable("latest revision was written for another Redis")
         if not -_CLOCKS_APART <= self._clock() - newest.at <= FRESH:
-            raise SharedUnavailable("a newest revision that nobody confirms")
+            raise SharedUnavailable("latest revision is unconfirmed")
         return newest
 
     async def _watch(self) -> None:
-        """Look often, and at once when there is news, until cancelled."""
+        """Read periodically, and at once after an announcement, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._forever(self._look))
             group.create_task(self._forever(self._listen))
@@ -157,7 +161,7 @@ class SharedNewest:
     async def _look(self) -> None:
         self._hinted.clear()
         with redis_errors():
-            # First: whoever waits for the caches must know of this one.
+            # First: writers that wait for caches must know that this one exists.
             await self._redis.set(self._caching, "1", px=CACHING)
         began = time.monotonic()
         await self.read()
@@ -169,7 +173,7 @@ class SharedNewest:
     async def _listen(self) -> None:
         with redis_errors():
             async with aclosing(self._news.pubsub(ignore_subscribe_messages=True)) as pubsub:
-                # Each by itself: a cancellation that redis-py loses is found before the next wait.
+                # One at a time: a cancellation that redis-py loses is noticed before the next wait.
                 with redis_errors():
                     await pubsub.subscribe(self._value)
                 while True:
@@ -179,7 +183,7 @@ class SharedNewest:
                         self._hear(newest)
 
     def _hear(self, newest: LatestRevision) -> None:
-        """What is announced ends what was known; the next look says what is."""
+        """Invalidate the known value on an announcement; the next read sets it again."""
         if self._newest is None or newest.state != self._newest.state:
             self._until = -math.inf
             self._hinted.set()

@@ -1,7 +1,7 @@
-"""Use counts of tokens, gathered by each instance and added up in Redis until they are taken.
+"""Use counts of tokens, collected by each instance and summed in Redis until they are read out.
 
-They are hints for people: whoever can write Redis can write them, and when in doubt a count is
-lost. None is ever added twice.
+They are hints for people: any writer of Redis can change them, and when in doubt a count is lost. A
+count is never added twice.
 """
 
 import asyncio
@@ -26,15 +26,15 @@ BATCH: Final = 1_000
 """Tokens in one batch: Redis does nothing else for a millisecond or two."""
 
 _LAST_BATCHES: Final = 2.0
-"""Seconds that are left at the end for what has not been sent."""
+"""Seconds allowed at shutdown for sending the rest."""
 _MOST: Final = 2**53
-"""What Redis' scripts can count to."""
+"""The highest number that Redis' scripts can count to."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _log = logging.getLogger(__name__)
 
 Uses = dict[str, tuple[int, float]]
-"""Token digest to how often it was used, and when last, in seconds since 1970."""
+"""Token digest to its number of uses, and the time of the last, in seconds since 1970."""
 
 # redis-py sends a command again when the connection is lost meanwhile; the batch's id is why that
 # adds nothing twice.
@@ -49,7 +49,7 @@ for i = 1, #ARGV, 3 do
 end
 return 1
 """
-# What is no hash would be in the way of all that comes after it.
+# A key that is not a hash would make all later commands fail.
 _TAKE = """
 for i = 1, 2 do
   local kind = redis.call('TYPE', KEYS[i]).ok
@@ -69,13 +69,12 @@ return taken
 
 
 class SharedUsage:
-    """A `pdp_client.usage.UsageCounter` that hands on each second what it has gathered.
+    """A `pdp_client.usage.UsageCounter` that sends what it has collected every second.
 
-    While Redis is away it goes on gathering. A batch of which it does not hear whether it arrived
-    is given up.
+    While Redis is unavailable it continues to collect. It drops a batch without an acknowledgement.
 
     Attributes:
-        dropped: uses of tokens that there was no room for.
+        dropped: uses of tokens beyond `most_tokens`.
         lost: uses in batches that may not have arrived.
     """
 
@@ -87,12 +86,12 @@ class SharedUsage:
         most_tokens: int = 10_000,
         every: float = EVERY,
     ) -> None:
-        """Ask nothing of Redis yet; the first use starts a task on the event loop.
+        """Create the counter; the first use starts a task on the event loop.
 
         Args:
             redis: from `connect`; its owner closes it, after `aclose`.
-            namespace: before every key.
-            most_tokens: the most different tokens that are kept until they are handed on.
+            namespace: the prefix of every key.
+            most_tokens: the most different tokens that are kept until they are sent.
             every: seconds between two batches.
         """
         self._redis = redis
@@ -108,18 +107,18 @@ class SharedUsage:
 
     @property
     def unavailable(self) -> int:
-        """How often Redis could not be reached, or did not do it."""
+        """How often Redis was unreachable or failed."""
         return self._outages.count
 
     def count(self, decision: Decision, at: float) -> None:
-        """As `UsageCounter.count`; on the event loop."""
+        """Count as `UsageCounter.count`; call it on the event loop."""
         if digest := used_token(decision):
             self._keep(digest, at)
             if self._task is None and not self._closing.is_set():
                 self._task = asyncio.create_task(self._hand_on(), name="lictor-usage")
 
     async def aclose(self) -> None:
-        """As `UsageCounter.aclose`: within two seconds."""
+        """Close as `UsageCounter.aclose`, within two seconds."""
         self._closing.set()
         self._most_tokens = 0
         if self._task is not None:
@@ -138,7 +137,7 @@ class SharedUsage:
     async def _flush(self) -> None:
         while self._uses:
             try:
-                # Only where this is answered does anything leave our hands.
+                # Counts are sent only after a response to this command.
                 with redis_errors():
                     await self._redis.ping()
             except SharedUnavailable as error:
@@ -169,18 +168,18 @@ class SharedUsage:
 
 
 async def take(redis: Redis, *, namespace: str = NAMESPACE, most: int = BATCH) -> Uses:
-    """Take uses out of Redis: they are there no more, whatever becomes of the answer.
+    """Remove uses from Redis and return them; they are gone even if the response is lost.
 
     Args:
         redis: from `connect`.
-        namespace: as the counters'.
+        namespace: the namespace of the counters.
         most: the most tokens at a time.
 
     Returns:
-        What could be read of it.
+        The uses that could be parsed.
 
     Raises:
-        SharedUnavailable: Redis did not do it, or nobody knows.
+        SharedUnavailable: Redis failed, or the outcome is unknown.
     """
     with redis_errors():
         found = await redis.register_script(_TAKE)(keys=_names(namespace), args=[most])
@@ -193,7 +192,7 @@ def _names(namespace: str) -> list[str]:
 
 
 def _row(digest: bytes, count: bytes, last: bytes) -> tuple[str, tuple[int, float]] | None:
-    """What stands in Redis of one token; None where we did not write it."""
+    """Parse what Redis holds about one token; return None for a foreign value."""
     try:
         name, number, at = digest.decode("ascii"), int(count), float(last)
     except ValueError:

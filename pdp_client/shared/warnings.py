@@ -1,4 +1,4 @@
-"""What Redis did not do: counted each time, told once a minute."""
+"""Warnings about Redis: each failure is counted, and one a minute is logged."""
 
 import logging
 import math
@@ -10,21 +10,21 @@ _QUIET = 60.0
 
 
 class RateLimitedWarning:
-    """Counts them.
+    """A counter of failures that logs one a minute.
 
     Attributes:
-        count: how many there were.
+        count: the number of failures.
     """
 
     def __init__(self, log: logging.Logger, event: str) -> None:
-        """Tell `event` to `log`, with the error's code."""
+        """Create the counter; it logs `event` to `log`, with the error's code."""
         self._log = log
         self._event = event
         self._told_at = -math.inf
         self.count = 0
 
     def add(self, error: SharedUnavailable) -> None:
-        """Count one more."""
+        """Count one more failure."""
         self.count += 1
         now = time.monotonic()
         if now - self._told_at >= _QUIET:

@@ -116,7 +116,7 @@ async def test_a_forged_value_is_refused(make_newest, announcer, server, value, 
             "no mac": body,
         }[forgery]
         client.set(value, forged)
-    assert await refused(newest) == "a forged one"
+    assert await refused(newest) == "latest revision is forged"
 
 
 async def test_a_value_lower_than_one_before_is_refused(make_newest, announcer, server, value):
@@ -128,14 +128,17 @@ async def test_a_value_lower_than_one_before_is_refused(make_newest, announcer, 
         await announcer.announce(Somewhere(1, 8), rules=RULES)
         assert (await newest.read()).version == (1, 8)
         client.set(value, old)
-    assert await refused(newest) == "a newest revision lower than one before"
+    assert (
+        await refused(newest)
+        == "latest revision moved backwards; was Redis restored from a backup?"
+    )
 
 
 @pytest.mark.parametrize("off", [-31, 6])
 async def test_a_value_that_nobody_confirms_is_refused(make_newest, announcer, off):
     await announcer.announce(Somewhere(1, 7), rules=RULES)
     newest = make_newest(clock=lambda: time.time() - off)
-    assert await refused(newest) == "a newest revision that nobody confirms"
+    assert await refused(newest) == "latest revision is unconfirmed"
 
 
 @pytest.mark.parametrize("garbage", [None, b"", b"garbage", b"x" * 10_000, b"{}"])
@@ -165,7 +168,7 @@ async def test_a_redis_that_comes_back_with_an_old_memory_is_not_believed(
     with server.client() as client:
         client.set(value, remembered)
     fresh = make_newest()
-    assert await refused(fresh) == "a newest revision of another Redis"
+    assert await refused(fresh) == "latest revision was written for another Redis"
     await announcer.announce(Somewhere(1, 9))
     assert (await fresh.read()).version == (1, 9)
 
@@ -178,7 +181,7 @@ async def test_a_connection_that_outlives_its_redis_notices(make_newest, announc
     server.kill()
     assert await refused(newest) == "ConnectionError"
     server.start()
-    assert await refused(newest) == "no newest revision"
+    assert await refused(newest) == "Redis has no latest revision"
     await announcer.announce(Somewhere(1, 7), rules=RULES)
     assert (await newest.read()).version == (1, 7)
 
