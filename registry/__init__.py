@@ -1,7 +1,7 @@
-"""Who exists, and what is granted to them: users, teams, tokens, keys, workspaces and libraries.
+"""The registry: users, teams, tokens, keys, workspaces and libraries, and what is granted to them.
 
 `open_registry` opens the registry that a URL names; `registry.operations` has the operator's verbs,
-and `registry.document` brings a whole registry in and out as YAML.
+and `registry.document` imports and exports a whole registry as YAML.
 """
 
 from __future__ import annotations
@@ -80,19 +80,19 @@ async def open_registry(
     """Open a registry; close it with its `aclose`, or `contextlib.aclosing`.
 
     Args:
-        url: `sqlite:///relative/path` or `sqlite:////absolute/path`: a file that does not exist is
-            made, readable by its owner only. Or `neo4j://[user@]host[:port][/database]`, also with
-            `bolt` and, for TLS, `+s` or `+ssc`: nothing is made there, and nothing is connected to
-            yet; `Registry.check` makes what is missing.
+        url: `sqlite:///relative/path` or `sqlite:////absolute/path`: a missing file is created,
+            readable by its owner only. Or `neo4j://[user@]host[:port][/database]`, also with `bolt`
+            and, for TLS, `+s` or `+ssc`: nothing is created there, and the registry connects on
+            first use; `Registry.check` creates what is missing.
         clock: seconds since 1970, for the change log.
         password_file: holds the password of the URL's user, on one line. Not for SQLite.
         cypher: a folder of `.cypher` files that replace ours of the same name. Not for SQLite.
 
     Raises:
-        UnsupportedRegistry: the URL names no store that this version knows, or the other arguments
-            do not fit it.
-        SchemaVersion: another version's registry is there.
-        Unreadable: something else is there.
+        UnsupportedRegistry: the URL does not name a store that this version supports, or the other
+            arguments do not fit it.
+        SchemaVersion: the registry was written by another version.
+        Unreadable: the store exists, but is not a registry.
     """
     scheme, _, rest = url.partition("://")
     match scheme:
@@ -103,7 +103,7 @@ async def open_registry(
         case "sqlite":
             raise UnsupportedRegistry("an SQLite registry is sqlite:/// and then the file's path")
         case "neo4j" | "neo4j+s" | "neo4j+ssc" | "bolt" | "bolt+s" | "bolt+ssc":
-            try:  # only who has a registry in Neo4j needs its driver
+            try:  # only a registry in Neo4j needs its driver
                 from registry.neo4j.store import open_graph  # noqa: PLC0415
             except ModuleNotFoundError as error:
                 if (error.name or "").partition(".")[0] != "neo4j":

@@ -1,7 +1,7 @@
 """The change log: one entry for each revision, each holding the hash of the one before.
 
-Whoever can write the store can also write a whole new chain: the chain shows damage and clumsy
-hands. It proves more once a hash has been kept elsewhere, as a receipt does.
+Anyone able to write the store can also write a whole new chain: the chain detects damage and
+careless edits. It proves more if a hash has been kept elsewhere, for example in a receipt.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LogEntry:
     hash: str = ""
 
     def sealed(self) -> LogEntry:
-        """The entry with its hash."""
+        """Return the entry with its hash."""
         body = {
             "revision": self.revision,
             "at": self.at,
@@ -55,14 +55,14 @@ class LogEntry:
 
 
 def read_entry(row: Sequence[Any]) -> LogEntry:
-    """An entry as it is in a store; its hash is not checked.
+    """Parse an entry as a store holds it; its hash is not checked.
 
     Args:
         row: revision, at, actor, action, touched (a JSON list of pairs of a kind and an id),
             previous, hash.
 
     Raises:
-        LogBroken: one of them is not of its type.
+        LogBroken: a column has the wrong type.
     """
     match row:
         case [
@@ -92,7 +92,7 @@ def read_entry(row: Sequence[Any]) -> LogEntry:
 
 
 class Chain:
-    """The check of a whole log, entry by entry, oldest first. `count` is how many held so far."""
+    """The check of a whole log, entry by entry, oldest first. `count` is the valid ones so far."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -102,7 +102,7 @@ class Chain:
         """Check the next entry.
 
         Raises:
-            LogBroken: it was altered, or is not the next one.
+            LogBroken: the entry was altered, or is not the next one.
         """
         expected = self.count + 1
         in_place = entry.revision == expected and entry.previous == self._previous
@@ -111,10 +111,10 @@ class Chain:
         self.count, self._previous = expected, entry.hash
 
     def end(self, *, revision: int) -> None:
-        """Check that the log ends where the registry is.
+        """Check that the log ends at the registry's revision.
 
         Raises:
-            LogBroken: entries are missing at the end, or too many.
+            LogBroken: entries at the end are missing or surplus.
         """
         if self.count != revision:
             raise LogBroken(min(self.count, revision) + 1)
@@ -127,7 +127,7 @@ def verify(entries: Iterable[LogEntry], *, revision: int) -> int:
         The number of entries.
 
     Raises:
-        LogBroken: at the first entry that is missing, altered or too many.
+        LogBroken: an entry is missing, altered or surplus; names the first.
     """
     chain = Chain()
     for entry in entries:

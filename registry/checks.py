@@ -1,4 +1,4 @@
-"""What a record must hold to be written."""
+"""Validation of records before they are written."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def checked(record: R) -> R:
-    """The record as it is to be stored: checked, its tuples sorted and without repeats.
+    """Validate a record and return it as it will be stored, its tuples sorted and deduplicated.
 
     Raises:
-        InvalidRecord: naming the record and the field, quoting neither's value.
+        InvalidRecord: a field is invalid; the error names record and field, without the value.
     """
     faults = _Faults(record)
     match record:
@@ -53,15 +53,15 @@ def checked(record: R) -> R:
 
 
 def is_digest(value: str) -> bool:
-    """Whether this is a SHA-256 digest in lowercase hex."""
+    """Return whether a value is a SHA-256 digest in lowercase hex."""
     return _DIGEST.fullmatch(value) is not None
 
 
 def check_origin(*, actor: str, action: str) -> None:
-    """Check who writes and why, which go into the change log.
+    """Check the actor and the action of a write, which go into the change log.
 
     Raises:
-        InvalidRecord: if one of them is not short, plain text.
+        InvalidRecord: the actor or the action is not short, plain text.
     """
     for field, value in (("actor", actor), ("action", action)):
         if fault := _text_fault(value):
@@ -76,7 +76,7 @@ class _Faults:
 
     def each(self, field: str, fault_of: Callable[[Any], str | None]) -> _Faults:
         if fault := fault_of(getattr(self._record, field)):
-            # An id that is at fault may be anything, a bearer too.
+            # An invalid id may be anything, even a bearer.
             own = field == self._record.key
             name = str(self._record.kind if own else self._record.ref)
             raise InvalidRecord(name, field, fault)

@@ -1,7 +1,7 @@
-"""A whole registry as one YAML document, out and in.
+"""Export and import of a whole registry as one YAML document.
 
 The document is for people: to review, to keep under version control, to move a registry. Its fields
-are in `document.schema.json`. It is no place for a secret: tokens are digests, keys are names.
+are in `document.schema.json`. It holds no secrets: tokens are digests, keys are names.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _MERGE = "tag:yaml.org,2002:merge"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """An import that took place: how many records the document had, and the state it made."""
+    """A completed import: the document's number of records, and the resulting state."""
 
     records: int
     stamp: RegistryVersion
 
 
 async def export_document(registry: Registry, *, actor: str) -> str:
-    """The registry as YAML: the same records give the same text, sorted by id.
+    """Export the registry as YAML: the same records give the same text, sorted by id.
 
-    Writers wait while it reads: that is how all of it is one state on every store.
+    Writers wait during the export, so that it holds one state on every store.
     """
     document: dict[str, Any] = {"version": VERSION}
     async with registry.transaction(actor=actor, action="registry export") as tx:
@@ -59,18 +59,17 @@ async def export_document(registry: Registry, *, actor: str) -> str:
 async def import_document(registry: Registry, text: str, *, actor: str) -> Imported:
     """Store all records of a document, or none.
 
-    A record that exists is replaced; one that the document does not name is left alone. What a
-    record leaves out gets the schema's default, not its former value; a setting left out is left
-    alone.
+    An existing record is replaced; one that the document does not name is unchanged. A field that a
+    record omits gets the schema's default, not its former value; an omitted setting is unchanged.
 
     Args:
-        registry: where to store.
-        text: YAML, without aliases, and each key once in its mapping.
-        actor: who imports, for the change log.
+        registry: the registry to write.
+        text: YAML without aliases and duplicate keys.
+        actor: the actor of the import, for the change log.
 
     Raises:
         InvalidDocument: the text does not fit the schema, or has a record twice.
-        InvalidRecord: a field fits the schema, and still is not what it must be.
+        InvalidRecord: a field fits the schema, but is invalid.
         NotFound: a record names another that is neither in the document nor in the registry.
     """
     records = list(_records(_parsed(text)))
@@ -96,7 +95,7 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _records(document: dict[str, Any]) -> Iterator[Record]:
-    """The document's records, each after those that it may name."""
+    """Yield the document's records, each after those that it may name."""
     for type_ in RECORD_TYPES:
         kind = type_.kind.value
         if type_ is Setting:
@@ -126,7 +125,7 @@ def _where(fault: ValidationError) -> str:
 
 
 def _invalid(fault: ValidationError) -> InvalidDocument:
-    """The fault without the value that has it: that may be a bearer in the wrong place."""
+    """Return the error without the invalid value, which may be a misplaced bearer."""
     path = fault.json_path.removeprefix("$").removeprefix(".")
     instance: Any = fault.instance
     schema: Any = fault.schema
@@ -145,7 +144,7 @@ def _invalid(fault: ValidationError) -> InvalidDocument:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as JSON would have it: no aliases (a few lines of them make gigabytes), no key twice."""
+    """YAML restricted to JSON's model: no aliases (which can expand to gigabytes), unique keys."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):

@@ -1,16 +1,16 @@
-"""What can go wrong with a registry.
+"""The errors of a registry.
 
 RegistryError               never raised itself; carries a stable `code`
-├── NotFound                a record that was named does not exist
-├── AlreadyExists           a record that was to be made exists
-├── StillReferenced         a record that was to be deleted is needed by others
+├── NotFound                a named record does not exist
+├── AlreadyExists           a record to create already exists
+├── StillReferenced         a record to delete is still needed by others
 ├── Ambiguous               a token's label fits more than one token
 ├── InvalidRecord           a record does not hold what its kind requires
 ├── InvalidDocument         a document to import does not fit its schema
-├── UnsupportedRegistry     a registry URL names no store of this version
+├── UnsupportedRegistry     a registry URL names a store that this version does not support
 ├── SchemaVersion           the store was written by another version
-├── Unreadable              what is there is not a registry, or is damaged
-├── Unavailable             the store does not answer, or not in time
+├── Unreadable              the store is not a registry, or is damaged
+├── Unavailable             the store does not respond, or not in time
 └── LogBroken               the change log does not match its hashes
 
 No message holds a value that might be a secret: fields are named, never quoted.
@@ -71,10 +71,10 @@ class Ambiguous(RegistryError):  # noqa: N818
 
 
 class InvalidRecord(RegistryError):  # noqa: N818
-    """A field of a record is not what it must be.
+    """A field of a record is invalid.
 
     Attributes:
-        record: `kind/id`, or the kind alone when the id is what is wrong.
+        record: `kind/id`, or the kind alone if the id itself is invalid.
         field: the field's name, with an index where it is a list.
     """
 
@@ -103,7 +103,7 @@ class UnsupportedRegistry(RegistryError):  # noqa: N818
 
 
 class SchemaVersion(RegistryError):  # noqa: N818
-    """The store has another version's layout; it was left as it is."""
+    """The store has another version's layout; it was not changed."""
 
     code = "schema_version"
 
@@ -116,7 +116,7 @@ class SchemaVersion(RegistryError):  # noqa: N818
 
 
 class Unreadable(RegistryError):  # noqa: N818
-    """What is at the place is not a registry, or is damaged; it was left as it is."""
+    """The store is not a registry, or is damaged; it was not changed."""
 
     code = "unreadable"
 
@@ -128,7 +128,7 @@ class Unavailable(RegistryError):  # noqa: N818
 
 
 class LogBroken(RegistryError):  # noqa: N818
-    """The change log was altered: `revision` is the first that does not fit."""
+    """The change log was altered: `revision` is the first that does not match."""
 
     code = "log_broken"
 

@@ -1,4 +1,4 @@
-"""Which tool patterns the policy can match, and in a time that no caller can stretch."""
+"""The tool patterns that the policy can match, in a time that callers cannot prolong."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ docs/reference/cli.md."""
 
 
 def glob_fault(pattern: str) -> str | None:
-    r"""Why `glob.match` in OPA could not use a pattern; None if it can.
+    r"""Return why `glob.match` in OPA could not use a pattern; None if it can.
 
-    Stricter than https://github.com/gobwas/glob where that takes a typo for text: a bracket outside
-    its place has to be escaped with a backslash. `[…]` holds either plain characters or one range,
-    `[a-z]`, not both. And a pattern is refused on which OPA could spend seconds: OPA tries what
-    several `*`, and `*` beside `{…}`, can stand for one after the other.
+    It is stricter than https://github.com/gobwas/glob, which reads a typo as text: a bracket
+    outside its place must be escaped with a backslash. `[…]` holds either plain characters or one
+    range, `[a-z]`, not both. It also refuses patterns on which OPA could spend seconds: for several
+    `*`, and for `*` beside `{…}`, OPA tries all possible matches one after the other.
     """
     return _form_fault(pattern) or _cost_fault(pattern)
 
@@ -55,7 +55,7 @@ def _form_fault(pattern: str) -> str | None:
 
 
 def _cost_fault(pattern: str) -> str | None:
-    """Why a pattern of the right form could take long to match; None if it could not."""
+    """Return why a well-formed pattern could be slow to match; None if it is not."""
     if len(pattern) > MAX_LENGTH and set(pattern) & set("*?[{"):
         return f"has more than {MAX_LENGTH} characters and a wildcard"
     inside, outside = False, 0
@@ -87,7 +87,7 @@ def _excess(outside: int, groups: list[list[int]]) -> str | None:
 
 
 def _operators(pattern: str) -> Iterator[str]:
-    """The characters of a pattern that are neither escaped nor in a class."""
+    """Yield the characters of a pattern that are neither escaped nor in a class."""
     position = 0
     while position < len(pattern):
         char = pattern[position]
@@ -101,7 +101,7 @@ def _operators(pattern: str) -> Iterator[str]:
 
 
 def _class_end(pattern: str, start: int) -> int | None:
-    """The index of the `]` that closes the character class whose content begins at `start`."""
+    """Return the index of the `]` that closes the class whose content begins at `start`."""
     if pattern[start : start + 1] == "!":
         start += 1
     if pattern[start + 1 : start + 2] == "-":

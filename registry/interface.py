@@ -1,4 +1,4 @@
-"""What every registry can do, whichever store it is in; the contract tests run against each."""
+"""The interface of all registries, whatever their store; the contract tests run against each."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """In place of a record that is there but cannot be told, such as one of two with one id."""
+    """A placeholder for a record that exists but is unusable, such as one of two with one id."""
 
     why: str
 
 
 Published: TypeAlias = dict[str, Any] | Fault
-"""A record in the shape that bundles carry, not validated: others may have written it."""
+"""A record in the shape that bundles carry, not validated: other programs may have written it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """What changed after a revision, as of `stamp`. Settings are whole, and not in `changes`.
+    """The changes after a revision, as of `stamp`. Settings are complete, and not in `changes`.
 
     Attributes:
-        head: the hash of the log's newest entry as of `stamp`. A registry that went back to an
-            earlier state, and on from there, can have the same stamp; it has another head.
+        head: the hash of the log's newest entry as of `stamp`. A registry that was reset to an
+            earlier state and written again can have the same stamp, but has another head.
     """
 
     stamp: RegistryVersion
@@ -55,8 +55,8 @@ class Delta:
 class Export:
     """Every record as published, by kind and id. `records` can be read once.
 
-    Each record is as it was at `stamp` or later: whoever lays `changed_since(stamp.revision)` over
-    it, once it is read, has one state.
+    Each record is as of `stamp` or later. To get one consistent state, apply
+    `changed_since(stamp.revision)` after reading all records.
     """
 
     stamp: RegistryVersion
@@ -65,9 +65,9 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something in the store that is not as it should be; `fixed` if it is by now.
+    """A problem in the store; `fixed` if the check has corrected it.
 
-    `what` names the record as `kind/id` where there is one, and holds no value of any field.
+    `what` names the record as `kind/id` if there is one, and never holds the value of a field.
     """
 
     what: str
@@ -82,23 +82,23 @@ class Transaction(Protocol):
 
     @property
     def stamp(self) -> RegistryVersion:
-        """The registry's state when the transaction began; once committed, the state it made."""
+        """The registry's state when the transaction began; after the commit, the new state."""
         ...
 
     async def get(self, type_: type[R], id_: str, /) -> R | None:
-        """A record as this transaction sees it, or None."""
+        """Return a record as this transaction sees it, or None."""
         ...
 
     async def all(self, type_: type[R], /) -> list[R]:
-        """All records of a kind, sorted by id."""
+        """Return all records of a kind, sorted by id."""
         ...
 
     async def tokens_labelled(self, label: str, /) -> list[Token]:
-        """The tokens that have a label, sorted by digest."""
+        """Return the tokens that have a label, sorted by digest."""
         ...
 
     async def put(self, *records: Record) -> None:
-        """Insert or replace records, in order; one that is already stored as it is changes nothing.
+        """Insert or replace records, in order; an unchanged record has no effect.
 
         Raises:
             InvalidRecord: a record does not hold what its kind requires.
@@ -107,84 +107,84 @@ class Transaction(Protocol):
         ...
 
     async def touch(self, *refs: Ref) -> None:
-        """Count records as changed, whether they exist or not: others changed them in the store."""
+        """Mark records as changed by other programs in the store, whether they exist or not."""
         ...
 
     async def next_epoch(self) -> None:
-        """Start the next epoch: what was published of this registry before no longer counts."""
+        """Start the next epoch: everything published from this registry before becomes invalid."""
         ...
 
     async def delete(self, type_: type[Record], id_: str, /) -> None:
         """Delete a record. Settings cannot be deleted.
 
         Raises:
-            NotFound: there is none.
-            StillReferenced: others name it.
+            NotFound: the record does not exist.
+            StillReferenced: other records name it.
         """
         ...
 
 
 class Registry(Protocol):
-    """The registry. All of its methods raise `Unavailable` when the store does not answer."""
+    """The registry. All of its methods raise `Unavailable` if the store does not respond."""
 
     async def stamp(self) -> RegistryVersion:
-        """The state of the registry now."""
+        """Return the registry's current state."""
         ...
 
     def transaction(self, *, actor: str, action: str) -> AbstractAsyncContextManager[Transaction]:
-        """One write: at its end it is committed, as one revision with one entry in the log.
+        """Open a write; at its end it is committed, as one revision with one entry in the log.
 
-        Nothing touched, no revision. An exception undoes all of it. A task that is cancelled during
-        the commit cannot know whether it took place. Transactions of one registry wait for each
-        other: do not open one inside another.
+        Without changes, no revision is made. An exception undoes the whole write. A task cancelled
+        during the commit cannot know whether it took place. Transactions of one registry wait for
+        each other: do not open one inside another.
 
         Args:
-            actor: who writes, for the log.
-            action: what for, such as `user disable`.
+            actor: the actor of the write, for the log.
+            action: the operation, such as `user disable`.
         """
         ...
 
     async def get(self, type_: type[R], id_: str, /) -> R | None:
-        """A record, or None."""
+        """Return a record, or None."""
         ...
 
     async def all(self, type_: type[R], /) -> list[R]:
-        """All records of a kind, sorted by id."""
+        """Return all records of a kind, sorted by id."""
         ...
 
     async def changed_since(self, revision: int) -> Delta:
-        """Everything touched after `revision`, all read from one state."""
+        """Return everything changed after `revision`, all read from one state."""
         ...
 
     def export_records(self) -> AbstractAsyncContextManager[Export]:
-        """Everything, in bounded memory, a batch at a time; writers do not wait for it."""
+        """Export all records in bounded memory, a batch at a time, without blocking writers."""
         ...
 
     async def counts(self) -> Mapping[Kind, int]:
-        """About how many records there are of each kind, for a progress bar; no settings."""
+        """Return the approximate record counts by kind, for a progress bar; no settings."""
         ...
 
     async def record_usage(self, uses: Mapping[str, Usage], /) -> None:
-        """Add to how often tokens were used, and note when last.
+        """Add to the tokens' numbers of uses, and update the time of the last.
 
-        It is no change of the registry: no revision, no log entry, nothing to publish. A digest
-        that no token has is ignored.
+        This does not change the registry: it makes no revision and no log entry, and nothing is
+        published. Digests without a token are ignored.
 
         Args:
-            uses: by the token's digest: what comes to what is known.
+            uses: the uses to add, by the token's digest.
 
         Raises:
-            Unavailable: nothing was added, or nobody knows; to be on the safe side, do not try the
-                same again.
+            Unavailable: nothing was added, or the outcome is unknown; do not retry, as that could
+                count the uses twice.
         """
         ...
 
     async def usage(self, digests: Iterable[str], /) -> Mapping[str, Usage]:
-        """How often tokens were used, by digest; none of a token that never was."""
+        """Return the tokens' uses, by digest; tokens that were never used are omitted."""
         ...
 
     async def log(self, *, after: int = 0, limit: int | None = None) -> list[LogEntry]:
-        """The log's entries with a revision above `after`, oldest first, at most `limit`."""
+        """Return the log's entries with a revision above `after`, oldest first, up to `limit`."""
         ...
 
     async def verify_log(self) -> int:
@@ -196,14 +196,14 @@ class Registry(Protocol):
         ...
 
     async def check(self, *, fix: bool = False) -> list[Finding]:
-        """Look for what is wrong in the store, in all of it; the log is `verify_log`'s.
+        """Check the whole store for problems, except for the log; see `verify_log`.
 
         Args:
-            fix: make what a registry needs and the store lacks, such as its indexes. What others
-                wrote is never altered.
+            fix: create what a registry needs and the store lacks, such as its indexes. Data written
+                by other programs is never altered.
         """
         ...
 
     async def aclose(self) -> None:
-        """Give back what the registry holds; it cannot be used afterwards."""
+        """Release the registry's resources; it cannot be used afterwards."""
         ...

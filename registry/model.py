@@ -1,8 +1,8 @@
-"""The records of a registry: who exists, and what is granted to them.
+"""The records of a registry: users, teams, tokens and the rest, and what is granted to them.
 
 Records are plain values. They are checked when they are written (`registry.checks`), not when they
-are made or read: what others wrote into the store must still be readable, and `bundles/` decides
-what of it may be published. Every tuple of a record is a set: stored sorted, each entry once.
+are created or read: records written by other programs must still be readable, and `bundles/`
+decides which may be published. Every tuple of a record is a set: stored sorted, each entry once.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Library(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Team(Record):
-    """A team; its JWT is good while `active_jti` is that JWT's `jti`. `id` is a canonical UUID."""
+    """A team; its JWT is valid while `active_jti` is that JWT's `jti`. `id` is a canonical UUID."""
 
     kind = Kind.TEAMS
     key = "id"
@@ -133,7 +133,7 @@ class Token(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key(Record):
-    """A signing key's public face; the key itself is in the keyring file, never here."""
+    """The public data of a signing key; the key itself is in the keyring file, never here."""
 
     kind = Kind.KEYS
     key = "kid"
@@ -145,7 +145,7 @@ class Key(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting(Record):
-    """A setting that rules read; `value` is a JSON value. Which there are: `DEFAULT_SETTINGS`."""
+    """A setting that rules read; `value` is a JSON value. `DEFAULT_SETTINGS` lists them all."""
 
     kind = Kind.SETTINGS
     key = "name"
@@ -156,9 +156,9 @@ class Setting(Record):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How often a token was used, above 0, and when last, in seconds since 1970.
+    """A token's number of uses, above 0, and the time of the last, in seconds since 1970.
 
-    Beside the records and not of them: nothing of it is published, logged or exported.
+    It is not part of any record: it is never published, logged or exported.
     """
 
     uses: int
@@ -166,7 +166,7 @@ class Usage:
 
 
 MOST_USES = 2**53
-"""About where counting ends: the largest number that every reader of JSON takes as it is."""
+"""About where counting ends: the largest integer that every JSON parser reads exactly."""
 
 
 DEFAULT_SETTINGS: Mapping[str, Any] = MappingProxyType(
@@ -180,17 +180,17 @@ DEFAULT_SETTINGS: Mapping[str, Any] = MappingProxyType(
 )
 """The settings of a new registry; there are no others. Limits are in seconds."""
 
-# A record stands after those that it may name.
+# A kind comes after those that its records may name.
 RECORD_TYPES: tuple[type[Record], ...] = (Setting, User, Workspace, Library, Team, Token, Key)
 
 
 def token_label(digest: str) -> str:
-    """How a token is shown to people: `lct_…` and the digest's first 8 hex digits."""
+    """Return a token's display form: `lct_…` and the digest's first 8 hex digits."""
     return f"lct_…{digest[:8]}"
 
 
 def references(record: Record) -> tuple[Ref, ...]:
-    """The records that must exist for `record` to be stored."""
+    """Return the records that must exist for `record` to be stored."""
     match record:
         case Team():
             return (
@@ -206,10 +206,10 @@ def references(record: Record) -> tuple[Ref, ...]:
 
 
 def published(record: Record, *, libraries: Sequence[str] = ()) -> dict[str, Any] | None:
-    """A record in the shape that bundles carry, not validated.
+    """Return a record in the shape that bundles carry, not validated.
 
     Args:
-        record: any record but a setting.
+        record: any record except a setting.
         libraries: for a workspace, the sorted uids of its libraries.
 
     Returns:

@@ -1,8 +1,8 @@
 """The operator's verbs on any registry. Each is one transaction.
 
-A verb that finds things as it would leave them changes nothing: no revision, no log entry, and
-`Done.changed` is False. A name that does not exist is always an error, also where something is
-taken away: whoever mistypes a revocation must not be told that it took place.
+A verb whose result is already in place changes nothing: it makes no revision and no log entry, and
+`Done.changed` is False. A name that does not exist is always an error, even for a removal: a
+mistyped revocation must not report success.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ R = TypeVar("R", bound=Record)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done(Generic[R]):
-    """What a verb did: the record as it is now, and the state of the registry that holds it."""
+    """A verb's result: the record as it is now, and the state of the registry that holds it."""
 
     record: R
     stamp: RegistryVersion
@@ -50,12 +50,12 @@ class Operator:
     """The verbs of one person or program.
 
     Every verb raises `InvalidRecord` for an argument that no record may hold, `NotFound` for a
-    record that does not exist, and `AlreadyExists` where it would make one that does.
+    record that does not exist, and `AlreadyExists` if it would create one that does.
 
     Args:
-        registry: where to write.
-        actor: who writes, for the change log.
-        committed: called after each write that has been committed, also one that changed nothing.
+        registry: the registry to write.
+        actor: the actor of the writes, for the change log.
+        committed: called after each committed write, even one that changed nothing.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Operator:
         return await self._add(user, action="user add")
 
     async def disable_user(self, user_id: str) -> Done[User]:
-        """Switch off all that a user's tokens and teams may do."""
+        """Disable a user, and with it the user's tokens and teams."""
         return await self._change(User, user_id, action="user disable", active=False)
 
     async def enable_user(self, user_id: str) -> Done[User]:
@@ -104,7 +104,7 @@ class Operator:
         workspaces: Iterable[str] = (),
         tools: Iterable[str] = ("*",),
     ) -> Done[Team]:
-        """Create a team; its record has the id and the jti that its JWT is to carry."""
+        """Create a team; its record has the id and the jti that its JWT must carry."""
         team = Team(
             id=str(uuid4()),
             name=name,
@@ -116,19 +116,19 @@ class Operator:
         return await self._add(team, action="team create")
 
     async def rotate_team(self, team_id: str) -> Done[Team]:
-        """Give a team another jti: the JWT that it had is dead."""
+        """Give a team a new jti, which invalidates its JWT."""
         return await self._change(Team, team_id, action="team rotate", active_jti=_new_jti())
 
     async def deactivate_team(self, team_id: str) -> Done[Team]:
-        """Switch a team off."""
+        """Deactivate a team."""
         return await self._change(Team, team_id, action="team deactivate", active=False)
 
     async def activate_team(self, team_id: str) -> Done[Team]:
-        """Undo `deactivate_team`; the team's JWT is good again."""
+        """Undo `deactivate_team`; the team's JWT is valid again."""
         return await self._change(Team, team_id, action="team activate", active=True)
 
     async def assign(self, team_id: str, workspace_id: str) -> Done[Team]:
-        """Give a team a workspace's libraries."""
+        """Grant a workspace's libraries to a team."""
         async with self._transaction("team assign") as tx:
             before = await _existing(tx, Team, team_id)
             after = checked(replace(before, workspaces=(*before.workspaces, workspace_id)))
@@ -136,7 +136,7 @@ class Operator:
         return Done(record=after, stamp=tx.stamp, changed=after != before)
 
     async def unassign(self, team_id: str, workspace_id: str) -> Done[Team]:
-        """Take a workspace's libraries from a team."""
+        """Withdraw a workspace's libraries from a team."""
         async with self._transaction("team unassign") as tx:
             before = await _existing(tx, Team, team_id)
             await _existing(tx, Workspace, workspace_id)
@@ -161,7 +161,7 @@ class Operator:
             digest: SHA-256 of the bearer in lowercase hex; the bearer itself is never passed in.
             user: the id of the user that it belongs to.
             tools: glob patterns of the tools that it may call, at least one.
-            libraries: the uids of the libraries that it may touch; none is none.
+            libraries: the uids of the libraries that it may touch; without any, none.
             expires_at: seconds since 1970, None for never.
         """
         token = Token(
@@ -177,13 +177,13 @@ class Operator:
         return await self._add(token, action="token create")
 
     async def revoke_token(self, token_id: str) -> Done[Token]:
-        """Switch a token off, for good.
+        """Revoke a token permanently.
 
         Args:
             token_id: its label, or its whole digest.
 
         Raises:
-            NotFound: no token has it. What was asked for is not repeated: it may be a bearer.
+            NotFound: no token matches. The argument is not quoted: it may be a bearer.
             Ambiguous: several tokens have that label.
         """
         async with self._transaction("token revoke") as tx:
@@ -193,15 +193,15 @@ class Operator:
         return Done(record=after, stamp=tx.stamp, changed=after != before)
 
     async def add_key(self, kid: str, *, alg: str) -> Done[Key]:
-        """Make a signing key known by its id and its one algorithm."""
+        """Register a signing key by its id and its one algorithm."""
         return await self._add(Key(kid=kid, alg=alg), action="key add")
 
     async def retire_key(self, kid: str) -> Done[Key]:
-        """Kill every JWT that a key signed."""
+        """Retire a key, which invalidates every JWT that it signed."""
         return await self._change(Key, kid, action="key retire", active=False)
 
     async def lockdown(self, *, on: bool) -> Done[Setting]:
-        """Stop everything but the public tools, or go on."""
+        """Stop everything except the public tools, or resume."""
         action = f"lockdown {'on' if on else 'off'}"
         return await self._change(Setting, "lockdown", action=action, value=on)
 

@@ -1,4 +1,4 @@
-"""What is wrong in a graph: in its schema, in a site's own queries, in each record."""
+"""Checks of a graph: its schema, a site's own queries, each record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from registry.neo4j.session import Graph, Open
 
 MOST = 100
-"""Records of a kind that are named; of more, there is a number."""
+"""The most faulty records of a kind that are named; the rest are counted."""
 
 _EXAMPLES = 5
 _SAMPLE: dict[str, Any] = {"after": "", "limit": 1, "ids": [], "label": ""}
@@ -33,7 +33,7 @@ async def check(graph: Graph, reader: Reader, *, fix: bool) -> list[Finding]:
     """See `Registry.check`.
 
     Raises:
-        Unreadable: there is a registry, and it is none that can be read.
+        Unreadable: the registry exists, but cannot be read.
     """
     findings = await check_schema(graph, fix=fix)
     findings += await check_registry(graph, fix=fix)
@@ -58,7 +58,7 @@ async def check(graph: Graph, reader: Reader, *, fix: bool) -> list[Finding]:
 
 
 async def _queries(opened: Open, reader: Reader) -> list[str]:
-    """A site's own queries that cannot be run, or write."""
+    """Return a site's own queries that cannot be run, or that write."""
     found: list[str] = []
     for name in sorted(reader.queries.replaced):
         try:
@@ -66,7 +66,7 @@ async def _queries(opened: Open, reader: Reader) -> list[str]:
                 opened, name, **{key: _SAMPLE[key] for key in PARAMETERS[name]}
             )
         except Unreadable as error:
-            return [*found, str(error)]  # after it the transaction is over
+            return [*found, str(error)]  # the error has ended the transaction
         if does != "r":
             found.append(f"{name}.cypher: does not only read")
     return found
@@ -75,7 +75,7 @@ async def _queries(opened: Open, reader: Reader) -> list[str]:
 async def _records(
     graph: Graph, reader: Reader, kind: Kind, workspaces: set[str]
 ) -> AsyncIterator[str]:
-    """What is wrong with the records of a kind; `workspaces` gathers those that there are."""
+    """Return the problems of a kind's records; `workspaces` collects the existing workspaces."""
     for what in await graph.read(lambda opened: _nameless(opened, kind), seconds=LONG_SECONDS):
         yield what
     after = ""
@@ -95,7 +95,7 @@ async def _records(
 async def _page(
     opened: Open, *, reader: Reader, kind: Kind, after: str
 ) -> dict[str, list[Sequence[Any]]]:
-    """A page of rows, by id; none at the end."""
+    """Return a page of rows, by id; empty at the end."""
     ids = await reader.ids(opened, kind.value, after=after)
     found: dict[str, list[Sequence[Any]]] = {id_: [] for id_ in ids}
     for row in await reader.rows(opened, kind, ids):
@@ -104,7 +104,7 @@ async def _page(
 
 
 async def _nameless(opened: Open, kind: Kind) -> list[str]:
-    """Nodes that have no id, so that no record can be named after them."""
+    """Return a finding for the nodes without an id, which cannot be named as records."""
     type_ = row_of.TYPES[kind]
     label, key = LABELS[type_], type_.key
     count, examples = await opened.run(
@@ -137,7 +137,7 @@ def _wrong(kind: Kind, rows: dict[str, list[Sequence[Any]]], workspaces: set[str
 
 
 def _name(ref: Ref) -> str:
-    # Where a digest belongs, somebody may have put a bearer.
+    # The id may be a bearer stored by mistake in place of a digest.
     if ref.kind is Kind.TOKENS and not is_digest(ref.id):
         return str(ref.kind)
     return str(ref) if ref.id.isprintable() else ascii(str(ref))

@@ -1,4 +1,4 @@
-"""The driver's errors as the registry's."""
+"""Conversion of the driver's errors into the registry's."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def store_errors(place: str) -> Iterator[None]:
-    """Turn what the driver raises into what a registry raises.
+    """Convert the driver's errors into the registry's.
 
     Args:
-        place: which Neo4j, for the message.
+        place: the Neo4j's address, for the message.
 
     Raises:
-        Unavailable: it does not answer, not in time, or not to us.
-        Unreadable: what is there does not fit the query.
+        Unavailable: Neo4j does not respond, not in time, or refuses access.
+        Unreadable: the database does not fit the query.
     """
     try:
         yield
@@ -31,7 +31,7 @@ def store_errors(place: str) -> Iterator[None]:
     except Neo4jError as error:
         raise _told(place, error) from error
     except (DriverError, OSError) as error:
-        # These are about addresses and connections; the last line says why.
+        # These errors are about addresses and connections; the last line has the cause.
         told = str(error).strip().splitlines() or [type(error).__name__]
         raise Unavailable(f"{place} does not answer: {told[-1]}") from error
 

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_BREATH = 200  # records after which other tasks get their turn: well below a millisecond
+_BREATH = 200  # records after which other tasks may run: well below a millisecond
 _NO_TEXT = Fault("its id is no text")
 _MOST_ODD = 1000
 
 
 async def export(graph: Graph, reader: Reader) -> AsyncGenerator[tuple[Ref, Published], None]:
-    """Every record as published, by kind and id; each page from a transaction of its own.
+    """Yield every record as published, by kind and id; each page has its own transaction.
 
     Raises:
         Unavailable, Unreadable: see `store_errors`.
@@ -66,7 +66,7 @@ async def _page(
 
 
 async def _odd(opened: Open, *, reader: Reader, kind: Kind) -> list[tuple[Ref, Published]]:
-    """Nodes whose id is no text, so that somebody is told; but not where text has the same id."""
+    """Return faults for nodes whose id is not text, unless a node with that text as id exists."""
     type_ = TYPES[kind]
     key = f"n.{type_.key}"
     ids = await opened.run(
@@ -81,7 +81,7 @@ async def _odd(opened: Open, *, reader: Reader, kind: Kind) -> list[tuple[Ref, P
 
 
 async def _ahead(pages: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """The same pages, each asked for while the one before is used."""
+    """Yield the same pages, and request each while the previous one is in use."""
     following = asyncio.ensure_future(anext(pages, None))
     try:
         while (page := await following) is not None:

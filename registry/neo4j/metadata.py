@@ -1,9 +1,9 @@
-"""What a registry in a graph knows of itself: its stamp, its settings, its log; and the locks.
+"""The metadata of a registry in a graph: its stamp, settings and log; and the locks.
 
-Neo4j's readers take no lock, and may see a part of what is being committed just then. So a writer
-holds `WriteLock` from its beginning, and writers wait for each other; the `Registry` node it takes
-at its end, with the new revision. Who must read one state holds that node: such a reader waits for
-a commit, but not for a long write.
+Neo4j's readers do not lock, and may see part of a commit in progress. So a writer holds
+`WriteLock` from its beginning, and writers wait for each other; it locks the `Registry` node at its
+end, with the new revision. A reader that needs one state holds that node: it waits for a commit,
+but not for a long write.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ NO_REGISTRY = (
     " that never had one"
 )
 BEFORE_ALL = -(2**63)
-"""As a revision; an entry that is not ours may have any number."""
+"""As a revision; an entry written by another program may have any number."""
 
-# A query reads after the `WITH` what is there once it has the lock.
+# After the `WITH`, a query reads the state as of when it has the lock.
 _WRITE_LOCK = "MERGE (l:WriteLock {one: 1}) SET l.held = true REMOVE l.held WITH count(l) AS held"
 _HOLD = "MATCH (r:Registry) SET r.held = true REMOVE r.held WITH count(r) AS held"
 _STATE = """
@@ -93,19 +93,19 @@ async def read_state(opened: Open) -> State:
     """Read the registry's state.
 
     Raises:
-        Unreadable: there is no registry, or its node does not say.
-        SchemaVersion: another version's layout.
+        Unreadable: the graph does not hold a registry, or its node lacks the state.
+        SchemaVersion: the registry has another version's layout.
     """
     return await _read_state(opened, "")
 
 
 async def take_write_lock(opened: Open) -> State:
-    """Wait for other writers to end, keep them waiting, and read the state; raises as above."""
+    """Wait for other writers to end, block them, and read the state; raises as above."""
     return await _read_state(opened, _WRITE_LOCK)
 
 
 async def hold_state(opened: Open) -> State:
-    """Wait for a commit to end, keep others waiting, and read the state; raises as above."""
+    """Wait for a commit to end, block others, and read the state; raises as above."""
     return await _read_state(opened, _HOLD)
 
 
@@ -130,7 +130,7 @@ async def _read_state(opened: Open, lock: str) -> State:
 
 
 async def read_settings(opened: Open) -> list[Setting]:
-    """The settings that there are, sorted by name; one that is not as it must be is left out."""
+    """Return the existing settings, sorted by name; invalid ones are omitted."""
     return _settings(await opened.run(f"RETURN COLLECT {{ {_SETTINGS} }}"))
 
 
@@ -146,7 +146,7 @@ def _settings(rows: list[list[Any]]) -> list[Setting]:
 
 
 def _setting(name: str, texts: list[Any]) -> Setting | None:
-    """A setting from the `value` of each of its nodes; None, with a warning, if it is unusable."""
+    """Return a setting from the `value` of its nodes; None, with a warning, if it is unusable."""
     try:
         [text] = texts
         return checked(Setting(name=name, value=json.loads(text)))
@@ -158,7 +158,7 @@ def _setting(name: str, texts: list[Any]) -> Setting | None:
 async def read_changes(
     opened: Open, *, after: int, limit: int = _ALL
 ) -> tuple[dict[Ref, int], list[Setting]]:
-    """The settings; and what else was touched after a revision and when, sorted, up to `limit`."""
+    """Return the settings, and the other changes after a revision, sorted, up to `limit`."""
     rows, settings = await opened.run(
         _CHANGES, revision=after, settings=Kind.SETTINGS.value, limit=limit, seconds=LONG_SECONDS
     )
@@ -170,23 +170,23 @@ async def read_changes(
 async def read_log(
     opened: Open, *, after: int, until: int = _ALL, limit: int = _ALL
 ) -> list[LogEntry]:
-    """Entries of the log, oldest first.
+    """Read entries of the log, oldest first.
 
     Raises:
-        LogBroken: an entry's `touched` is not what it must be.
+        LogBroken: an entry's `touched` is invalid.
     """
     rows = await opened.run(_LOG, after=after, until=until, limit=limit, seconds=LONG_SECONDS)
     return [read_entry(row) for row in rows]
 
 
 async def count_log(opened: Open) -> int:
-    """How many entries the log has, whatever they hold."""
+    """Return the number of entries in the log, whatever they hold."""
     count: int = await opened.run("MATCH (e:LogEntry) RETURN count(e)")
     return count
 
 
 async def write_revision(opened: Open, entry: LogEntry, *, epoch: int) -> None:
-    """Write an entry, what it touched, and its revision; the last statement before the commit."""
+    """Write an entry, its changes, and its revision; the last statement before the commit."""
     touched = [[ref.kind.value, ref.id] for ref in entry.touched]
     parts = [touched[start : start + _BATCH] for start in range(0, len(touched), _BATCH)] or [[]]
     for part in parts[:-1]:
@@ -210,6 +210,6 @@ async def write_revision(opened: Open, entry: LogEntry, *, epoch: int) -> None:
 
 
 async def has_entry(opened: Open, entry: LogEntry) -> bool:
-    """Whether an entry is in the log."""
+    """Return whether an entry is in the log."""
     found: bool = await opened.run(_FIND_ENTRY, revision=entry.revision, hash=entry.hash)
     return found

@@ -1,4 +1,4 @@
-"""The `.cypher` files that read records: ours, and a site's own in place of some of them."""
+"""The `.cypher` files that read records: lictor's own, and a site's replacements for some."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ PARAMETERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         for name in COLUMNS
     }
 )
-"""The parameters that each query is given."""
+"""The parameters of each query."""
 
 _SUFFIX = ".cypher"
 
@@ -57,13 +57,13 @@ class Queries:
     """The queries of one registry."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Read them.
+        """Read the files.
 
         Args:
-            folder: a site's own; each file in it replaces ours of the same name.
+            folder: a site's own queries; each file replaces lictor's of the same name.
 
         Raises:
-            UnsupportedRegistry: the folder has a file that is none of ours, or cannot be read.
+            UnsupportedRegistry: the folder has a file with an unknown name, or cannot be read.
         """
         ours = files(__package__) / "cypher"
         texts = {name: (ours / f"{name}{_SUFFIX}").read_text("utf-8") for name in COLUMNS}
@@ -98,8 +98,8 @@ class Queries:
 
 
 def _in_one_row(text: str, columns: Sequence[str]) -> str:
-    # One list of lists is unpacked several times as fast as that many rows; and a column that is
-    # missing is an error of the query.
+    # One list of lists is unpacked several times as fast as separate rows, and a missing column is
+    # an error of the query.
     return f"CALL () {{\n{text}\n}}\nRETURN collect([{', '.join(columns)}])"
 
 
@@ -123,13 +123,13 @@ def _read(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Say which query it is that does not fit."""
+    """Name the query in errors about it."""
     try:
         yield
     except ClientError as error:
         code = error.code or ""
         if not code.startswith("Neo.ClientError.Statement."):
             raise
-        # Only of syntax is the message told: it is about the query's text, others quote values.
+        # Only syntax errors keep their message: it is about the query's text; others quote values.
         told = f"{code}: {error.message}" if code.endswith(".SyntaxError") else code
         raise Unreadable(f"{name}{_SUFFIX} cannot be run: {told}") from error

@@ -1,4 +1,4 @@
-"""Records read by the `.cypher` files, in a transaction that the caller has open."""
+"""Reading of records with the `.cypher` files, in a transaction that the caller has opened."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KINDS = tuple(kind for kind in row_of.TYPES if kind is not Kind.SETTINGS)
 
 
 class Reader:
-    """Reads records with one registry's queries."""
+    """A reader of records with one registry's queries."""
 
     def __init__(self, queries: Queries) -> None:
         self.queries = queries
@@ -41,10 +41,10 @@ class Reader:
         return (await self.stored(opened, type_, [id_])).get(id_)
 
     async def stored(self, opened: Open, type_: type[R], ids: Sequence[str]) -> dict[str, R]:
-        """The records that have these ids, by id.
+        """Return the records that have these ids, by id.
 
         Raises:
-            Unreadable: several nodes have one of them.
+            Unreadable: several nodes have the same id.
         """
         found: dict[str, R] = {}
         for record in await self._records(opened, type_, ids, seconds=ANSWER_SECONDS):
@@ -73,22 +73,22 @@ class Reader:
         return await self._records(opened, Token, digests, seconds=ANSWER_SECONDS)
 
     async def existing(self, opened: Open, kind: Kind, ids: Iterable[str]) -> set[str]:
-        """Those of the ids that a record of the kind has."""
+        """Return those of the ids that a record of the kind has."""
         rows = await self.rows(opened, kind, list(ids), seconds=ANSWER_SECONDS)
         return {row[0] for row in rows}
 
     async def ids(self, opened: Open, name: str, *, after: str) -> list[str]:
-        """A page of ids, in order and each once; none at the end."""
+        """Return a page of ids, sorted and unique; empty at the end."""
         rows = await self.queries.rows(
             opened, f"{name}.ids", after=after, limit=PAGE, seconds=LONG_SECONDS
         )
-        # A site's own query that ignores $after must not go round for ever.
+        # A site's own query that ignores $after must not cause an endless loop.
         return sorted({id_ for (id_,) in rows if isinstance(id_, str) and id_ > after})
 
     async def published(
         self, opened: Open, kind: Kind, ids: Sequence[str], *, seconds: float = LONG_SECONDS
     ) -> dict[str, Published | None]:
-        """What bundles carry of the records that have these ids, by id; None if that is nothing."""
+        """Return what bundles carry of these ids' records, by id; None if they carry nothing."""
         libraries: dict[str, list[Any]] = {}
         if kind is Kind.WORKSPACES:
             named = await self.queries.rows(
@@ -112,7 +112,7 @@ class Reader:
         return {kind: found.get(kind.value, 0) for kind in KINDS}
 
     async def pages(self, opened: Open, kind: Kind) -> AsyncIterator[list[str]]:
-        """All ids of a kind, in order."""
+        """Yield all ids of a kind, in order."""
         after = ""
         while ids := await self.ids(opened, kind.value, after=after):
             yield ids
@@ -130,8 +130,8 @@ class Reader:
     async def rows(
         self, opened: Open, kind: Kind, ids: Sequence[str], *, seconds: float = LONG_SECONDS
     ) -> list[list[Any]]:
-        """The rows of these ids in `kind`'s query."""
-        # A command line may hold lone surrogates; no record does.
+        """Return the rows of these ids in `kind`'s query."""
+        # A command line may hold lone surrogates; records never do.
         asked = {id_ for id_ in ids if is_text(id_)}
         if not asked:
             return []
@@ -140,7 +140,7 @@ class Reader:
 
 
 def is_text(value: str) -> bool:
-    """Whether Neo4j can hold it: text is UTF-8 there."""
+    """Return whether Neo4j can store a text, which it holds as UTF-8."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -149,7 +149,7 @@ def is_text(value: str) -> bool:
 
 
 def by_kind(refs: Iterable[Ref]) -> dict[Kind, list[str]]:
-    """Ids by kind."""
+    """Group the ids by kind."""
     found: dict[Kind, list[str]] = {}
     for ref in refs:
         found.setdefault(ref.kind, []).append(ref.id)

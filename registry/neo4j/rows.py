@@ -1,4 +1,4 @@
-"""Rows of the `.cypher` files as records, and as bundles carry them. Others may have written."""
+"""Conversion of rows, which other programs may have written, to records and published data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SETS = ("workspaces", "libraries", "tags", "tools")
 
 
 def record(type_: type[R], row: Sequence[Any]) -> R:
-    """A row as the record that it is, whatever its values; several owners, or none, are None."""
+    """Convert a row to a record, whatever its values; several owners, or none, become None."""
     values = _values(type_.kind, row)
     if type_ in {Team, Token}:
         column, field = _ONE_OF[type_.kind]
@@ -35,10 +35,10 @@ def record(type_: type[R], row: Sequence[Any]) -> R:
 
 
 def published(kind: Kind, row: Sequence[Any], *, libraries: Sequence[Any] = ()) -> Published | None:
-    """A row in the shape that bundles carry, or what keeps it from having one.
+    """Convert a row to the shape that bundles carry, or to the fault that prevents it.
 
     Args:
-        kind: not settings.
+        kind: any kind except settings.
         row: the columns of `kind`'s file.
         libraries: for a workspace, the uids of its libraries, in any order.
 
@@ -72,7 +72,7 @@ def _values(kind: Kind, row: Sequence[Any]) -> dict[str, Any]:
 
 
 def _json(value: Any) -> Any:
-    """A property's value; a date, a point or bytes as what can be listed, and is no valid value."""
+    """Return a property's value; dates, points and bytes become a listable, invalid value."""
     match value:
         case str() | bool() | float() | int() | None:
             return value
@@ -93,7 +93,7 @@ def _only(values: Any, what: str) -> Any:
 
 
 def _in_order(values: Any) -> Any:
-    """Text sorted and each once, as our own writes have it; anything else as it is."""
+    """Return texts sorted and unique, as lictor writes them; anything else unchanged."""
     if isinstance(values, list) and all(isinstance(value, str) for value in values):
         return sorted(set(values))
     return values

@@ -1,4 +1,4 @@
-"""What a graph needs besides records: constraints, indexes, the registry's own nodes."""
+"""The schema of a graph: constraints, indexes, the registry's own nodes."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ UNIQUE = (
     ("Change", ("kind", "id")),
     ("LogEntry", ("revision",)),
 )
-"""What no two nodes of a label may have in common: label and properties."""
+"""Uniqueness constraints: label and properties."""
 
 INDEXED = (("Library", "workspace_id"), ("Token", "label"), ("Change", "revision"))
-"""What else is looked up: label and property."""
+"""Other indexes: label and property."""
 
 _UNIQUE_NOW = """
 SHOW CONSTRAINTS YIELD type, labelsOrTypes, properties
@@ -58,7 +58,7 @@ ON CREATE SET s.value = setting[1]
 
 
 async def check_schema(graph: Graph, *, fix: bool) -> list[Finding]:
-    """Constraints and indexes that are missing; made if `fix`, where nothing is in their way."""
+    """Return the missing constraints and indexes; if `fix`, create those that can be created."""
     unique = await graph.read(lambda opened: opened.run(_UNIQUE_NOW))
     indexed = await graph.read(lambda opened: opened.run(_INDEXED_NOW))
     findings = []
@@ -75,11 +75,11 @@ async def check_schema(graph: Graph, *, fix: bool) -> list[Finding]:
 
 
 async def check_registry(graph: Graph, *, fix: bool) -> list[Finding]:
-    """The registry's own nodes; made if `fix`, but never where there was a registry before.
+    """Check the registry's own nodes; if `fix`, create them, unless a registry existed before.
 
     Raises:
-        Unreadable: there is a registry, and it is none that can be read.
-        SchemaVersion: it has another version's layout.
+        Unreadable: the registry exists, but cannot be read.
+        SchemaVersion: the registry has another version's layout.
     """
     lacking, had_one = await graph.read(_lacking)
     left = lacking
@@ -100,19 +100,19 @@ async def _make_registry(opened: Open) -> None:
 
 
 async def _make(graph: Graph, statement: str) -> str | None:
-    """Make a constraint or an index; the code of Neo4j's refusal if it cannot be."""
+    """Create a constraint or an index; return the code of Neo4j's error if it fails."""
     with store_errors(graph.place):
         try:
             await graph.run_alone(statement)
         except Neo4jError as error:
             if ".Schema." in (error.code or ""):
-                return error.code  # the message quotes what is there twice
+                return error.code  # the message quotes the duplicate value
             raise
     return None
 
 
 async def _lacking(opened: Open) -> tuple[list[str], bool]:
-    """What the registry lacks of its own, and whether there was one before."""
+    """Return the registry's missing nodes, and whether a registry existed before."""
     nodes = await opened.run("MATCH (r:Registry) RETURN count(r)")
     had_one = await count_log(opened) > 0
     lacking = []
@@ -131,7 +131,7 @@ async def _lacking(opened: Open) -> tuple[list[str], bool]:
 
 
 def _missing(unique: list[list[object]], indexed: list[list[object]]) -> Iterator[tuple[str, str]]:
-    """What is missing, and the statement that makes it."""
+    """Yield what is missing, and the statement that creates it."""
     for label, properties in UNIQUE:
         if [label, list(properties)] not in unique:
             name = f"lictor_{label}_{'_'.join(properties)}".lower()

@@ -1,6 +1,6 @@
 """One Neo4j: its driver, and transactions that never hang.
 
-Everything is asked of a cluster's leader, reads too: a follower may not have a revocation yet.
+All queries go to a cluster's leader, even reads: a follower may not have a revocation yet.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONNECT_SECONDS = 5.0
-"""How long to wait for a connection, a new one or a free one; also for a farewell."""
+"""Seconds to wait for a connection, new or pooled; also for closing one."""
 RETRY_SECONDS = 5.0
-"""For how long that is tried again which failed before it changed anything."""
+"""Seconds for which an operation that failed before it changed anything is retried."""
 ANSWER_SECONDS = 10.0
-"""How long a small query may take; and how long a lock is waited for."""
+"""Seconds that a small query may take, and that a transaction waits for a lock."""
 LONG_SECONDS = 120.0
-"""How long a query may take that looks through all records of a kind, or a commit."""
+"""Seconds that a query over all records of a kind, or a commit, may take."""
 TRANSACTION_SECONDS = 600.0
-"""How long Neo4j lets a transaction live: a writer that hangs holds up the others no longer."""
+"""Seconds after which Neo4j ends a transaction, so that a hung writer stops blocking others."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
 class Open:
-    """An open transaction. Whatever the driver raises comes out as it is: see `store_errors`."""
+    """An open transaction. It raises the driver's errors unchanged: see `store_errors`."""
 
     def __init__(self, place: str, session: AsyncSession, transaction: AsyncTransaction) -> None:
         self.place = place
@@ -46,7 +46,7 @@ class Open:
         self._transaction = transaction
 
     async def run(self, query: str, *, seconds: float = ANSWER_SECONDS, **parameters: Any) -> Any:
-        """Run a query that returns at most one row, with one column; None if there is no row."""
+        """Run a query that returns at most one row, with one column; return None without a row."""
         async with asyncio.timeout(seconds):
             result = await self._transaction.run(query, parameters)
             row = await result.single()
@@ -60,12 +60,12 @@ class Open:
         return summary.query_type
 
     async def commit(self) -> None:
-        """Commit. An error may mean that it took place, and may mean that it did not."""
+        """Commit. After an error, the commit may or may not have taken place."""
         async with asyncio.timeout(LONG_SECONDS):
             await self._transaction.commit()
 
     async def end(self) -> None:
-        """Undo what is not committed. Never fails: a connection that does not answer is dropped."""
+        """Roll back what is not committed. Never fails: an unresponsive connection is dropped."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._transaction.close()
@@ -78,7 +78,7 @@ class Open:
 
 
 class Graph:
-    """A pool of connections to one Neo4j. Making it connects to nothing."""
+    """A pool of connections to one Neo4j; it connects on first use."""
 
     def __init__(self, target: Target) -> None:
         self.place = target.place
@@ -98,11 +98,11 @@ class Graph:
     async def read(
         self, work: Callable[[Open], Awaitable[T]], *, seconds: float = ANSWER_SECONDS
     ) -> T:
-        """Run reads in one transaction, again when that may help.
+        """Run reads in one transaction, and retry if that may help.
 
         Args:
-            work: reads, and changes nothing.
-            seconds: how long one attempt may take; Neo4j gives up as well then.
+            work: reads, without changes.
+            seconds: how long one attempt may take; Neo4j then aborts it too.
 
         Raises:
             Unavailable, Unreadable: see `store_errors`.
@@ -117,21 +117,21 @@ class Graph:
         return await self._attempts(attempt)
 
     async def begin(self, first: Callable[[Open], Awaitable[T]]) -> tuple[Open, T]:
-        """Open a transaction, again when that may help; the caller ends it.
+        """Open a transaction, and retry if that may help; the caller ends it.
 
         Args:
-            first: what is done first in it, such as taking a lock; no record is written yet.
+            first: the first step in it, such as acquiring a lock; it must not write records.
 
         Raises:
-            Unavailable: another has a lock for too long; and see `store_errors`.
+            Unavailable: another writer holds a lock for too long; and see `store_errors`.
         """
         return await self._attempts(lambda: self._begin(first, TRANSACTION_SECONDS))
 
     async def run_alone(self, query: str) -> None:
-        """Run one statement that must be a transaction of its own, such as of the schema.
+        """Run one statement that needs its own transaction, such as a schema change.
 
         Raises:
-            Neo4jError: as it comes; what it means depends on the statement.
+            Neo4jError: unchanged; its meaning depends on the statement.
             Unavailable, Unreadable: see `store_errors`.
         """
         async with asyncio.timeout(LONG_SECONDS), self._session() as session:
@@ -173,6 +173,6 @@ class Graph:
 
 
 async def _drop(session: AsyncSession) -> None:
-    """End a session's connection without a word; Neo4j undoes what was open."""
+    """Drop a session's connection without closing it; Neo4j rolls back open transactions."""
     session.cancel()
     await session.close()

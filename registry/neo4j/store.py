@@ -49,7 +49,7 @@ R = TypeVar("R", bound=Record)
 T = TypeVar("T")
 
 _SMALL = 2000
-"""Changes that are read while commits wait; more of them are read without holding anybody up."""
+"""Changes that are read while commits wait; further ones are read without blocking writers."""
 _TRIES = 3
 _LOG_PAGE = 2000
 
@@ -90,7 +90,7 @@ class Neo4jRegistry:
                 await transaction.end()
 
     async def get(self, type_: type[R], id_: str, /) -> R | None:
-        """See `Registry.get`; raises `Unreadable` where several nodes have the id."""
+        """See `Registry.get`; raises `Unreadable` if several nodes have the id."""
         return await self._read(lambda opened: self._reader.get(opened, type_, id_))
 
     async def all(self, type_: type[R], /) -> list[R]:
@@ -118,8 +118,8 @@ class Neo4jRegistry:
 
     @asynccontextmanager
     async def export_records(self) -> AsyncIterator[Export]:
-        """See `Registry.export_records`; records that are written meanwhile may be among them."""
-        # Held, for else a commit that the stamp counts may not be readable everywhere yet.
+        """See `Registry.export_records`; it may include records written meanwhile."""
+        # Held, as otherwise a commit included in the stamp may not be readable everywhere yet.
         stamp = (await self._held_state()).stamp
         async with aclosing(self._exported(stamp)) as records:
             yield Export(stamp=stamp, records=records)
@@ -191,7 +191,7 @@ class Neo4jRegistry:
 
     @asynccontextmanager
     async def _held(self) -> AsyncIterator[tuple[Open, State]]:
-        """A transaction during which nothing is committed through a registry."""
+        """Open a transaction that blocks commits through any registry."""
         opened, state = await self._graph.begin(hold_state)
         try:
             with store_errors(self._graph.place):
@@ -229,7 +229,7 @@ class Neo4jRegistry:
         async with aclosing(export(self._graph, self._reader)) as records:
             async for row in records:
                 yield row
-        # A graph that was emptied in the middle must not pass for one that has few records.
+        # A graph emptied during the export must not be mistaken for one with few records.
         now = await self.stamp()
         if now.epoch != stamp.epoch or now.revision < stamp.revision:
             raise Unreadable(f"{self._graph.place} became another registry while it was read")

@@ -42,7 +42,7 @@ class Neo4jTransaction:
         self._next_epoch = False
 
     async def begin(self) -> None:
-        """Become the graph's only writer."""
+        """Acquire the write lock of the graph."""
         self._opened, state = await self._graph.begin(take_write_lock)
         self.stamp, self._head = state.stamp, state.head
 
@@ -114,16 +114,16 @@ class Neo4jTransaction:
         self.stamp = stamp
 
     async def end(self) -> None:
-        """Undo what is not committed, and refuse any further use."""
+        """Roll back what is not committed, and refuse any further use."""
         opened, self._opened = self._opened, None
         if opened is not None:
             await opened.end()
 
     async def _find_out(self, entry: LogEntry) -> None:
-        """The connection was lost during a commit: did it take place?"""
+        """Find out whether a commit took place during which the connection was lost."""
         await self.end()
         try:
-            # Whoever gets the lock knows that the commit is over.
+            # Once this transaction has the lock, the commit is over.
             self._opened, _ = await self._graph.begin(take_write_lock)
             with self._use() as opened:
                 written = await has_entry(opened, entry)
@@ -140,7 +140,7 @@ class Neo4jTransaction:
             yield self._opened
 
     async def _put(self, opened: Open, type_: type[R], batch: Sequence[R]) -> set[Ref]:
-        """Store records of one type, each id once, and return what that touched."""
+        """Store records of one type, each id once, and return the changed records."""
         before = await self._stored(opened, type_, [record.ref.id for record in batch])
         pairs = [(before.get(record.ref.id), record) for record in batch]
         changed = [record for old, record in pairs if old != record]
@@ -156,7 +156,7 @@ class Neo4jTransaction:
         return {record.ref for record in changed}.union(*homes)
 
     async def _stored(self, opened: Open, type_: type[R], ids: Sequence[str]) -> dict[str, R]:
-        """The records that have these ids; what `get` found is not read again."""
+        """Return the records that have these ids, without rereading those that `get` returned."""
         refs = [Ref(type_.kind, id_) for id_ in ids]
         new = [ref.id for ref in refs if ref not in self._known]
         found = await self._reader.stored(opened, type_, new) if new else {}
@@ -164,7 +164,7 @@ class Neo4jTransaction:
         return found | {record.ref.id: record for record in known if isinstance(record, type_)}
 
     async def _require(self, opened: Open, records: Sequence[Record]) -> None:
-        """Refuse records that name others which do not exist."""
+        """Refuse records that name others that do not exist."""
         named = dict.fromkeys(ref for record in records for ref in model.references(record))
         for kind, ids in by_kind(named).items():
             missing = set(ids) - await self._reader.existing(opened, kind, ids)
@@ -173,7 +173,7 @@ class Neo4jTransaction:
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Checked records, in order, cut where the type changes or an id comes again."""
+    """Yield checked records in batches, split where the type changes or an id recurs."""
     batch: dict[Ref, Record] = {}
     for record in map(checked, records):
         last = next(iter(batch.values()), record)
@@ -186,7 +186,7 @@ def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
 
 
 def _named(record: Record | None) -> Any:
-    """What a record names, as far as it is stored beside the record's own properties."""
+    """Return the records that a record names, if they are stored apart from its properties."""
     match record:
         case Team():
             return record.owner, record.workspaces
@@ -199,7 +199,7 @@ def _named(record: Record | None) -> Any:
 
 
 def _home(record: Record | None) -> set[Ref]:
-    """The workspace whose published record lists this one."""
+    """Return the workspace whose published record lists this one."""
     if not isinstance(record, Library) or not isinstance(record.workspace_id, str):
         return set()
     return {Ref(Kind.WORKSPACES, record.workspace_id)}

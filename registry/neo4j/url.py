@@ -1,4 +1,4 @@
-"""What a registry's URL says of the Neo4j to use."""
+"""Parsing of a Neo4j registry's URL."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMES = frozenset({"neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc"})
-"""As the driver has them: `neo4j` finds a cluster's members, `+s` is TLS, `+ssc` self-signed."""
+"""The driver's schemes: `neo4j` finds a cluster's members, `+s` is TLS, `+ssc` self-signed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """Where the graph is, and who asks.
+    """The graph's address and credentials.
 
     Attributes:
-        place: scheme, host and port; what the driver gets, and what messages name.
+        place: scheme, host and port, for the driver and for messages.
         database: None for the user's own.
-        auth: user and password, None for none.
+        auth: user and password, or None.
     """
 
     place: str
@@ -31,10 +31,10 @@ class Target:
 
 
 def read_target(url: str, *, password_file: Path | None) -> Target:
-    """Take a URL apart: `scheme://[user@]host[:port][/database]`.
+    """Parse a URL: `scheme://[user@]host[:port][/database]`.
 
     Args:
-        url: as it is configured; no message repeats it, for it may hold a password.
+        url: the configured URL; messages never quote it, as it may hold a password.
         password_file: the user's password, on one line.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How often tokens were used: two properties of their nodes, of which no revision is made."""
+"""Uses of tokens: two properties of their nodes, which do not make revisions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from registry.neo4j.queries import Queries
     from registry.neo4j.session import Graph, Open
 
-# Others may have put anything there.
+# Other programs may have written any value there.
 _ADD = """
 UNWIND $rows AS row
 MATCH (n:Token {digest: row[0]})
@@ -33,8 +33,8 @@ SET
 async def add(graph: Graph, uses: Mapping[str, Usage]) -> None:
     """See `Registry.record_usage`."""
     rows = [[digest, one.uses, one.last_used_at] for digest, one in uses.items()]
-    # Two that add at once would each start from what was there before. And of two that take the
-    # same nodes in another order Neo4j ends one: that must never be a revocation.
+    # Two concurrent additions would both start from the old value. And if two transactions lock the
+    # same nodes in different orders, Neo4j aborts one: that must never be a revocation.
     opened, _ = await graph.begin(take_write_lock)
     try:
         with store_errors(graph.place):
@@ -45,7 +45,7 @@ async def add(graph: Graph, uses: Mapping[str, Usage]) -> None:
 
 
 async def read(opened: Open, queries: Queries, digests: Iterable[str]) -> dict[str, Usage]:
-    """See `Registry.usage`; what is no count and no moment is left out."""
+    """See `Registry.usage`; invalid counts and times are omitted."""
     found: dict[str, Usage] = {}
     asked = filter(is_text, digests)
     while page := list(islice(asked, PAGE)):

@@ -1,4 +1,4 @@
-"""The statements that write records. Each runs in a transaction that the caller has open."""
+"""The statements that write records. Each runs in a transaction that the caller has opened."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PROPERTIES: Mapping[type[Record], tuple[str, ...]] = MappingProxyType(
     }
 )
 
-# A workspace may be one that only a site's own queries know of: its node is made when it is needed.
+# Only a site's own queries may know a workspace: its node is created when it is needed.
 _LINK: Mapping[type[Record], str] = MappingProxyType(
     {
         Team: """
@@ -74,7 +74,7 @@ _NAMED: Mapping[type[Record], str] = MappingProxyType(
 
 
 async def write_nodes(opened: Open, type_: type[Record], records: Sequence[Record]) -> None:
-    """Make or replace the nodes of records of one type; their relationships stay."""
+    """Create or replace the nodes of records of one type; their relationships are unchanged."""
     names = _PROPERTIES[type_]
     rows = [
         {"id": record.ref.id, "properties": {name: _property(record, name) for name in names}}
@@ -88,7 +88,7 @@ async def write_nodes(opened: Open, type_: type[Record], records: Sequence[Recor
 
 
 async def write_links(opened: Open, type_: type[Record], records: Sequence[Record]) -> None:
-    """Make the relationships of records of one type, whose nodes are there, what they say."""
+    """Replace the relationships of records of one type, whose nodes exist already."""
     query = _LINK.get(type_)
     if query is None or not records:
         return
@@ -98,7 +98,7 @@ async def write_links(opened: Open, type_: type[Record], records: Sequence[Recor
 
 
 async def is_named(opened: Open, type_: type[Record], id_: str) -> bool:
-    """Whether other records name a record."""
+    """Return whether other records name a record."""
     query = _NAMED.get(type_)
     return query is not None and bool(await opened.run(query, id=id_))
 

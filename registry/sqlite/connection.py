@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BUSY_SECONDS = 10
-"""How long one process waits for another's write."""
+"""Seconds that one process waits for another's write."""
 
 
 class Connection:
-    """Runs jobs on a connection one after another, in the order in which they were asked for.
+    """A connection that runs jobs one after another, in the order of the calls.
 
-    That order also holds when a caller is cancelled: its job ends, then the next one runs. So a
-    rollback never meets a statement that is still running.
+    The order also holds if a caller is cancelled: its job ends, then the next one runs. So a
+    rollback never overlaps a statement that is still running.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +43,7 @@ class Connection:
         return await asyncio.shield(loop.run_in_executor(self._thread, self._run, job))
 
     async def aclose(self) -> None:
-        """Close the connection after the jobs asked for before; an open transaction is undone."""
+        """Close the connection after all earlier jobs; an open transaction is rolled back."""
         try:
             loop = asyncio.get_running_loop()
             await asyncio.shield(loop.run_in_executor(self._thread, self._close))
@@ -83,6 +83,6 @@ def _store_errors(path: Path) -> Iterator[None]:
         if code == sqlite3.SQLITE_FULL:
             raise Unavailable(f"{path} cannot be written: its disk is full") from error
         if code == sqlite3.SQLITE_IOERR_SHMSIZE:
-            # The first who opens the file makes another beside it, to read as well.
+            # The first process that opens the file creates another beside it, even to read.
             raise Unavailable(f"{path} cannot be opened: its disk is full") from error
         raise Unavailable(f"{path} does not answer: {error}") from error

@@ -1,4 +1,4 @@
-"""The file: making a new one, and telling one of ours from anything else without touching it."""
+"""The registry's file: create it, and recognise an existing one without changing it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def prepare(path: Path) -> None:
 
     Raises:
         SchemaVersion: the file has another layout.
-        Unreadable: it is no registry, or cannot be read or made.
+        Unreadable: the file is not a registry, or cannot be read or created.
     """
     try:
         if not path.exists():
@@ -43,11 +43,11 @@ def prepare(path: Path) -> None:
 
 
 def _marks(path: Path) -> tuple[int, int]:
-    """The file's `application_id` and `user_version`, read without a lock and without its log.
+    """Read the file's `application_id` and `user_version`, without a lock and without its log.
 
-    SQLite reads them, not we: whoever closes a file by himself gives up the locks of each
-    connection that his process has to it. The next process to close the registry would then take
-    its log away, and what is written from there on would never be seen here.
+    SQLite reads them, not this module: a process that opens and closes the file itself drops the
+    locks of all its connections to it. The next process to close the registry would then delete its
+    log, and this process would never see later writes.
     https://www.sqlite.org/howtocorrupt.html (2.2)
     """
     uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
@@ -59,7 +59,7 @@ def _marks(path: Path) -> tuple[int, int]:
 
 
 def _create(path: Path) -> None:
-    """Make a new registry beside its place and link it there: nobody ever sees half of one."""
+    """Create a registry beside its path and link it there, so that it only appears complete."""
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as directory:
         draft = Path(directory, "registry")
         draft.touch(mode=0o600)

@@ -112,7 +112,7 @@ class SQLiteTransaction:
 class SQLiteRegistry:
     """A `registry.interface.Registry`. Open one with `registry.open_registry`.
 
-    Reads, writes and exports have a connection each, so that none waits for another.
+    Reads, writes and exports have separate connections, so that they do not wait for each other.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float]) -> None:
@@ -236,7 +236,7 @@ def _rollback(db: sqlite3.Connection) -> None:
 
 
 def _consistent(job: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Connection], T]:
-    """A job whose reads all see one state."""
+    """Wrap a job so that all its reads see one state."""
 
     def run(db: sqlite3.Connection) -> T:
         db.execute("BEGIN")

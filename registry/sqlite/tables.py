@@ -1,4 +1,4 @@
-"""Records and their rows. Every function here runs inside a transaction that its caller began."""
+"""Records and their rows. Every function runs inside a transaction that its caller began."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TEAM_WORKSPACES = """(
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """How one type is stored: its own columns, and what else is read with them."""
+    """The storage of one type: its own columns, and the joined columns read with them."""
 
     type: type[Record]
     columns: tuple[str, ...]
@@ -110,24 +110,24 @@ _TYPES = {type_.kind: type_ for type_ in RECORD_TYPES}
 
 
 def stamp(db: sqlite3.Connection) -> RegistryVersion:
-    """The registry's epoch and revision."""
+    """Return the registry's epoch and revision."""
     return RegistryVersion(*db.execute("SELECT epoch, revision FROM registry").fetchone())
 
 
 def settings(db: sqlite3.Connection) -> dict[str, Any]:
-    """All settings, by name."""
+    """Return all settings, by name."""
     return {setting.name: setting.value for setting in select(db, Setting)}
 
 
 def get(db: sqlite3.Connection, type_: type[R], id_: str) -> R | None:
-    """A record, or None."""
+    """Return a record, or None."""
     return next(select(db, type_, f"WHERE {type_.key} = ?", (id_,)), None)
 
 
 def select(
     db: sqlite3.Connection, type_: type[R], where: str = "", values: tuple[Any, ...] = ()
 ) -> Iterator[R]:
-    """Records of a type, sorted by id."""
+    """Yield records of a type, sorted by id."""
     table = _TABLES[type_]
     try:
         rows = db.execute(f"{table.select} {where} ORDER BY {type_.key}", values)
@@ -172,7 +172,7 @@ def delete(db: sqlite3.Connection, type_: type[Record], id_: str) -> set[Ref]:
 
 
 def counts(db: sqlite3.Connection) -> dict[Kind, int]:
-    """How many records there are of each kind, but for settings."""
+    """Return the number of records of each kind except settings."""
     return {
         type_.kind: db.execute(f"SELECT count(*) FROM {type_.kind}").fetchone()[0]  # noqa: S608 - our own names
         for type_ in RECORD_TYPES
@@ -181,13 +181,13 @@ def counts(db: sqlite3.Connection) -> dict[Kind, int]:
 
 
 def published(db: sqlite3.Connection, ref: Ref) -> dict[str, Any] | None:
-    """What bundles carry of a record; None if that is nothing."""
+    """Return what bundles carry of a record; None if they carry nothing."""
     record = get(db, _TYPES[ref.kind], ref.id)
     return None if record is None else _published(db, record)
 
 
 def faults(db: sqlite3.Connection) -> list[str]:
-    """What is wrong in the file, and with its records."""
+    """Return the problems of the file and its records."""
     found = [f"integrity: {row}" for (row,) in db.execute("PRAGMA integrity_check") if row != "ok"]
     for table, _rowid, parent, _key in db.execute("PRAGMA foreign_key_check"):
         found.append(f"{table}: a record names one of the {parent} that does not exist")
@@ -204,7 +204,7 @@ def faults(db: sqlite3.Connection) -> list[str]:
 def all_published(
     db: sqlite3.Connection,
 ) -> Generator[tuple[Ref, dict[str, Any]], None, None]:
-    """Everything that bundles carry, by kind and id."""
+    """Yield everything that bundles carry, by kind and id."""
     for type_ in RECORD_TYPES:
         if type_ is Setting:
             continue
@@ -227,7 +227,7 @@ def _exists(db: sqlite3.Connection, ref: Ref) -> bool:
 
 
 def _home(record: Record | None) -> set[Ref]:
-    """The workspace whose published record lists this one."""
+    """Return the workspace whose published record lists this one."""
     if not isinstance(record, Library):
         return set()
     return {Ref(Kind.WORKSPACES, record.workspace_id)}

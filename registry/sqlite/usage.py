@@ -1,4 +1,4 @@
-"""How often tokens were used. Every function here runs inside a transaction of its caller's."""
+"""Uses of tokens. Every function runs inside a transaction that its caller began."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping
 
-# Made when the first use is recorded, and not in schema.sql: older files have none, and a file that
+# Created with the first recorded use, and not in schema.sql: older files lack it, and a file that
 # is only read is not altered.
 _TABLE = """
 CREATE TABLE IF NOT EXISTS usage (
