@@ -15,7 +15,7 @@ import data.registry.live
 
 # METADATA
 # title: Decision
-# description: The whole answer for one action. Never undefined; `allow` only on positive facts.
+# description: The complete decision on one action. Never undefined; `allow` only on positive facts.
 # entrypoint: true
 decision := {
 	"allow": allow,
@@ -36,7 +36,7 @@ decision := {
 	registry.intact
 }
 
-# Constants alone: rules that arrived with data, and data from elsewhere, take no part in it.
+# Only constants: neither rules that arrived with data nor data from elsewhere affect it.
 decision := {
 	"allow": false,
 	"reason": "stale_data",
@@ -59,8 +59,8 @@ decision := {
 # METADATA
 # scope: document
 # description: |
-#   The actions in question, in order. `arguments` are there only where the site's rules name them
-#   (`lictor policies build` finds out), so that no answer depends on them unseen.
+#   The actions of the query, in order. They include `arguments` only if the site's rules name them
+#   (`lictor policies build` detects this), so that decisions never depend on them unnoticed.
 actions := [object.remove(action, {"arguments"}) | some action in _given] if _unread
 
 actions := _given if not _unread
@@ -81,14 +81,14 @@ principal := caller.principal
 library(uid) := registry.record("libraries", uid)
 
 # METADATA
-# description: The libraries that the call may touch, sorted; none where it is refused.
+# description: The libraries that the call may touch, sorted; empty if it is denied.
 # scope: document
 default libraries := []
 
 libraries := _effective_libraries if allow
 
 # METADATA
-# description: True only when every positive fact is there and nothing speaks against the action.
+# description: True only if every positive fact holds and no reason for a denial applies.
 # scope: document
 default allow := false
 
@@ -101,7 +101,7 @@ allow if {
 }
 
 # METADATA
-# description: What runs although it is refused, where the server only watches; never beyond the caller's own grant.
+# description: What runs in shadow mode despite a denial; never beyond the caller's own grant.
 # scope: document
 default shadow := null
 
@@ -119,8 +119,8 @@ shadow := {"libraries": _effective_libraries} if {
 
 # METADATA
 # description: |
-#   Everything that applies, unsorted; `ok` stands alone. The default is out of reach while every positive fact
-#   above has its refusal below; if one is ever forgotten, it is an outage.
+#   All reasons that apply, unsorted; `ok` stands alone. The default is unreachable while every positive fact
+#   above has its denial below; if one is ever missing, the decision is an outage.
 # scope: document
 default reasons := {"unavailable"}
 
@@ -138,49 +138,49 @@ reason := "ok" if {
 } else := _first(reasons)
 
 # METADATA
-# description: The reason for people; nothing where the call is allowed.
+# description: The reason for people; empty if the call is allowed.
 # scope: document
 default message := ""
 
 message := _message[reason] if reason != "ok"
 
 # METADATA
-# description: The registry's epoch that this answer was made from, or null.
+# description: The registry's epoch that this decision was made from, or null.
 # scope: document
 default epoch := null
 
 epoch := live.epoch
 
 # METADATA
-# description: The registry's revision that this answer was made from, or null.
+# description: The registry's revision that this decision was made from, or null.
 # scope: document
 default revision := null
 
 revision := live.revision
 
 # METADATA
-# description: The revision of the product's rules that made this answer, or null.
+# description: The revision of the product's rules that made this decision, or null.
 # scope: document
 default policy := null
 
 policy := data.lictor.manifest.revision
 
 # METADATA
-# description: The revision of the site's rules that made this answer, or null.
+# description: The revision of the site's rules that made this decision, or null.
 # scope: document
 default site := null
 
 site := data.site.manifest.revision
 
 # METADATA
-# description: When this answer could change by time alone, in seconds since 1970; null for never cache.
+# description: When time alone could change this decision, in seconds since 1970; null for never cache.
 # scope: document
 default valid_until := null
 
 valid_until := _unchanged_until if count(reasons & {"behind", "stale_data", "unavailable"}) == 0
 
 # METADATA
-# description: Whether the arguments of an action can change the answer. True unless shown otherwise.
+# description: Whether the arguments of an action can change the decision. True unless proven otherwise.
 # scope: document
 default uses_arguments := true
 
@@ -188,7 +188,7 @@ uses_arguments := data.site.manifest.arguments
 
 _unchanged_until := min({registry.deadline} | caller.deadlines) if data.site.manifest.clock == false
 
-# A rule that hides by tag would not hide a library whose record the publisher could not tell.
+# A rule that hides by tag would not hide a library whose record the publisher could not read.
 _libraries_without_record := {uid | some uid in caller.libraries; library(uid).tags == null} if {
 	data.site.manifest.libraries
 }
@@ -197,7 +197,7 @@ _effective_libraries := sort(_unhidden) if data.site.manifest.libraries == false
 
 _effective_libraries := sort(_unhidden - _libraries_without_record) if not data.site.manifest.libraries == false
 
-# Refusals of this very action; those of the caller, lockdown and outages stop it in any mode.
+# Denials of this action alone; those of the caller, lockdown and outages stop it in any mode.
 _shadowable(refusal) if refusal in {"tool_not_allowed", "site_rule"}
 
 _shadowable(refusal) if startswith(refusal, "site:")
@@ -206,13 +206,13 @@ _given := [input.action]
 
 _given := input.actions if not input.action
 
-# A list has none, and to look at each of its actions for them is a tenth of the work.
+# Lists have none, and checking each of their actions for them would be a tenth of the work.
 _unread if {
 	not uses_arguments
 	_ := input.action.arguments
 }
 
-# What must hold before anything is allowed to anyone.
+# The preconditions of every allow.
 _preconditions_met if {
 	registry.intact
 	registry.caught_up

@@ -58,12 +58,12 @@ _message["tool_not_allowed"] := sprintf("Token does not have permission to call 
 
 _shown_name := input.action.name if input.action.method == "tools/call"
 
-# As the pattern would be written that grants it.
+# The pattern that would grant the action.
 _shown_name := concat(":", [input.action.method, input.action.name]) if not input.action.method == "tools/call"
 
 _message["site_rule"] := _messages_of_site_rules if _messages_of_site_rules != ""
 
-# Where no rule has one to show: a malformed rule refuses too.
+# The default if no rule provides a message: a malformed rule denies too.
 _message["site_rule"] := "A rule of this site refused the call." if _messages_of_site_rules == ""
 
 _messages_of_site_rules := concat(" ", sort({rule.message | some rule in _site_rules}))

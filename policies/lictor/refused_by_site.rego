@@ -15,7 +15,7 @@ _site_denied contains i if {
 	_has_all(action, members)
 }
 
-# A rule without an action, code and message was meant to refuse something: it refuses everything.
+# A rule without an action, code and message was meant to deny something: it denies everything.
 _site_denied contains i if {
 	_malformed
 	some i, _ in actions
@@ -30,8 +30,8 @@ _denied contains rule.action if {
 	_well_formed(rule)
 }
 
-# Whole actions, as rules take them from `actions`, are looked up. The others are few. One that is a part of
-# another action too is a part, and then there are two of one name.
+# Whole actions, as rules copy them from `actions`, are looked up. The others are few. An action that is also a
+# part of another one counts as a part, and then two actions have the same name.
 _denied_parts := _denied_objects - {action | some action in actions} if {
 	count(_denied_objects) > 0
 	_distinct
@@ -71,14 +71,14 @@ _concerns(rule, action) if {
 	_has_all(action, _members_of(rule.action))
 }
 
-# The rules that refuse the first action; for a call it is the only one.
+# The rules that deny the first action; for a call it is the only one.
 _site_rules contains rule if {
 	some rule in data.site.deny
 	_well_formed(rule)
 	_concerns(rule, actions[0])
 }
 
-# What an action must have to be one that a part means, by path.
+# The values that an action must have to match a part, by path.
 _members_of(part) := {path: value |
 	walk(part, [path, value])
 	_is_member(value)
@@ -113,7 +113,7 @@ _has(actual, wanted) if {
 	is_object(actual)
 }
 
-# A list or a set in a part means all of these, in any order.
+# A list or a set in a part requires all of its elements, in any order.
 _has(actual, wanted) if {
 	_is_collection(wanted)
 	is_array(actual)
@@ -122,7 +122,7 @@ _has(actual, wanted) if {
 	}
 }
 
-# An element of `hidden` that is no text was meant to hide something: it hides everything.
+# An element of `hidden` that is not text was meant to hide something: it hides everything.
 _unhidden := set() if {
 	some uid in data.site.hidden
 	not is_string(uid)

@@ -58,7 +58,7 @@ _listed contains i if {
 	_qualifies(_listable, action)
 }
 
-# What shows to no bearer, and what to a bad one.
+# The actions visible without a bearer, and with an invalid one.
 _listable := live.settings.listable.anonymous if {
 	not input.credential.kind in {"token", "jwt"}
 	not input.credential.rejected

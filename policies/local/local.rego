@@ -1,14 +1,14 @@
 # METADATA
-# title: What OPA starts with
+# title: OPA's initial bundle
 # description: |
-#   The bundle that `lictor opa` writes and starts OPA with, before it fetches any other. It owns `local`, and what OPA
-#   keeps about bundles and modules: no bundle that comes later can have them.
+#   The bundle that `lictor opa` writes and starts OPA with, before OPA fetches any other. It owns `local`, and OPA's
+#   records of bundles and modules, so that later bundles cannot own them.
 package local
 
 # METADATA
 # description: |
-#   OPA's authorization decision. No request is answered before the rules of the policy bundle are there: until then
-#   another bundle could pretend to be them.
+#   OPA's authorization decision. OPA rejects every request until the rules of the policy bundle are active: until then
+#   another bundle could impersonate them.
 # entrypoint: true
 default allow := false
 

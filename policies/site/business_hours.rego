@@ -9,7 +9,7 @@ package site
 # title: Business hours
 # description: |
 #   Worked example. Tools that carry the tag `write` run on weekdays between 6 and 20 o'clock UTC only.
-#   It reads the clock, so no answer is cached while it is here.
+#   It reads the clock, so decisions are not cached while it is active.
 deny contains {"action": action.name, "code": "business_hours", "message": _message} if {
 	some action in data.lictor.actions
 	"write" in action.tags

@@ -1,8 +1,8 @@
 # METADATA
 # title: The caller
 # description: |
-#   Who calls, what they were granted, and what speaks against them, for each kind of credential. The
-#   grant is positive facts; `reasons` are their absence. A call needs the first and none of the second.
+#   The caller, its grant, and the reasons against it, for each kind of credential. The grant consists of
+#   positive facts; `reasons` are their absence. A call needs all of the first and none of the second.
 package lictor.caller
 
 import data.lictor.registry
@@ -32,7 +32,7 @@ tools := _token.tools if input.credential.kind == "token"
 tools := _team.tools if input.credential.kind == "jwt"
 
 # METADATA
-# description: True when everything that the credential rests on is there, active and current.
+# description: True if everything that the credential depends on exists, and is active and current.
 # scope: document
 granted if {
 	input.credential.kind == "token"
@@ -68,8 +68,8 @@ libraries contains library if {
 
 # METADATA
 # description: |
-#   What speaks against the caller, by the contract's codes. Each rule starts with the kind of credential
-#   that it is about, so that OPA's index passes over the others.
+#   The reasons against the caller, as the contract's codes. Each rule starts with the kind of credential
+#   that it is about, so that OPA's index skips the others.
 # scope: document
 reasons contains "missing_token" if not input.credential.kind in {"token", "jwt"}
 
@@ -152,7 +152,7 @@ reasons contains "invalid_token" if {
 }
 
 # METADATA
-# description: The shards that the answer rests on, also where a record was not found.
+# description: The shards that the decision depends on, even if a record was not found.
 # scope: document
 shards contains registry.shard("tokens", input.credential.digest) if input.credential.kind == "token"
 
@@ -168,7 +168,7 @@ shards contains registry.shard("workspaces", workspace) if {
 }
 
 # METADATA
-# description: The moments at which the credential ends by time alone.
+# description: The times at which the credential expires by time alone.
 # scope: document
 deadlines contains _token.expires_at if {
 	input.credential.kind == "token"
@@ -178,7 +178,7 @@ deadlines contains _token.expires_at if {
 deadlines contains input.credential.claims.exp if input.credential.kind == "jwt"
 
 # METADATA
-# description: What a disabled owner is called in the message.
+# description: The name of a disabled owner in the message.
 user_name := name if {
 	name := _user.name
 } else := _user_id
@@ -207,7 +207,7 @@ _user_id := _team.owner if input.credential.kind == "jwt"
 
 _user := registry.record("users", _user_id)
 
-# A comparison of null or of text with a number has an answer too, hence is_number.
+# Comparing null or text with a number is defined too, hence is_number.
 _current if _token.expires_at == null
 
 _current if {
@@ -215,5 +215,5 @@ _current if {
 	registry.in_future(_token.expires_at)
 }
 
-# Refs inside `not f(…)` make the whole expression undefined when they are; so what is negated stands on its own.
+# An undefined ref inside `not f(…)` makes the whole expression undefined, so the negated rule stands on its own.
 _issuer_accepted if input.credential.claims.iss in live.settings.issuers

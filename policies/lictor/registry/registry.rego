@@ -1,9 +1,9 @@
 # METADATA
 # title: Registry records
 # description: |
-#   The one way to a record. What changed lately is in `live`, the rest in the base shard that the
-#   record's id falls into; no other rule knows of either. Whether the data is fit to answer from is
-#   decided here too.
+#   The only access to records. Recent changes are in `live`, the rest in the base shard that the
+#   record's id falls into; other rules use neither directly. This package also decides whether the data
+#   is current enough for a decision.
 package lictor.registry
 
 import data.registry.base
@@ -12,10 +12,10 @@ import data.registry.live
 
 # METADATA
 # description: |
-#   True while OPA holds only what its bundles may bring: data bundles bring data alone, below their own
-#   root, and `site` owns the site's rules. Nothing else may be evaluated while it is not.
+#   True while OPA holds only what its bundles may contain: data bundles contain only data, below their own
+#   root, and `site` owns the site's rules. Nothing else may be evaluated while it is false.
 intact if {
-	# Only the bundle that `lictor opa` starts OPA with has this. It keeps all others from OPA's own records of them.
+	# Only the bundle that `lictor opa` starts OPA with has this. It prevents others from writing OPA's bundle records.
 	data.local.protects_roots == true
 
 	# OPA records here the modules that are not of the default Rego version. `policy` and `site` declare that
@@ -23,7 +23,7 @@ intact if {
 	# behind counts too, until OPA is started again, since it may have taken the place of a site's module.
 	not data.system.modules
 
-	# One with another member has Rego versions for single files, or Wasm.
+	# A manifest with another member has Rego versions for single files, or Wasm.
 	{"revision": _, "roots": ["registry/live"], "rego_version": 0} = data.system.bundles.live.manifest
 	{"revision": _, "roots": ["registry/heartbeat"], "rego_version": 0} = data.system.bundles.heartbeat.manifest
 	data.system.bundles.site.manifest.roots == ["site"]
@@ -31,8 +31,8 @@ intact if {
 
 # METADATA
 # description: |
-#   The record of a kind by its id: `null` when it was deleted or refused by the publisher, undefined
-#   when there never was one. An `else` chain, since two clauses would conflict on a false record.
+#   The record of a kind by its id: `null` if it was deleted or refused by the publisher, undefined
+#   if it never existed. An `else` chain, since two clauses would conflict on a false record.
 record(kind, id) := found if {
 	found := live[kind][id]
 } else := found if {
@@ -41,7 +41,7 @@ record(kind, id) := found if {
 	found := base[in_shard][kind][id]
 }
 
-# A base whose bundle may bring more than data has no records.
+# A base whose bundle may contain more than data has no records.
 _is_data_only(id) if {
 	manifest := data.system.bundles[concat("", ["base-", id])].manifest
 	count(manifest) == 3
@@ -52,8 +52,8 @@ _is_data_only(id) if {
 # METADATA
 # description: |
 #   The shard that a record falls into: the first byte of a token's digest, or of the SHA-256 of any
-#   other id, modulo the number of shards, as two hexadecimal digits. One that does not fit, where `live`
-#   goes on from none.
+#   other id, modulo the number of shards, as two hexadecimal digits. A shard that is never current, if
+#   `live` does not continue from any.
 shard(kind, id) := "00" if {
 	_shards == 1
 } else := _shard(id) if {
@@ -62,7 +62,7 @@ shard(kind, id) := "00" if {
 	kind != "tokens"
 } else := "none"
 
-# A rule of its own, as OPA makes the whole map anew for each count.
+# A rule of its own, as OPA would rebuild the whole map for each count.
 _shards := count(live.since)
 
 _shard(digest) := sprintf("%02x", [((16 * first) + second) % _shards]) if {
@@ -72,14 +72,14 @@ _shard(digest) := sprintf("%02x", [((16 * first) + second) % _shards]) if {
 }
 
 # METADATA
-# description: True when `live` goes on from where this base shard ends, so that no change lies between.
+# description: True if `live` continues from where this base shard ends, so that no change is missing.
 shard_is_current(id) if {
 	_is_data_only(id)
 	base[id].epoch == live.epoch
 	_reaches(base[id].revision, live.since[id])
 }
 
-# `null` is less than any number and text is more, so both sides are looked at.
+# `null` is less than any number and text is more, so both sides are checked.
 _reaches(revision, since) if {
 	is_number(revision)
 	is_number(since)
@@ -87,9 +87,9 @@ _reaches(revision, since) if {
 }
 
 # METADATA
-# description: True when every shard fits. Asked only for rules that may read any record.
+# description: True if every shard is current. Evaluated only for rules that may read any record.
 all_shards_are_current if {
-	# None is left out, or a record could fall into one that is not looked at.
+	# Check all of them, or a record could fall into an unchecked one.
 	max(object.keys(live.since)) == sprintf("%02x", [count(live.since) - 1])
 	every id, _ in live.since {
 		shard_is_current(id)
@@ -98,8 +98,8 @@ all_shards_are_current if {
 
 # METADATA
 # description: |
-#   True when the heartbeat is recent, `live` has got as far as it says, and the policies that run are
-#   the ones that it names. An old bundle of any kind, replayed, stops here.
+#   True if the heartbeat is recent, `live` has reached the revision in it, and the active policies are
+#   the ones that it names. A replayed old bundle of any kind is detected here.
 fresh if {
 	_recent(_age, live.settings.staleness_limit)
 	_recent(_since(heartbeat.reconciled_at_ns), live.settings.reconcile_limit)
@@ -112,7 +112,7 @@ fresh if {
 }
 
 # METADATA
-# description: True when `live` is at least where the caller has already seen it, by epoch first.
+# description: True if `live` has at least the version that the caller has already seen, by epoch first.
 # scope: document
 caught_up if {
 	not input.min_epoch
@@ -136,21 +136,21 @@ _numbered if {
 }
 
 # METADATA
-# description: How old the answer's data is, in milliseconds; `null` without a heartbeat.
+# description: The age of the decision's data in milliseconds; `null` without a heartbeat.
 # scope: document
 default age_ms := null
 
 age_ms := round(_age / 1000000)
 
 # METADATA
-# description: The moment at which the data, unchanged, grows too old to answer from, in seconds since 1970.
+# description: The time at which the data, unchanged, becomes too old for a decision, in seconds since 1970.
 deadline := min({
 	heartbeat.synced_at_ns + (live.settings.staleness_limit * 1000000000),
 	heartbeat.reconciled_at_ns + (live.settings.reconcile_limit * 1000000000),
 }) / 1000000000
 
 # METADATA
-# description: Whether a moment, in seconds since 1970, is yet to come.
+# description: Whether a time, in seconds since 1970, is in the future.
 in_future(moment) if moment * 1000000000 > time.now_ns()
 
 # Moments of the heartbeat are integers of nanoseconds, as OPA's clock is: OPA calculates with fractions in decimal
@@ -159,7 +159,7 @@ _age := _since(heartbeat.synced_at_ns)
 
 _since(moment) := time.now_ns() - moment if is_number(moment)
 
-# is_number, since 5 < "text" is true; five seconds ahead is what the clocks of two hosts may differ by.
+# is_number, since 5 < "text" is true; the clocks of two hosts may differ by five seconds.
 _recent(age, limit) if {
 	is_number(limit)
 	age <= limit * 1000000000

@@ -1,8 +1,8 @@
 # METADATA
-# title: Which requests OPA answers
+# title: Authorization of requests to OPA
 # description: |
 #   OPA's own authorization policy (`--authorization=basic`). The digests of the tokens that `lictor opa`
-#   made are in `data.local.clients`, which no bundle owns; no token is in any bundle.
+#   created are in `data.local.clients`, which no bundle owns; bundles never hold tokens.
 package system.authz
 
 # METADATA
@@ -11,7 +11,7 @@ package system.authz
 default allow := false
 
 # Exactly what `pdp_client` sends. With `explain` OPA would return the records and rules that it evaluates, of
-# other callers too, and take seconds over it; a query without strict errors would skip rules that fail.
+# other callers too, and need seconds for it; a query without strict errors would skip rules that fail.
 allow if {
 	_role == "query"
 	input.method == "POST"

@@ -1,8 +1,8 @@
 # METADATA
-# title: What OPA's decision log leaves out
+# title: Fields that OPA's decision log omits
 # description: |
-#   Arguments may hold anything. What else a decision's input has (a digest, verified claims, names) is in
-#   the log, so that the decision can be asked again.
+#   Arguments may hold anything. The rest of a decision's input (a digest, verified claims, names) is in the
+#   log, so that the query can be repeated.
 package system.log
 
 # METADATA
