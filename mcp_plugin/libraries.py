@@ -138,9 +138,11 @@ def _check(query: str, blanked: str, place: re.Pattern[str], parameters: dict[st
     if not place.search(blanked):
         raise ValueError(f"the query does not limit itself to its libraries: {query}")
     if _NEGATED.search(blanked):
-        raise ValueError(f"the query asks for all but its libraries: {query}")
+        raise ValueError(f"the query negates its libraries; use IN instead: {query}")
     if any(name.startswith(_NAME) for name in parameters):
-        raise ValueError("the libraries of a query are its caller's, and no parameter")
+        raise ValueError(
+            "the query's libraries come from its caller; do not pass them as a parameter"
+        )
 
 
 def _blanked(query: str, quotes: str) -> str:

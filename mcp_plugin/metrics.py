@@ -41,26 +41,26 @@ class Metrics:
         )
         self._shadowed = Counter(
             "lictor_shadowed",
-            "Refusals that stopped nothing, as the action was in shadow mode.",
+            "Denials that did not stop an action in shadow mode.",
             ["method", "reason"],
             registry=registry,
         )
         self._seconds = Histogram(
             "lictor_decision_seconds",
-            "From a question to its decision, the record included.",
+            "Time to a decision, including its record.",
             ["cached"],
             buckets=_SECONDS,
             registry=registry,
         )
         self._authentications = Counter(
             "lictor_authentications",
-            "Looks at a bearer before a request is let in.",
+            "Checks of a bearer before a request is admitted.",
             ["reason"],
             registry=registry,
         )
         self._authentication_seconds = Histogram(
             "lictor_authentication_seconds",
-            "How long such a look took.",
+            "Time to check a bearer.",
             buckets=_SECONDS,
             registry=registry,
         )
@@ -69,24 +69,24 @@ class Metrics:
         )
         self._list_seconds = Histogram(
             "lictor_list_seconds",
-            "From a question to what shows, the record included.",
+            "Time to filter a list, including its record.",
             buckets=_SECONDS,
             registry=registry,
         )
         self._hidden = Counter(
-            "lictor_list_hidden", "Entries that did not show in lists.", registry=registry
+            "lictor_list_hidden", "Entries hidden from lists.", registry=registry
         )
         self._rule_errors = Counter(
             "lictor_rule_errors",
-            "Errors of rules in OPA, each of which made an answer unavailable.",
+            "Errors of rules in OPA, each of which made a decision unavailable.",
             ["code"],
             registry=registry,
         )
         self._epoch, self._revision, self._age = (
             Gauge(name, text, registry=registry, multiprocess_mode="mostrecent")
             for name, text in (
-                ("lictor_decision_epoch", "Epoch of the registry behind the last answer."),
-                ("lictor_decision_revision", "Revision of the registry behind the last answer."),
+                ("lictor_decision_epoch", "Epoch of the registry behind the last decision."),
+                ("lictor_decision_revision", "Revision of the registry behind the last decision."),
                 ("lictor_decision_data_age_seconds", "Age of the data behind the last decision."),
             )
         )

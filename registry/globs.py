@@ -11,7 +11,7 @@ MAX_LENGTH = 256
 MAX_STARS = 8
 MAX_GROUPS = 2
 MAX_ALTERNATIVES = 16
-"""Within these, one pattern on a name of 1,024 characters takes OPA 12 ms at most; see
+"""Within these, one pattern on a name of 1,024 characters costs OPA 12 ms at most; see
 docs/reference/cli.md."""
 
 

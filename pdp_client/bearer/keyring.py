@@ -130,7 +130,7 @@ def parse_jwks(raw: bytes, path: Path) -> Keyring:
 
 def _load(jwk: Any, position: int) -> VerificationKey:
     if not isinstance(jwk, Mapping):
-        raise KeyringError(f"key number {position} of the JWK set is no object")
+        raise KeyringError(f"key number {position} of the JWK set is not an object")
     kid = jwk.get("kid")
     if not (isinstance(kid, str) and 0 < len(kid) <= _MAX_KID_LENGTH and kid.isprintable()):
         raise KeyringError(f"key number {position} of the JWK set has no usable kid")

@@ -62,7 +62,7 @@ class DecisionCache(Generic[Response]):
         if entry is None:
             return None
         now = self._clock()
-        if not entry.at <= now < entry.until:  # a clock that was set back tells nothing
+        if not entry.at <= now < entry.until:  # a clock that was set back proves nothing
             del self._entries[key]
             return None
         self.hits += 1

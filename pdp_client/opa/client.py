@@ -63,7 +63,7 @@ class OPAClient:
             async with asyncio.timeout(timeout):
                 while True:
                     # As observed before the query. Responses overtake each other: one that is older
-                    # than another that came back meanwhile is no sign of an older OPA.
+                    # than another received meanwhile does not mean that OPA is older.
                     wanted = self.observed_version
                     bound: dict[str, int] = {}
                     if min_version is not None:

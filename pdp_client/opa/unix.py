@@ -129,7 +129,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None or self._answer.done():
-            # There is no request that this data responds to.
+            # This data does not respond to a request.
             self.close()
             return
         self._begun = True
