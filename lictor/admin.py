@@ -25,7 +25,7 @@ class Admin:
         """Have everything published that is in the registry.
 
         Raises:
-            ServeUnavailable: it could not be told, or could not publish.
+            ServeUnavailable: it could not be reached, or could not publish.
         """
         return await self._ask("POST", "/wake")
 
@@ -72,7 +72,7 @@ class Admin:
         *,
         seconds: float = _SECONDS,
     ) -> dict[str, Any]:
-        # No TLS over a unix socket: reading the certificates would take longer than the question.
+        # No TLS over a unix socket: reading the certificates would take longer than the request.
         transport = httpx2.AsyncHTTPTransport(uds=str(self._socket), verify=False)
         try:
             async with httpx2.AsyncClient(

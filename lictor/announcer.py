@@ -1,8 +1,9 @@
-"""RevisionNotifier Redis how far the registry has got, for MCP servers that must not be behind.
+"""Publishes the registry's latest revision to Redis, for MCP servers that must not be behind.
 
-Whoever writes the registry does so before it returns; `lictor serve` confirms it every second. What
-is told was read from the registry after the Redis process that is told was known: one that has come
-back with an old memory is not believed before somebody has told it anew.
+A command that writes the registry publishes the revision before it returns, and `lictor serve`
+confirms it every second. The announcer identifies the Redis process first and reads the registry
+afterwards, so a Redis that came back with old data is not trusted until the revision is written
+again.
 """
 
 import asyncio
@@ -29,11 +30,11 @@ _ALONE = 3000
 """Milliseconds."""
 
 _TRIES = 50
-"""So many writers may be first; each of them has then told no less than we know."""
+"""Attempts; each writer that was faster has published at least the same revision."""
 
 _log = logging.getLogger(__name__)
 
-# Only over the very value that was read, and only in the process that it was read from.
+# Replaces only the value that was read, and only in the process that it was read from.
 _ANNOUNCE = """
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 if run ~= ARGV[1] or (redis.call('GET', KEYS[1]) or '') ~= ARGV[2] then return -1 end
@@ -44,10 +45,10 @@ return redis.call('EXISTS', KEYS[2])
 
 
 class Announcer:
-    """Tells one Redis.
+    """Publishes the latest revision to one Redis; it connects on first use.
 
     Attributes:
-        error: why it could not be told last; empty when it could.
+        error: why the last confirmation failed; empty if it succeeded.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Announcer:
         namespace: str = NAMESPACE,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Connect nothing yet.
+        """Create the announcer.
 
         Args:
             url: of Redis or Valkey.
@@ -78,18 +79,18 @@ class Announcer:
         self.error = ""
 
     async def announce(self, registry: Registry, *, rules: tuple[str, str] | None = None) -> float:
-        """Tell how far the registry has got by now.
+        """Publish the registry's current revision.
 
         Args:
-            registry: what is told of.
-            rules: the revisions of the product's and the site's rules that are handed out; None
-                leaves them as they are.
+            registry: its revision is published.
+            rules: the revisions of the product's and the site's rules that are served; None
+                leaves them unchanged.
 
         Returns:
-            Seconds for which caches may still hold what was before; 0 where nobody caches.
+            Seconds for which caches may still hold the earlier state; 0 if no process caches.
 
         Raises:
-            SharedUnavailable: Redis could not be told.
+            SharedUnavailable: the revision could not be written to Redis.
             RegistryError: the registry cannot be read.
         """
         for _ in range(_TRIES):
@@ -103,7 +104,7 @@ class Announcer:
             before = self._authenticator.verify(told)
             if before is not None and before.run != run:
                 before = None
-            # After the question who is asked: what had been written before that process came is in.
+            # Read after `run_id`, so this includes every write from before that process started.
             stamp = await registry.stamp()
             policy, site = rules or (before and (before.policy, before.site)) or (None, None)
             newest = LatestRevision(stamp.epoch, stamp.revision, policy, site, self._clock(), run)
@@ -118,7 +119,7 @@ class Announcer:
                 )
             if done >= 0:
                 return LEASE if done else 0.0
-        raise SharedUnavailable("others were faster each time")
+        raise SharedUnavailable("other writers were faster each time")
 
     async def confirm(
         self,
@@ -128,13 +129,13 @@ class Announcer:
         publishing: Callable[[], bool],
         alone: bool,
     ) -> None:
-        """Tell it every second, and whenever something is published, until cancelled.
+        """Confirm the revision every second, and after each publication, until cancelled.
 
         Args:
-            registry: what is told of.
-            served_bundles: what is served; names the rules.
-            publishing: whether this server publishes: another one does not know which rules do.
-            alone: whether there must be no other server.
+            registry: its revision is confirmed.
+            served_bundles: the bundles that are served; they name the rules.
+            publishing: whether this server publishes: only then does it know the current rules.
+            alone: whether this must be the only server.
         """
         etags = frozenset[str]()
         while True:
@@ -154,13 +155,13 @@ class Announcer:
                 await asyncio.sleep(_CONFIRM_EVERY)
 
     async def _another(self) -> str:
-        """What is wrong where another server, that knows nothing of this one, tells this Redis."""
+        """Describe the conflict if an unconnected server uses this Redis; empty if none does."""
         with redis_errors():
             holder = await self._redis.set(self._alone, self._id, nx=True, get=True, px=_ALONE)
             if holder not in (None, self._id.encode()):
                 return (
-                    "another lictor serve has this Redis, and no store with this one: set "
-                    "LICTOR_ARTEFACTS_URL, or neither hears of the other's OPAs"
+                    "another lictor serve uses this Redis, but shares no store with this one: set "
+                    "LICTOR_ARTEFACTS_URL, or neither knows of the other's OPAs"
                 )
             await self._redis.pexpire(self._alone, _ALONE)
         return ""

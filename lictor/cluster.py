@@ -95,7 +95,7 @@ async def cluster_node(
 
 
 def announcer(settings: Settings) -> "Announcer":
-    """What tells MCP servers how far the registry has got.
+    """Create the announcer, which publishes the latest revision to MCP servers.
 
     Raises:
         InvalidArgument: the URL cannot be used, or the package is missing.

@@ -68,7 +68,7 @@ class Common:
 
     @cached_property
     def notifier(self) -> RevisionNotifier:
-        """What Redis is told of what this command writes."""
+        """The notifier that publishes this command's writes to Redis."""
         return RevisionNotifier(self.settings)
 
     @asynccontextmanager
@@ -80,7 +80,7 @@ class Common:
 
     @asynccontextmanager
     async def operator(self) -> AsyncIterator[Operator]:
-        """The registry, for writing as whoever runs the command."""
+        """The registry, for writing as the user who runs the command."""
         async with self.reading() as registry:
             yield Operator(registry, actor=getpass.getuser(), committed=self.notifier.notify)
 
@@ -100,7 +100,7 @@ class Common:
 
         Args:
             revoking: the write takes something away. Then a `lictor serve` that does not run is a
-                failure; else it is only told, since it publishes everything at its start.
+                failure; else only a note is printed, since it publishes everything at its start.
 
         Raises:
             WakeFailed: the write stands, and is not published.
@@ -119,7 +119,7 @@ class Common:
         except ServeUnavailable as error:
             raise WakeFailed(
                 f"the change is in the registry, but not published: {error}; "
-                "while it runs, it looks by itself every second"
+                "while it runs, it checks by itself every second"
             ) from None
         self.require_notified()
 
@@ -127,17 +127,17 @@ class Common:
         """Fail where Redis does not know of the write.
 
         Raises:
-            WakeFailed: the write stands, and MCP servers that ask Redis may not know of it.
+            WakeFailed: the write stands, and MCP servers that read Redis may not know of it.
         """
         if self.notifier.error:
             raise WakeFailed(
-                "the change is in the registry and published, but Redis could not be told: "
-                f"{self.notifier.error}; until lictor serve tells it, MCP servers may not know"
+                "the change is in the registry and published, but Redis could not be notified: "
+                f"{self.notifier.error}; until lictor serve updates it, MCP servers may not know"
             )
 
 
 def note(text: str) -> None:
-    """Tell something that is no result, on stderr, after what has been printed so far."""
+    """Print a message that is not a result on stderr, after the output so far."""
     sys.stdout.flush()
     # Messages quote files, names and other programs.
     print("lictor: " + "\n".join(map(printable, text.split("\n"))), file=sys.stderr)

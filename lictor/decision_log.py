@@ -1,6 +1,6 @@
 """Uses of tokens, read on from where it was left in a file of decisions.
 
-The place is on disk before anything is made of what stands before it: whoever is killed between the
+The offset is on disk before the lines before it are counted: a process that is killed between the
 two has lost some uses, and counts none twice.
 """
 
@@ -28,7 +28,7 @@ class DecisionLogReader:
     """A file as `pdp_client.FileRecord` writes it. It may grow, be cut, and be put aside."""
 
     def __init__(self, path: Path, *, place: Path, piece: int = _PIECE) -> None:
-        """Read nothing yet.
+        """Create the reader; it opens the file on the first read.
 
         Args:
             path: the file; it need not be there yet.
@@ -43,7 +43,7 @@ class DecisionLogReader:
         """Read on until there is a use, or the end. Blocks.
 
         Returns:
-            Some of the uses that were not returned before; empty when there are no more.
+            Some of the uses that were not returned before; empty when none are left.
 
         Raises:
             OSError: it cannot be read, or it cannot be noted how far it was.
@@ -101,7 +101,7 @@ def _used(lines: bytes) -> Iterator[tuple[str, float]]:
             credential, at = entry["credential"], float(entry["at"])
             digest, use = credential["digest"], is_use(credential["kind"], entry["reason"])
         except (ValueError, LookupError, TypeError):
-            # Torn, or about a bearer that is no token.
+            # Torn, or about a bearer that is not a token.
             continue
         if use and isinstance(digest, str) and is_digest(digest) and 0 <= at < math.inf:
             yield digest, at

@@ -1,15 +1,15 @@
-"""What the operator's tool raises, beside the errors of the rooms that it uses.
+"""The errors of the `lictor` command, beside those of the packages that it uses.
 
 ```
 LictorError            never raised itself; every subclass carries a stable `code`
-├── NotInitialised     the state directory is not there, or not whole
+├── NotInitialised     the state directory is missing or incomplete
 ├── AlreadyInitialised `lictor init` would overwrite something
 ├── AlreadyRunning     a process of this state directory runs
 ├── InvalidArgument    an argument that no flag's type could refuse
 ├── KeyFileUnusable    a file of signing keys cannot be read or written
 ├── NoSigningKey       no key is there to mint a team's JWT with
-├── ServeUnavailable   `lictor serve` does not answer, or could not do what it was asked
-├── WakeFailed         the registry was written, `lictor serve` could not be told
+├── ServeUnavailable   `lictor serve` does not answer, or could not do what was requested
+├── WakeFailed         the registry was written, `lictor serve` could not be notified
 ├── TrialFailed        an OPA to try rules out does not start, or cannot load what is published
 ├── NotEffective       a revocation was published, and is not known to hold everywhere
 ├── MCPServerError     the tools of an MCP server cannot be listed
@@ -25,7 +25,7 @@ class LictorError(Exception):
 
 
 class NotInitialised(LictorError):  # noqa: N818 - the state, as everywhere here
-    """There is no state directory; the message says how to make one."""
+    """The state directory is missing; the message says how to make one."""
 
     code = "not_initialised"
 
@@ -61,7 +61,7 @@ class NoSigningKey(LictorError):  # noqa: N818 - the same
 
 
 class WakeFailed(LictorError):  # noqa: N818 - the same
-    """The write stands, but `lictor serve` did not answer; it finds the write at its next look."""
+    """The write stands, but `lictor serve` did not answer; it finds the write at its next check."""
 
     code = "wake_failed"
 

@@ -2,7 +2,7 @@
 
 An issuer has two files: `<issuer>.jwks` with the private keys (mode 0600, for minting) and
 `<issuer>.public.jwks`, which is all that an MCP server gets. A symmetric key that was taken over is
-in both: whoever verifies with it can also mint, which is why new keys are EdDSA.
+in both: a holder that verifies with it can also mint, which is why new keys are EdDSA.
 """
 
 import json
@@ -59,7 +59,7 @@ class KeyFolder:
         """Make a key for an issuer and return its public JWK (RFC 7517 §4).
 
         Raises:
-            InvalidArgument: the kid is taken or unfit, the issuer's name is no file name, or the
+            InvalidArgument: the kid is taken or unfit, the issuer's name is not a file name, or the
                 algorithm is none of EdDSA, ES256, RS256, PS256.
             KeyFileUnusable: the files cannot be read or written.
         """
@@ -78,13 +78,13 @@ class KeyFolder:
         """Take over a symmetric secret, given as hex, and return its algorithm.
 
         Raises:
-            InvalidArgument: the secret is no hex, or too short for the algorithm (RFC 7518, 3.2).
+            InvalidArgument: the secret is not hex, or too short for the algorithm (RFC 7518, 3.2).
             KeyFileUnusable: the files cannot be read or written.
         """
         try:
             secret = bytes.fromhex(secret_hex.strip())
         except ValueError:
-            raise InvalidArgument("the secret is no hexadecimal text") from None
+            raise InvalidArgument("the secret is not hexadecimal text") from None
         encoded = base64url_encode(secret).decode()
         jwk = {"kty": "oct", "k": encoded, "kid": kid, "alg": alg, "use": "sig"}
         _check(jwk)
@@ -97,7 +97,7 @@ class KeyFolder:
         An issuer that comes later is for the next verifier.
 
         Raises:
-            ConfigurationError: a file is no JWK set, or a kid is in two of them.
+            ConfigurationError: a file is not a JWK set, or a kid is in two of them.
         """
         issuers = [
             Issuer(path.name.removesuffix(_PUBLIC), KeyringFile(path))

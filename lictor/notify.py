@@ -1,4 +1,4 @@
-"""What a command that has written the registry tells Redis before it returns."""
+"""Publishes a command's writes to Redis before the command returns."""
 
 import asyncio
 import time
@@ -13,10 +13,10 @@ from registry import Registry, RegistryError
 
 
 class RevisionNotifier:
-    """Tells it after each write; what goes wrong is kept, since what is shown once comes first.
+    """Notifies Redis after each write; an error is kept, so that the result is printed first.
 
     Attributes:
-        error: why Redis does not know of a write; empty where it does, or there is none.
+        error: why Redis does not know of a write; empty if it does, or if none is configured.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -25,7 +25,7 @@ class RevisionNotifier:
         self.error = ""
 
     async def notify(self, registry: Registry) -> None:
-        """Tell how far the registry has got. What goes wrong is in `error`."""
+        """Publish the registry's revision. A failure is stored in `error`."""
         if not self._settings.redis_url:
             return
         try:
@@ -37,5 +37,5 @@ class RevisionNotifier:
             self._settled_at = time.monotonic() + caching
 
     async def settle(self) -> None:
-        """Wait until no cache holds any more what was before the write."""
+        """Wait until no cache can hold the state before the write."""
         await asyncio.sleep(max(0.0, self._settled_at - time.monotonic()))

@@ -31,7 +31,7 @@ class PublicationProgress:
         self._bar.stop()
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Tell that `done` of about `total` are done."""
+        """Report that `done` of about `total` are done."""
         if not self._on_terminal:
             tenth = 10 * done // max(1, total)
             if tenth > self._tenths.get(what, -1):

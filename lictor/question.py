@@ -39,7 +39,7 @@ class Question:
 
 
 def read_question(file: Path | None, **flags: Any) -> Question:
-    """Put a question together; what a flag says comes before what the file says.
+    """Build the query; a flag takes precedence over the file.
 
     Args:
         file: a JSON object.

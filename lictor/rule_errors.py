@@ -20,7 +20,7 @@ def recent_errors(record: Path) -> dict[str, Any] | None:
 
     Returns:
         `failed` of the last `decisions`, and `code`, `file`, `row` and `at` (seconds since 1970) of
-        the `last` one that failed; None where none did, or there is no such file.
+        the `last` one that failed; None if none did, or the file does not exist.
     """
     try:
         with record.open("rb") as file:

@@ -66,7 +66,7 @@ async def serving(
 
     Args:
         settings: of the state directory.
-        progress: told how a publication of everything goes on.
+        progress: receives the progress of a full publication.
 
     Raises:
         AlreadyRunning: another one serves this state directory.
@@ -180,7 +180,7 @@ class _Served:
         return [cluster_node.run]
 
     async def shared(self, exit_: AsyncExitStack, *, alone: bool) -> list[Part]:
-        """Get ready to tell MCP servers, and to hear of them; returns what is to be run."""
+        """Prepare the exchange with MCP servers; return the tasks to run."""
         settings = self._settings
         usages = Usages(
             self._registry,

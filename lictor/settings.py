@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     artefacts_url: str = ""
     """`file:///folder` or `s3://bucket/prefix`: where what is published is written as well."""
     unheard: bool | None = None
-    """Whether a static host feeds OPAs that report to nobody; by default, with a store alone."""
+    """Whether OPAs fetch from a static host, and so do not report; default: with a store alone."""
     shards: int | None = Field(default=None, ge=1, le=64)
     """Base shards of a new epoch; by default by the registry's size."""
 
@@ -90,7 +90,7 @@ class Settings(BaseSettings):
 
     @property
     def has_unheard(self) -> bool:
-        """Whether there are OPAs that nobody hears of. A store without Redis is there for such."""
+        """Whether some OPAs do not report. A store without Redis normally serves such OPAs."""
         return (
             bool(self.artefacts_url and not self.redis_url)
             if self.unheard is None

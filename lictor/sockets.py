@@ -23,7 +23,7 @@ class Server(uvicorn.Server):
 
 
 def server(app: Starlette) -> Server:
-    """A server for an application, that stops within two seconds when it is told to."""
+    """A server for an application, that stops within two seconds of the request to stop."""
     return Server(
         uvicorn.Config(
             app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2

@@ -106,7 +106,7 @@ async def _published(settings: Settings) -> dict[str, bytes]:
             "Is lictor serve running?"
         ) from None
     if not found.keys() >= {"live", "heartbeat"}:
-        raise ServeUnavailable("lictor serve has published nothing yet; try again in a moment")
+        raise ServeUnavailable("lictor serve has published no bundle yet; try again in a moment")
     return found
 
 

@@ -63,7 +63,7 @@ class Usages:
         self.lost = 0
 
     async def run(self) -> None:
-        """Bring them until cancelled; what fails is told once, and tried again.
+        """Transfer use counts until cancelled; log a failure once, and retry.
 
         Raises:
             ConfigurationError: the URL cannot be used.
@@ -97,7 +97,7 @@ class Usages:
     @asynccontextmanager
     async def _source(self) -> AsyncIterator[_Take]:
         if self._redis_url:
-            # Only who has a Redis needs its package.
+            # The package is needed only with Redis.
             from pdp_client.shared.connection import connect  # noqa: PLC0415
             from pdp_client.shared.usage import take  # noqa: PLC0415
 

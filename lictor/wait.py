@@ -1,4 +1,4 @@
-"""`--wait` and `--receipt`: a revocation that is told to hold everywhere, with proof."""
+"""`--wait` and `--receipt`: wait until a revocation holds everywhere, and write proof of it."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ _RECEIPT_SECONDS = 60.0
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class WaitOptions:
-    """The flags of every verb that takes something away."""
+    """The flags of every command that revokes."""
 
     wait: Annotated[
         float | None,
@@ -40,17 +40,17 @@ class WaitOptions:
     async def report_propagation(
         self, common: Common, shown: dict[str, Any], done: Done[Any]
     ) -> None:
-        """Print what was done; wait until it is effective, and print how that went.
+        """Print the result, wait until the write is effective, and print the outcome.
 
         Raises:
-            WakeFailed: the write stands, and is not published.
-            NotEffective: it is published, and not known to hold everywhere within the time.
+            WakeFailed: the write stands, but is not published.
+            NotEffective: it is published, but not known to hold everywhere within the time.
         """
         effect: dict[str, Any] | None = None
         began = time.monotonic()
         try:
             if common.format == "text":
-                # First of all: what is shown once must be shown, whatever comes next.
+                # First: a credential is printed only once, so print it whatever happens next.
                 common.show(shown)
                 sys.stdout.flush()
             effect = await Admin(common.settings.admin_socket).effect(
@@ -59,7 +59,7 @@ class WaitOptions:
                 seconds=_RECEIPT_SECONDS if self.wait is None else self.wait,
                 receipt=self.receipt is not None and done.changed,
             )
-            # As long as a process may answer from what it remembers, it does not hold everywhere.
+            # As long as a process may answer from its cache, the write does not hold everywhere.
             await common.notifier.settle()
         except ServeUnavailable as error:
             raise WakeFailed(
@@ -88,6 +88,6 @@ class WaitOptions:
             print(f"revision {effect['revision']} effective on {fleet} in {milliseconds} ms{limit}")  # noqa: T201
         if self.receipt is not None:
             if "receipt" not in effect:
-                raise NotEffective("it was so before: there is nothing to give a receipt of")
+                raise NotEffective("nothing changed, so there is nothing to write a receipt for")
             write_private(self.receipt, document(effect["receipt"]))
             note(f"receipt written to {self.receipt}")

@@ -141,7 +141,7 @@ class Follower:
         """Serve what lies under a name, unless a reader would go back, or cannot use it yet."""
         found = await self._object_store.get(f"{name}.tar.gz", unless=self._known.get(name, ""))
         if found is None:
-            return  # looked at before, or not there
+            return  # unchanged, or missing
         try:
             facts = await asyncio.to_thread(self._checked, name, found)
         except ObjectRefusedError as error:

@@ -106,7 +106,7 @@ class LeaderLoop:
                 following.cancel()
             self.follower = self._new_follower()
             if self.error:
-                # Somebody else may be able to.
+                # Another server may be able to publish.
                 await asyncio.sleep(_PAUSE)
 
     def _new_follower(self) -> Follower:
@@ -155,7 +155,7 @@ def adopt(served_bundles: ServedBundles, store: Store, index: Index) -> bool:
         index: when each bundle was written.
 
     Returns:
-        False where the store holds the newer state, or there is no whole one to go on from.
+        False if the store holds a newer state, or lacks a complete one to continue from.
 
     Raises:
         StoreUnusableError: it cannot be written.

@@ -27,9 +27,9 @@ _USED = 0.9
 _log = logging.getLogger(__name__)
 
 # Returns the fence, or 0. A server that may have forgotten a lease (it is another process than the
-# one that gave the last) gives none until whoever may hold one has given it up. An owner is a
-# process and a number: an answer that was lost keeps a process from nothing, a question that
-# arrives late harms no later term of the same process.
+# one that gave the last) gives none until every possible holder has given it up. An owner is a
+# process and a number: a lost response does not block the process, and a late request does not
+# affect a later term of the same process.
 _ACQUIRE = """
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
 local holder = redis.call('GET', KEYS[1])
@@ -96,7 +96,7 @@ class LeaseTerm:
             )
 
     def end(self) -> None:
-        """Give it up: somebody else is known to have it, or nothing is left to be done."""
+        """End the term: another server holds the lease, or the work is done."""
         self._over.set()
 
     def extend(self, until: float) -> None:
@@ -149,10 +149,10 @@ class Lease:
                 Redis has lost its memory.
 
         Returns:
-            The term, to be renewed; or None while somebody else has it, or may.
+            The term, to be renewed; or None while another server holds it, or may.
 
         Raises:
-            RedisUnavailableError: nobody can tell.
+            RedisUnavailableError: the result is unknown.
         """
         asked_at = self._clock()
         self._tries += 1
@@ -163,10 +163,10 @@ class Lease:
         return LeaseTerm(fence, owner=owner, until=asked_at + self._ttl * _USED, clock=self._clock)
 
     async def renew(self, term: LeaseTerm) -> None:
-        """Hold on to it for another while; ends the term where somebody else has it.
+        """Extend the term; end it if another server holds the lease.
 
         Raises:
-            RedisUnavailableError: nobody can tell; the term goes on until its time is over.
+            RedisUnavailableError: the result is unknown; the term goes on until its time is over.
         """
         asked_at = self._clock()
         if await self._ask(self._renew, self._keys[:1], term.owner):
@@ -187,7 +187,7 @@ class Lease:
         Args:
             floor: asked for before each try; see `acquire`.
         """
-        while (term := await self._try(floor)) is None:  # noqa: ASYNC110 - Redis tells nobody
+        while (term := await self._try(floor)) is None:  # noqa: ASYNC110 - Redis sends no event
             await asyncio.sleep(self._ttl / 6)
         _log.info("lease.acquired fence=%d", term.fence)
         renewing = asyncio.ensure_future(self._keep(term))

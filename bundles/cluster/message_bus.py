@@ -1,7 +1,7 @@
 """Messages between `lictor serve` processes: sync now, this is published, that OPA runs it.
 
 A message is only a hint; what counts lies in keys, and is read at each hint and once a second,
-since messages get lost. What is believed carries an HMAC under a key that only the serve processes
+since messages get lost. A trusted value carries an HMAC under a key that only the serve processes
 have. An attacker who can write to Redis can make them sync, and no more.
 """
 
@@ -98,7 +98,7 @@ class MessageBus:
 
     @property
     def rejected(self) -> int:
-        """Values that somebody without the key has written."""
+        """Number of values that were not written with the key."""
         return self._authenticator.rejected
 
     async def request_sync(self) -> None:
@@ -173,7 +173,7 @@ class MessageBus:
         """Send and receive until cancelled.
 
         Args:
-            woken: called when somebody has written the registry.
+            woken: called when a process has written the registry.
             announced: called with each new announcement.
             reported: called with each report, also with this process's own, oldest first; and how
                 many seconds ago Redis was given it, by its own clock.

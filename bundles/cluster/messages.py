@@ -50,7 +50,7 @@ class MessageAuthenticator:
     """Signs and verifies the messages of one namespace.
 
     Attributes:
-        rejected: values that somebody without the key has written.
+        rejected: number of values that were not written with the key.
     """
 
     def __init__(self, key: bytes, namespace: str) -> None:

@@ -71,7 +71,7 @@ class ObjectStore:
             timeout: seconds for one object.
 
         Raises:
-            LocationInvalidError: it is no such URL, or the directory cannot be made.
+            LocationInvalidError: the URL is not supported, or the directory cannot be made.
         """
         self._timeout = timeout
         try:
@@ -84,7 +84,7 @@ class ObjectStore:
 
     @property
     def conditional(self) -> bool:
-        """Whether the store itself refuses to replace an object that somebody else has replaced."""
+        """Whether the store itself refuses to replace an object that another writer replaced."""
         return self._folder is None
 
     async def get(self, name: str, *, unless: str = "") -> StoredObject | None:
@@ -125,7 +125,7 @@ class ObjectStore:
 
         Raises:
             ObjectChangedError: something else is there.
-            ObjectStoreUnavailableError: it could not be written, or nobody knows whether it was.
+            ObjectStoreUnavailableError: it could not be written, or the result is unknown.
         """
         key, mode = f"{FOLDER}/{name}", _mode(replaces)
         async with self._store_errors(name):
@@ -161,9 +161,9 @@ class ObjectStore:
         return {one["path"].removeprefix(f"{FOLDER}/"): one["e_tag"] or "" for one in listed}
 
     def sweep(self) -> None:
-        """Remove what killed processes had begun to write. Only for the one who publishes.
+        """Remove what killed processes had begun to write. Only for the publishing server.
 
-        Whoever was only frozen, and goes on, cannot finish what is removed.
+        A process that was only frozen, and resumes, cannot finish what is removed.
 
         Raises:
             ObjectStoreUnavailableError: it cannot be removed.

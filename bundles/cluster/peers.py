@@ -1,8 +1,8 @@
 """The other `lictor serve` processes: what each of them serves, and what their OPAs report.
 
-A server that has said nothing for a while may still be serving OPAs of which nobody else hears. So
-it counts as one that serves something old until its OPAs cannot answer any more; and one that is
-cut off lets its own grow old (`Follower`, `in_touch`).
+A server that has been silent for a while may still serve OPAs that the other servers do not know.
+So it counts as serving an old state until its OPAs can no longer answer; and a server that is cut
+off lets its own OPAs grow stale (`Follower`, `in_touch`).
 """
 
 import asyncio
@@ -97,7 +97,7 @@ class Peers:
 
     @property
     def publisher(self) -> str:
-        """The name of the one that publishes, if it was heard of lately; else empty."""
+        """The name of the publishing server, if it was seen recently; else empty."""
         if self._publishing():
             return self._name
         latest = running_clock() - CUT_OFF
@@ -106,12 +106,12 @@ class Peers:
 
     @property
     def others(self) -> list[str]:
-        """The names of the other servers that were heard of lately."""
+        """The names of the other servers that were seen recently."""
         latest = running_clock() - CUT_OFF
         return sorted(peer.name for peer in self._known() if peer.heard_at >= latest)
 
     def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
-        """Whether another server may have OPAs that run an older state, and nobody knows of."""
+        """Whether another server may have unknown OPAs that run an older state."""
         return self._bus.silent_for > _SILENT or any(
             peer.live < stamp or abs(peer.ahead) > CLOCKS_APART for peer in self._known()
         )
@@ -169,8 +169,8 @@ class Peers:
         self._fleet.notify()
 
     def _known(self) -> list[Peer]:
-        """Those that may serve, the latest heard of last."""
-        # For as long as one does not know that it is cut off, its OPAs are given heartbeats.
+        """Those that may serve, the latest seen last."""
+        # A server that does not know yet that it is cut off still serves heartbeats to its OPAs.
         oldest = running_clock() - self._limit() - 2 * CUT_OFF
         self._peers = {id_: p for id_, p in self._peers.items() if p.heard_at >= oldest}
         return sorted(self._peers.values(), key=lambda peer: peer.heard_at)

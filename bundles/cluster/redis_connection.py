@@ -26,7 +26,7 @@ def connect(url: str, *, timeout: float = TIMEOUT) -> Redis:
         timeout: seconds for a connection, and for an answer.
 
     Raises:
-        LocationInvalidError: it is no such URL.
+        LocationInvalidError: the URL is not supported.
     """
     try:
         return Redis.from_url(

@@ -42,7 +42,7 @@ class StandalonePublisher:
         await self._uploader.run()
 
     async def request_sync(self) -> None:
-        """Do nothing: there is no other server."""
+        """Do nothing: a standalone server has no peers."""
 
     def has_unreported_instances(self, stamp: RegistryVersion) -> bool:  # noqa: ARG002 - whatever state it is
         """Whether an OPA may run an older state, of which nothing was heard here."""

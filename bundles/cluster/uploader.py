@@ -58,7 +58,7 @@ class StoreUploader:
             object_store: the store.
             holder: who may publish; None where there is only one `lictor serve`.
             announce: called with each new index. A `LeaseLostError` from it ends the upload.
-            repair_every: seconds between looks at what lies in the store.
+            repair_every: seconds between checks of the store.
             clock: seconds since 1970.
         """
         self._object_store = object_store
@@ -157,7 +157,7 @@ class StoreUploader:
         return True
 
     async def _next(self, name: str) -> Facts | None:
-        """What waits under a name; what is no such bundle waits no longer."""
+        """The bundle that is queued under a name; an invalid one is dropped from the queue."""
         if name not in self._queue:
             return None
         bundle = self._queue[name][0]
@@ -182,7 +182,7 @@ class StoreUploader:
             if self._announce:
                 await self._announce(index)
         except RedisUnavailableError as error:
-            # Who follows looks by itself each second.
+            # A following server checks by itself every second.
             self.error = str(error)
         except BaseException:
             self._unwritten = True
@@ -226,10 +226,10 @@ class StoreUploader:
             self._etags[name] = etag
             self.error = ""
             return etag
-        raise ObjectStoreUnavailableError(f"{name}: somebody else writes it too")
+        raise ObjectStoreUnavailableError(f"{name}: another process writes it too")
 
     async def _repair(self) -> None:
-        """Write again what somebody else wrote over; or leave, if that was a later holder."""
+        """Rewrite what another process overwrote; or leave it, if that was a later holder."""
         while True:
             await asyncio.sleep(self._repair_every)
             before = dict(self._etags)

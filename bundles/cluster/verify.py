@@ -25,7 +25,7 @@ class BundleVerifier:
         """Take the public halves, as PEM text.
 
         Raises:
-            KeyUnusableError: one of them is no public P-256 key.
+            KeyUnusableError: one of them is not a public P-256 key.
         """
         self._keys = {"policy": _public(policy_key), "data": _public(data_key)}
 
@@ -65,7 +65,7 @@ def _public(pem: str) -> EllipticCurvePublicKey:
     except (ValueError, TypeError) as error:
         raise KeyUnusableError(f"no public key ({type(error).__name__})") from None
     if not isinstance(key, EllipticCurvePublicKey):
-        raise KeyUnusableError("bundles are signed with ES256, this is no P-256 key")
+        raise KeyUnusableError("bundles are signed with ES256, this is not a P-256 key")
     return key
 
 

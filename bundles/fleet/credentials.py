@@ -1,7 +1,8 @@
 """The bearer of each OPA: by it `lictor serve` knows which instance fetches, and which reports.
 
-An acknowledgement makes a revocation count as effective, so nobody may give one in another's name.
-A bearer is the instance's id and an HMAC of it: nothing needs to be kept for each of them.
+An acknowledgement makes a revocation count as effective, so an instance must not be able to
+acknowledge in another's name. A bearer is the instance's id and an HMAC of it, so the server does
+not store anything for each instance.
 """
 
 import base64
@@ -59,7 +60,7 @@ class InstanceCredentials:
         return f"{name}.{self._mac(id_)}"
 
     def id_of(self, bearer: str) -> str | None:
-        """The instance that a bearer belongs to; None if it is nobody's."""
+        """Return the instance that a bearer belongs to; None if the bearer is invalid."""
         name, _, mac = bearer.partition(".")
         try:
             id_ = base64.urlsafe_b64decode(name + "=" * (-len(name) % 4)).decode("ascii")

@@ -16,7 +16,7 @@ from typing import Final
 from bundles.publish.private_files import replace_private
 
 LAG: Final = 10.0
-"""Seconds by which what is kept may be behind. OPA gets a heartbeat every five, and is heard of."""
+"""Seconds by which the file may be behind. OPA fetches a heartbeat every five, and so is seen."""
 
 _EVERY: Final = 5.0
 _KEPT: Final = 7 * 86400.0
@@ -27,11 +27,11 @@ _log = logging.getLogger(__name__)
 
 
 class LastSeenStore:
-    """A file with the moment at which each instance was last heard of.
+    """A file with the time at which each instance was last seen.
 
     Attributes:
-        seen: until when each may have been heard of before this start, in seconds since 1970.
-        forgot_at: when it was found that there may have been any others, likewise; None if never.
+        seen: until when each may have been seen before this start, in seconds since 1970.
+        forgot_at: when it was found that others may be missing, likewise; None if never.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class LastSeenStore:
 
         Args:
             path: in the folder of published bundles.
-            boot: which start of the machine this is, as far as the system tells.
+            boot: the id of the machine's current boot; empty if the system has none.
             clock: seconds since 1970.
         """
         self._path = path
@@ -64,7 +64,7 @@ class LastSeenStore:
             stored = json.loads(self._path.read_bytes())
         except FileNotFoundError:
             if (self._path.parent / "published.json").exists():
-                # Whoever fetched that is written down nowhere.
+                # The instances that fetched that are not recorded.
                 raise
             return {}, None
         if stored["boot"] != self._boot:
@@ -77,7 +77,7 @@ class LastSeenStore:
         return seen, forgot_at
 
     def record(self, id_: str, seen_at: float) -> None:
-        """Keep that an instance was heard of: at once where that is news, else before long."""
+        """Record that an instance was seen: at once if that is news, else soon."""
         self._seen[id_] = max(seen_at, self._seen.get(id_, -math.inf))
         news = seen_at - self._kept.get(id_, -math.inf) > LAG
         due = time.monotonic() - self._written_at >= _EVERY
@@ -90,7 +90,7 @@ class LastSeenStore:
         ).encode()
         self._written_at = time.monotonic()
         try:
-            # On the event loop, so not to the disk, unless nobody can tell whether it got there.
+            # On the event loop, so without a sync, unless the boot is unknown.
             replace_private(self._path, content, durable=not self._boot)
             self._kept, self._failing = dict(self._seen), False
         except OSError as error:

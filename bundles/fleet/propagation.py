@@ -1,6 +1,6 @@
 """When a change is effective: each OPA has acknowledged it, or could no longer answer without it.
 
-An OPA that has not been heard of lately may still run. It answers from data that is older than the
+An OPA that was not seen recently may still run. It answers from data that is older than the
 change for as long as the staleness limit lets it, and for what its clock may be behind.
 """
 
@@ -91,9 +91,9 @@ class PropagationTracker:
         """Create the tracker.
 
         Args:
-            source: says when a change was published. Where it knows of instances that nobody hears
-                of, a change is not effective before the limit.
-            fleet: says who has it; likewise where it has forgotten whom it had heard of.
+            source: says when a change was published. Where it knows of instances that do not
+                report, a change is not effective before the limit.
+            fleet: says which instances have it; likewise if it lost the list of instances.
             clock: seconds since 1970.
         """
         self._source = source
@@ -111,8 +111,8 @@ class PropagationTracker:
         await self._source.sync(seconds=max(seconds, _LEAST))
         published_at = self._source.published_at(stamp)
         acknowledged: dict[str, float] = {}
-        # Whoever was there then is waited for, also when nothing more is heard of it: it may have
-        # been given a heartbeat since it was heard of last.
+        # Wait for every instance of that moment, also if it is silent from then on: it may have
+        # fetched a heartbeat since it was last seen.
         expected = {one.id for one in self._fleet.seen_within(self._limit)}
         while True:
             effect = self._now(stamp, published_at, expected, acknowledged)
@@ -152,7 +152,7 @@ class PropagationTracker:
         ) or self._fleet.forgot_within(self._limit)
         if missing or not acknowledged or has_unreported_instances:
             passed = self._clock() >= published_at + self._limit
-            # Where nobody was heard of, nothing is known about anybody: 0 of 0 is no success.
+            # If no instance was seen, the effect is unknown: 0 of 0 is not a success.
             heard = missing or acknowledged
             how = "limit" if passed and heard else "waiting"
         else:

@@ -1,7 +1,7 @@
 """Receipts: what was revoked, and which instances ran that when, signed with the data key.
 
-A receipt is a JWS (RFC 7515) that anybody with the public key checks offline. It holds the entry of
-the change log with the hash of the one before, so that whoever keeps receipts can later show that a
+A receipt is a JWS (RFC 7515) that anyone with the public key can check offline. It holds the entry
+of the change log with the hash of the previous one, so that kept receipts can later prove that a
 log was rewritten.
 """
 

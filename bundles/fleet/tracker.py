@@ -26,7 +26,7 @@ class Instance:
     Attributes:
         id: the id that it was configured with.
         version: OPA's version; empty before its first report.
-        seen_at: when it was last heard of, in seconds since 1970.
+        seen_at: when it was last seen, in seconds since 1970.
         live_at: when it was first known to run the `live` that it runs.
         revisions: bundle name to the revision that is active.
         learned: bundle name to when it was last known to run that revision; and, under the empty
@@ -51,19 +51,19 @@ class Instance:
 
 
 class FleetTracker:
-    """The instances that have been heard of.
+    """The instances that have been seen.
 
     Attributes:
-        on_report: called with each instance that was heard of here, and not by another server.
+        on_report: called with each instance that this server, not another one, has seen.
     """
 
     def __init__(
         self, last_seen: LastSeenStore | None = None, *, clock: Callable[[], float] = time.time
     ) -> None:
-        """Start with those that were heard of before the last restart, or may have been.
+        """Start with the instances that were seen before the last restart, or may have been.
 
         Args:
-            last_seen: keeps who was heard of; without one, nobody was before.
+            last_seen: keeps which instances were seen; without one, none was before.
             clock: seconds since 1970.
         """
         self._clock = clock
@@ -83,7 +83,7 @@ class FleetTracker:
         Args:
             id_: the instance whose bearer it came with.
             status: the report.
-            published: the newest state that was published; nobody can run a newer one.
+            published: the newest state that was published; no instance can run a newer one.
 
         Raises:
             ValueError: it is none, it speaks for another instance or of what does not exist, or
@@ -146,7 +146,7 @@ class FleetTracker:
             self._keep(self._heard_of(id_))
 
     def merge(self, heard: Instance) -> None:
-        """Take what another server has heard of an instance: of each bundle what was learned last.
+        """Merge another server's report of an instance: the latest news of each bundle wins.
 
         Raises:
             ValueError: it is one instance too many.
@@ -174,22 +174,22 @@ class FleetTracker:
         )
 
     def instances(self) -> list[Instance]:
-        """Every instance that has been heard of, by id."""
+        """Return every instance that has been seen, by id."""
         return sorted(self._instances.values(), key=lambda instance: instance.id)
 
     def seen_within(self, seconds: float) -> list[Instance]:
-        """The instances heard of within the last seconds, by id."""
+        """Return the instances seen within the last seconds, by id."""
         return [one for one in self.instances() if one.seen_at >= self._clock() - seconds]
 
     def forgot_within(self, seconds: float) -> bool:
-        """Whether it was forgotten in the last seconds who had been heard of."""
+        """Whether the list of seen instances was lost within the last seconds."""
         forgot_at = self._last_seen.forgot_at if self._last_seen else None
         return forgot_at is not None and forgot_at >= self._clock() - seconds
 
     def all_run(self, name: str, *, stamp: RegistryVersion, within: float) -> bool:
         """Whether each instance seen within the last seconds runs at least this revision.
 
-        False when none was seen: nobody's silence proves anything.
+        False when none was seen: silence does not prove anything.
         """
         recent = self.seen_within(within)
         return bool(recent) and all(
@@ -197,7 +197,7 @@ class FleetTracker:
         )
 
     async def news(self) -> None:
-        """Wait until an instance is heard of."""
+        """Wait until an instance is seen."""
         await self._news.wait()
 
     def notify(self) -> None:
@@ -234,7 +234,7 @@ class FleetTracker:
 
 
 def stamp_of(revision: str) -> RegistryVersion:
-    """`"1:812"` as a stamp; what is no such revision is below every other."""
+    """`"1:812"` as a stamp; any other text is below every revision."""
     found = re.fullmatch("([0-9]{1,18}):([0-9]{1,18})", revision)
     return RegistryVersion(int(found[1]), int(found[2])) if found else RegistryVersion(-1, -1)
 

@@ -151,7 +151,7 @@ def _probe(path: Path, origin: str) -> OPA:
         raise OPAUnavailableError(f"{path} cannot be run ({type(error).__name__})") from None
     found = re.search(r"^Version: v?((\d+)\.(\d+)\.(\d+)\S*)", said, re.MULTILINE)
     if not found:
-        raise OPAUnavailableError(f"{path} tells no OPA version")
+        raise OPAUnavailableError(f"{path} does not print an OPA version")
     if tuple(map(int, found.group(2, 3, 4))) < tuple(map(int, PINNED.split("."))):
         raise OPAUnavailableError(f"OPA {found[1]} at {path} refused: {PINNED} or newer is needed")
     return OPA(path, found[1], origin)

@@ -91,7 +91,7 @@ def prepare(settings: OPASettings) -> None:
 
 def _token(path: Path) -> str:
     try:
-        # One that is empty was left by a crash; with it nobody could ask anything.
+        # A crash may have left an empty one, with which OPA would refuse every query.
         if not path.exists() or not path.read_text(encoding="ascii").strip():
             write_private(path, secrets.token_urlsafe(32))
         return path.read_text(encoding="ascii").strip()

@@ -18,7 +18,7 @@ from bundles.publish.target import PublishTarget
 from registry import RegistryVersion
 
 GRACE = 180.0
-"""Seconds after which `live` may drop what a new base holds, though nobody has confirmed that base:
+"""Seconds after which `live` may drop what a new base holds, though no OPA has confirmed that base:
 twice the longest poll of a base and a staleness limit."""
 
 

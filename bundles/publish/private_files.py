@@ -15,7 +15,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def replace_private(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Replace a file as a whole: whoever reads it has the older or the newer one.
+    """Replace a file as a whole: a reader gets the older or the newer one.
 
     Args:
         path: it need not be there; its folder must.

@@ -304,7 +304,7 @@ class Publisher:
             began = self._clock()
             stamp = await self._registry.stamp()
             if not anew and stamp.epoch <= self.bases.published.epoch:
-                return  # somebody else saw the new epoch too, and was first
+                return  # another task saw the new epoch too, and was first
             total = sum((await self._registry.counts()).values())
             count = self._shards or (1 if total < scan.SMALL else 64)
             with self._store.spool() as folder:
@@ -328,7 +328,7 @@ class Publisher:
                 self._publish_live()
 
     async def _resume(self) -> bool:
-        """Find out which state of the registry was published last; False if nothing tells."""
+        """Find out which state of the registry was published last; False if that is unknown."""
         published = self.bases.published
         newest = max(published.bases, key=lambda shard: published.bases[shard])
         live, base = self._store.load("live"), self._served_bundles.get(f"base-{newest}")

@@ -1,8 +1,8 @@
 """The reconciling read: what others wrote into the store, found and published like any change.
 
-A write through `lictor` is in the registry's log. Whoever writes into the graph by other means
-leaves no trace there; so everything is read again and again, compared with what is published, and
-what differs becomes a revision of its own.
+A write through `lictor` is in the registry's log. Other programs that write into the graph
+do not leave a trace there. So the reconciler reads everything periodically, compares it with what
+is published, and publishes the differences as a revision of their own.
 """
 
 import asyncio
@@ -121,7 +121,7 @@ class Reconciler:
             began_at, began = self._clock(), time.monotonic()
             shards = list(self._publisher.bases.published.since)
             total = sum((await self._registry.counts()).values())
-            # Whoever is late, or was told to, does not rest.
+            # A pass that is late, or was requested, starts at once.
             reconciled_at = self._publisher.bases.published.reconciled_at
             late = began_at - reconciled_at > 2 * self.every
             with self._store.spool() as folder:

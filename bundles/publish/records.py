@@ -27,7 +27,7 @@ _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 def _text(text: str) -> str:
     if not _is_unicode(text):
-        raise ValueError("is no Unicode text")
+        raise ValueError("is not Unicode text")
     return text
 
 
@@ -113,8 +113,8 @@ def problem(ref: Ref, record: Published | None) -> str | None:
     The record's values are not in the text: a field of the wrong kind may hold anything.
     """
     if not has_valid_id(ref):
-        # The id is not named: where a digest belongs, somebody may have put a bearer.
-        return f"{ref.kind}: an id that is no digest, or no text"
+        # The message omits the id: it may be a bearer in place of a digest.
+        return f"{ref.kind}: an id that is not a digest, or not text"
     if record is None:
         return None
     if isinstance(record, Fault):
@@ -188,7 +188,7 @@ class RecordValidator:
             try:
                 canonical({name: value})
             except ValueError:
-                fault = f"{ref}: is no JSON value"
+                fault = f"{ref}: is not a JSON value"
             else:
                 valid[name] = value
             self._note(ref, fault)

@@ -37,7 +37,7 @@ class Scan:
     Attributes:
         stamp: the one state of the registry that the spool holds.
         head: the hash of the log's newest entry at that state.
-        settings: the settings then; those that are no JSON values are left out.
+        settings: the settings then; those that are not JSON values are left out.
         records: how many records were read.
         seconds: how long it took.
         problems: the records that do not fit, and why; in the spool they are null.

@@ -28,8 +28,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _NICE = 5
-"""Behind whoever serves and decides. At 10, a read of everything on a machine that was busy for ten
-minutes did not come to its end, and its limit is ten minutes."""
+"""Below the processes that serve and decide. At 10, a read of everything did not finish on a busy
+machine within its limit of ten minutes."""
 
 _KINDS = {kind.value: kind for kind in Kind}
 
@@ -78,7 +78,7 @@ class Difference:
 
     Attributes:
         refs: the records that differ.
-        gone: those of them that were published and are no more.
+        gone: those of them that were published and no longer exist.
         published: kind to how many are published.
     """
 
@@ -130,7 +130,7 @@ def _document(content: bytes, shard: str) -> dict[str, Any]:
 def _lay(document: dict[str, Any], records: Records) -> None:
     for ref, record in records.items():
         if record is None:
-            # Below a base there is nothing that could come back: what is absent need not be told.
+            # Below a base no older record could reappear, so an absent one need not be marked.
             document.get(ref.kind, {}).pop(ref.id, None)
         else:
             document.setdefault(ref.kind.value, {})[ref.id] = record

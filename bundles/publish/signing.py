@@ -56,7 +56,9 @@ class SigningKey:
                 f"{path}: no readable private key ({type(error).__name__})"
             ) from None
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-            raise KeyUnusableError(f"{path}: bundles are signed with ES256, this is no P-256 key")
+            raise KeyUnusableError(
+                f"{path}: bundles are signed with ES256, this is not a P-256 key"
+            )
         return cls(path.stem, key)
 
     def save(self, folder: Path) -> Path:

@@ -93,7 +93,7 @@ class Store:
         Args:
             bundle: what to write.
             durable: wait until the disk has it. What can be made again from the registry need not
-                survive a power cut; half a file is told from a whole one.
+                survive a power cut; half a file is detected.
 
         Raises:
             StoreUnusableError: the disk is full, or the folder is gone.
@@ -101,7 +101,7 @@ class Store:
         self._replace(self.path(bundle.name), bundle.content, durable=durable)
 
     def load(self, name: str) -> Bundle | None:
-        """Read a bundle's file; None when there is none, or it is no whole bundle."""
+        """Read a bundle's file; None if it is missing or incomplete."""
         try:
             content = self.path(name).read_bytes()
             # All of it, to the checksum at its end: tarfile stops at the last member.

@@ -46,7 +46,7 @@ def bundle_app(
         served_bundles: the bundles.
         fleet: where reports and acknowledgements go.
         instances: recognises the bearers of OPAs.
-        reader: a bearer that may read, and is nobody's acknowledgement.
+        reader: a bearer that may read, but does not acknowledge.
     """
     app = Starlette(
         routes=[
@@ -66,7 +66,7 @@ def bundle_app(
 
 
 class _BearerRequired:
-    """Lets requests in that bring a known bearer; `request.state.instance` says whose it is."""
+    """Middleware that requires a known bearer, and sets `request.state.instance` to its owner."""
 
     def __init__(self, app: ASGIApp, *, instances: InstanceCredentials, reader: str) -> None:
         self._app = app
@@ -111,7 +111,7 @@ async def _bundle(request: Request) -> Response:
     if found is None:
         return JSONResponse({"error": "no such bundle"}, status_code=404)
     if request.state.instance is not None and name == "heartbeat" and not kept:
-        # Whoever has it may answer for a while, also when nothing more is heard of it.
+        # An OPA that has it may answer for a while, even if it falls silent.
         request.app.state.fleet.mark_seen(request.state.instance)
     # OPA goes on with long polling only while every answer, a 304 too, says that it is a bundle.
     headers = {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-cache"}
@@ -125,7 +125,7 @@ async def _newer(
 ) -> tuple[Bundle | None, ETag | None]:
     """What is served under a name, once it is news to the caller; else also what it may keep.
 
-    Whoever comes from another server may have more than has arrived here, and must not go back.
+    An OPA that comes from another server may have newer bundles, and must not go back.
     """
     deadline = time.monotonic() + seconds
     keeps = {etag.etag: etag for etag in etags}

@@ -1,4 +1,4 @@
-"""What `lictor serve` tells Prometheus. The only labels are names of instances and of bundles."""
+"""The metrics of `lictor serve` for Prometheus. Labels are only names of instances and bundles."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ SHARED = {
     "waiting": "Bundles that are published here and not in the store yet",
     "refused": "Bundles in the store that are not taken from there",
     "servers": "Other servers that were heard of lately",
-    "rejected": "Values in Redis that somebody without the key has written",
+    "rejected": "Values in Redis that were not written with the key",
     "dropped": "Reports that were too many or too large to share",
     "problems": "What is wrong with what is shared; lictor status has the words",
 }

@@ -36,7 +36,7 @@ class ServedBundles:
         return self._bundles.get(name)
 
     def put(self, bundle: Bundle) -> None:
-        """Serve a bundle from now on, and wake whoever waits for it."""
+        """Serve a bundle from now on, and wake the requests that wait for it."""
         self._bundles[bundle.name] = bundle
         known = self._known.setdefault(bundle.name, OrderedDict())
         known.setdefault(bundle.etag, (bundle.revision, self._clock()))
@@ -57,7 +57,7 @@ class ServedBundles:
     async def changed(self, name: str, etags: frozenset[str], *, seconds: float) -> Bundle | None:
         """The bundle once it is none of those that the caller has; after `seconds`, as it is then.
 
-        Returns None when there is no bundle of that name, now or within that time.
+        Returns None if no bundle of that name exists, now or within that time.
         """
         try:
             async with asyncio.timeout(seconds):

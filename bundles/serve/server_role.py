@@ -140,7 +140,7 @@ class ServerRole:
         """The newest state that can have been published, by whichever server.
 
         Args:
-            claimed: what somebody says was. The registry is asked only where that is news.
+            claimed: the revision that a caller claims. The registry is read only if it is news.
         """
         if claimed <= self.stamp or self.cluster is None or self.cluster.alone:
             return self.stamp
@@ -154,7 +154,7 @@ class ServerRole:
 
         Args:
             served: the state that is served here.
-            has: the state that somebody has who may come from there.
+            has: the state of an OPA that may come from there.
         """
         return served < has <= await self.horizon(has)
 

@@ -31,7 +31,7 @@ async def demo(
         keep: leave it running afterwards, until interrupted.
         common: the flags that every command has.
     """
-    # Until everything is up, each look at it is an outage that nobody needs to read about.
+    # Until everything is up, each check is an outage that need not be logged.
     logging.getLogger("pdp_client").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="lictor-demo-") as folder:
         async with running(Path(folder), progress=note) as up:
@@ -58,7 +58,7 @@ def _print(outcomes: list[Outcome], rotation: Rotation) -> None:
         outcome = "[green]allowed[/]" if one.allowed else "[red]refused[/]"
         libraries = ", ".join(one.libraries) or "-"
         table.add_row(one.who, one.tool, outcome, one.reason, libraries, f"{one.ms:.1f}")
-    # Piped into a file there is no terminal, and no need to cut columns to the width of one.
+    # Output to a file need not be cut to the width of a terminal.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     console.print(table)
     console.print()

@@ -15,7 +15,7 @@ async def show_done(
 ) -> None:
     """Print what was done, and have it published.
 
-    Published also when nothing changed: the same verb may have failed to tell anybody before.
+    Published also when nothing changed: an earlier run may have failed to notify `lictor serve`.
 
     Args:
         common: the flags that every command has.
@@ -40,6 +40,6 @@ def as_shown(record: Any) -> dict[str, Any]:
         case Token():
             return {"id": shown.pop("label"), **shown}
         case Team():
-            # The jti is no secret, but whoever sees it takes it for one.
+            # The jti is not a secret, but a reader would take it for one.
             del shown["active_jti"]
     return shown

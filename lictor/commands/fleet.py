@@ -1,4 +1,4 @@
-"""`lictor status`, `instance` and `receipt`: who runs what, and what can be shown of it."""
+"""`lictor status`, `instance` and `receipt`: what each OPA runs, and proof of revocations."""
 
 import json
 import time
@@ -54,7 +54,7 @@ async def status(*, common: Common = _DEFAULT) -> None:
     ]
     show_table(rows)
     if not rows:
-        note("no OPA has been heard of yet")
+        note("no OPA has connected yet")
     for problem in problems:
         note(problem)
 
@@ -83,10 +83,10 @@ def verify_receipt(
     public_key: Annotated[Path | None, Parameter(help="PEM; by default the state's.")] = None,
     common: Common = _DEFAULT,
 ) -> None:
-    """Check a receipt, offline: who revoked what, and which instances had it when.
+    """Check a receipt, offline: the author, the revocation, and when each instance had it.
 
     Args:
-        file: what `--receipt` wrote.
+        file: the file that `--receipt` wrote.
         public_key: the data key's public half.
         common: the flags that every command has.
     """
@@ -95,7 +95,7 @@ def verify_receipt(
         written = json.loads(file.read_text(encoding="utf-8"))
         claims = verify(str(written["receipt"]), path.read_text(encoding="ascii"))
     except (ValueError, KeyError, TypeError) as error:
-        raise ReceiptInvalidError(f"{file}: is no receipt ({type(error).__name__})") from None
+        raise ReceiptInvalidError(f"{file}: not a receipt ({type(error).__name__})") from None
     common.show(_told(claims) if common.format == "text" else claims)
 
 

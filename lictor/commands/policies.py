@@ -102,7 +102,7 @@ def run_site_tests(
     Args:
         run: run only tests whose full name this regular expression matches.
         verbose: list every test, and what it printed.
-        coverage: tell how many lines of the rules the tests reach, and which they do not.
+        coverage: print how many lines of the rules the tests reach, and which they do not.
         threshold: the percentage of lines that the tests must reach; implies `--coverage`.
         timeout: seconds that one test may take.
         common: the flags that every command has.

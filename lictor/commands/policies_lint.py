@@ -48,7 +48,7 @@ async def lint_policies(
     names = names_in_rules([SourceText.parse(opa, path, content) for path, content in rules])
     registry = await _registry_names(common)
     if registry is None:
-        note("There is no registry here, so libraries and grants are not checked.")
+        note("No registry found here, so libraries and grants are not checked.")
     findings = lint(opa, names, offered, registry)
     _show(common, findings)
     if not findings:

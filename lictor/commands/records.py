@@ -117,7 +117,7 @@ async def create_team(
         common: the flags that every command has.
     """
     async with common.operator() as operator, common.reading() as registry:
-        # Before the team is made: one whose JWT nobody can sign would be of no use.
+        # Before the team is created: without a signing key it would not get a JWT.
         kids = await _active_kids(common, registry)
         done = await operator.create_team(
             name, owner=owner, workspaces=workspace or (), tools=tool or _ALL
@@ -264,5 +264,5 @@ def _used(usage: Usage | None) -> dict[str, int | None]:
 def _seconds(text: str) -> int:
     found = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if not found:
-        raise InvalidArgument(f"{text!r} is no duration such as 90s, 15m, 1h or 30d")
+        raise InvalidArgument(f"{text!r} is not a duration such as 90s, 15m, 1h or 30d")
     return int(found[1]) * _UNITS[found[2]]

@@ -135,7 +135,7 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A
     note(f"OPA {binary.version} from {binary.origin}, listening at {settings.opa_url}")
     sys.stderr.flush()
     arguments = command(binary, told)
-    # In place of this process, so that whoever supervises it supervises OPA.
+    # Replaces this process, so that its supervisor supervises OPA.
     os.execve(arguments[0], arguments, environment(os.environ))  # noqa: S606 - no shell
 
 
@@ -225,13 +225,13 @@ def _served(url: str, bearer: str, *, seconds: float) -> list[str]:
             names: list[str] = answer.json()["bundles"]
             if not set(names) >= _EVERY_OPA_NEEDS:
                 # One of several has nothing to serve before the first of them has published, and
-                # the rules come last: an OPA that is not told to fetch them would never have any.
+                # the rules come last: an OPA not configured to fetch them would never get any.
                 raise _NothingYet("lictor serve has nothing to serve yet")
     return names
 
 
 class _NothingYet(BundleError):  # noqa: N818 - the state, as everywhere here
-    """There is no bundle to start OPA with; there may be at any moment."""
+    """OPA's first bundle is missing; it may arrive at any moment."""
 
     code = "nothing_yet"
 

@@ -26,7 +26,7 @@ _SHELVES = {
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody who calls: a name for the table, a bearer or none, a tool and its arguments."""
+    """A caller: a name for the table, a bearer or none, a tool and its arguments."""
 
     who: str
     bearer: str | None
@@ -135,7 +135,7 @@ class _Minting:
 
 
 def _forged(team_jwt: str) -> str:
-    """The same header and claims, signed by somebody else."""
+    """The same header and claims, signed with another key."""
     return jwt.encode(
         jwt.decode(team_jwt, options={"verify_signature": False}),
         ed25519.Ed25519PrivateKey.generate(),

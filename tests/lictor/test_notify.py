@@ -52,7 +52,7 @@ async def test_a_command_that_cannot_tell_it_says_so_and_the_write_stands(run, r
     redis_process.kill()
     done = run.run("user", "disable", "ada")
     assert done.returncode == 1
-    assert "Redis could not be told" in done.stderr
+    assert "Redis could not be notified" in done.stderr
     assert [user["active"] for user in run.json("user", "list")] == [False]
     waited = run.run("user", "disable", "ada", "--wait=1")
     assert waited.returncode == 1

@@ -412,7 +412,7 @@ async def test_a_token_that_is_no_digest_is_published_nowhere_and_not_quoted(pub
     assert "tokens" not in publishing.document("live")
     assert publishing.document("live")["users"].keys() == {"ada"}
     assert list(publishing.publisher.problems.values()) == [
-        "tokens: an id that is no digest, or no text"
+        "tokens: an id that is not a digest, or not text"
     ]
 
 
@@ -427,7 +427,7 @@ async def test_a_setting_that_json_cannot_hold_is_left_out_and_named(publishing)
     assert "staleness_limit" not in settings
     assert settings["lockdown"] is False
     assert list(publishing.publisher.problems.values()) == [
-        "settings/staleness_limit: is no JSON value"
+        "settings/staleness_limit: is not a JSON value"
     ]
 
 

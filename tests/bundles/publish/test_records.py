@@ -92,7 +92,7 @@ def test_a_token_whose_id_is_no_digest_has_no_place_and_is_not_named(id_):
     ref = Ref(Kind.TOKENS, id_)
     validator.insert(document, ref, validator.validate(ref, GOOD[Ref(Kind.TOKENS, DIGEST)]))
     assert document == {}
-    assert validator.problems[ref] == "tokens: an id that is no digest, or no text"
+    assert validator.problems[ref] == "tokens: an id that is not a digest, or not text"
     assert shard_of(ref, 64) == "00"
 
 
@@ -116,7 +116,7 @@ def test_a_setting_that_json_cannot_hold_is_left_out_and_named():
     assert validator.valid_settings({"lockdown": False, "staleness_limit": math.inf}) == {
         "lockdown": False
     }
-    assert list(validator.problems.values()) == ["settings/staleness_limit: is no JSON value"]
+    assert list(validator.problems.values()) == ["settings/staleness_limit: is not a JSON value"]
     validator.valid_settings({"lockdown": False, "staleness_limit": 30})
     assert validator.problems == {}
 
