@@ -9,12 +9,12 @@ from pathlib import Path
 _HEAD = """\
 # Benchmarks
 
-How soon a revocation holds everywhere, in a large registry, while decisions run. Every figure was
-measured by `bench/revocation.py`, which starts all that it needs: the registry, `lictor serve`,
-OPAs, and a process that asks for 200 decisions a second. A revocation is `team rotate` or `token
-revoke`, by turns, with the wait for every OPA's acknowledgement, as `--wait` does it, without the
-start of Python. A shard is folded each second. After each revocation every OPA is asked, and
-refuses.
+The time until a revocation holds everywhere, in a large registry, while decisions run.
+`bench/revocation.py` measured every figure. It starts all that it needs: the registry, `lictor
+serve`, OPAs, and a process that requests 200 decisions a second. A revocation is `team rotate` or
+`token revoke`, alternately. It includes the wait for every OPA's acknowledgement, as with `--wait`,
+but not the start of Python. A shard is folded each second. After each revocation every OPA is
+queried, and refuses.
 
 """
 

@@ -1,4 +1,4 @@
-"""What can go wrong while bundles are made, served and run.
+"""The errors of building, serving and running bundles.
 
 ```
 BundleError            never raised itself; every subclass carries a stable `code`
@@ -30,7 +30,7 @@ class BundleError(Exception):
 
 
 class OPAUnavailableError(BundleError):
-    """No OPA binary of a version that can serve was found; the message says what to install."""
+    """A suitable OPA binary was not found; the message says what to install."""
 
     code = "opa_unavailable"
 
@@ -90,7 +90,7 @@ class NotPublishingError(BundleError):
 
 
 class NotPublishedError(BundleError):
-    """What is in the registry was not published within the time; it may be at any moment."""
+    """The registry's state was not published in time; it may be at any moment."""
 
     code = "not_published"
 

@@ -57,7 +57,7 @@ class Admin:
         return await self._ask("POST", "/compact", seconds=60)
 
     async def status(self) -> dict[str, Any]:
-        """What is published, and what each instance runs.
+        """Return what is published, and what each instance runs.
 
         Raises:
             ServeUnavailable: it does not answer.

@@ -1,4 +1,4 @@
-"""What `lictor serve` shares by its settings: a Redis with other servers, a store with all.
+"""What `lictor serve` shares, by its settings: a Redis with other servers, a store with all.
 
 Both need packages that a server which is alone does not; they are imported when they are asked for.
 """

@@ -1,4 +1,4 @@
-"""What every command shares: its settings, its output, the registry that it writes, the wake-up."""
+"""The parts that every command shares: settings, output, the registry, the wake-up."""
 
 import getpass
 import json

@@ -55,7 +55,7 @@ class KeyFileUnusable(LictorError):  # noqa: N818 - the same
 
 
 class NoSigningKey(LictorError):  # noqa: N818 - the same
-    """No active signing key of the issuer has its private part here."""
+    """The private part of an active signing key of the issuer is missing."""
 
     code = "no_signing_key"
 

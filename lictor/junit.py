@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 from bundles.build.testing import TestResult, TestRun
 
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold, not even escaped (2.2)."""
+"""The characters that XML 1.0 cannot hold, not even escaped (2.2)."""
 
 
 def junit(ran: TestRun) -> str:

@@ -40,7 +40,7 @@ _GENERATORS: Mapping[str, Callable[[], Any]] = {
     "RS256": _rsa_key,
     "PS256": _rsa_key,
 }
-"""What new keys are made for: nothing with which a verifier could sign."""
+"""The algorithms of new keys: none with which a verifier could sign."""
 
 
 class KeyFolder:

@@ -67,7 +67,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class RegistryNames:
-    """What the registry has.
+    """The names in the registry.
 
     Attributes:
         libraries: the libraries, each with its tags.

@@ -1,4 +1,4 @@
-"""What an MCP server offers: read from the running server, or from a file of its tools."""
+"""The components of an MCP server: read from the running server, or from a file of its tools."""
 
 import asyncio
 import json

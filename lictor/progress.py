@@ -1,4 +1,4 @@
-"""How a publication of everything goes on: a bar on a terminal, else a line for each tenth."""
+"""The progress of a full publication: a bar on a terminal, else a line for each tenth."""
 
 import sys
 from types import TracebackType

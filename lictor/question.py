@@ -1,4 +1,4 @@
-"""What `lictor decide` asks, from flags and a file: an action and where it is asked for."""
+"""The query of `lictor decide`, from flags and a file: an action and its context."""
 
 import json
 from dataclasses import dataclass

@@ -54,7 +54,7 @@ class Serving:
 
     @property
     def publisher(self) -> Publisher:
-        """What publishes here; raises `NotPublishingError` while another server does."""
+        """The local publisher; raises `NotPublishingError` while another server does."""
         return self.role.here.publisher
 
 
@@ -121,7 +121,7 @@ async def serving(
 
 
 class _Served:
-    """What is served, and what it is made with."""
+    """The served bundles, and the parts that make them."""
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ def default_state() -> Path:
 
 
 class Settings(BaseSettings):
-    """Where everything is. Whatever is not set lies in the state directory."""
+    """The settings. By default all paths are in the state directory."""
 
     model_config = SettingsConfigDict(env_prefix="LICTOR_", extra="forbid", frozen=True)
 
@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     opa_token_file: Path = Path()
     """Holds the bearer that OPA asks for."""
     bundles_url: str = DEFAULT_BUNDLES_URL
-    """Where `lictor serve` listens, and where OPA and `lictor` look for it."""
+    """The URL at which `lictor serve` listens, and OPA and `lictor` reach it."""
     redis_url: str = Field(default="", repr=False)
     """`redis://`, `rediss://` or `unix://`: what instances share; may hold a password."""
     artefacts_url: str = ""
@@ -124,7 +124,7 @@ class Settings(BaseSettings):
 
     @property
     def admin_socket(self) -> Path:
-        """Where `lictor` wakes `lictor serve`."""
+        """The socket over which `lictor` wakes `lictor serve`."""
         return self.state / "admin.sock"
 
     @property

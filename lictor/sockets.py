@@ -1,4 +1,4 @@
-"""Where `lictor serve` listens: TCP for OPA, a unix socket for the `lictor` command."""
+"""The sockets of `lictor serve`: TCP for OPA, a unix socket for the `lictor` command."""
 
 import socket
 from collections.abc import Iterator

@@ -90,7 +90,7 @@ def require_newest_key(settings: Settings) -> Path:
 
 
 def registry_opener(settings: Settings) -> Opener:
-    """What opens the settings' registry; it can be handed to another process."""
+    """Return the function that opens the settings' registry; another process may call it."""
     return partial(
         open_registry,
         settings.registry,

@@ -22,10 +22,10 @@ from lictor.exceptions import ServeUnavailable, TrialFailed
 from lictor.settings import Settings, read_secret
 
 _SECONDS = 30.0
-"""How long the throw-away OPA may take to load what is published."""
+"""Seconds in which the temporary OPA must load the published bundles."""
 
 _NOWHERE = "http://127.0.0.1:9"
-"""Where OPA looks for newer bundles, and finds none: the discard port (RFC 863)."""
+"""OPA's bundle URL, which never answers: the discard port (RFC 863)."""
 
 
 @dataclass(frozen=True, slots=True)

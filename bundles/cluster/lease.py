@@ -58,16 +58,16 @@ return redis.call('DEL', KEYS[1])
 
 
 def running_clock() -> float:
-    """Seconds that also pass while the machine is suspended, where the system counts them."""
+    """Return seconds that also pass during suspend, where the system counts them."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class LeaseTerm:
-    """One time of holding the lease. Once lost it stays lost.
+    """One term of the lease. Once lost, it stays lost.
 
     Attributes:
         fence: higher than that of every term before.
-        owner: what Redis knows it by.
+        owner: its name in Redis.
     """
 
     def __init__(self, fence: int, *, owner: str, until: float, clock: Callable[[], float]) -> None:
@@ -85,7 +85,7 @@ class LeaseTerm:
         return not self._over.is_set()
 
     def check(self) -> None:
-        """Refuse to go on without the lease.
+        """Raise an error if the lease is lost.
 
         Raises:
             LeaseLostError: it is over.
@@ -100,7 +100,7 @@ class LeaseTerm:
         self._over.set()
 
     def extend(self, until: float) -> None:
-        """Hold it until a later moment; nothing, where it was lost already."""
+        """Extend the term to a later moment; do nothing if it is lost."""
         if self.held:
             self._until = until
 
@@ -113,7 +113,7 @@ class LeaseTerm:
 
 
 class Lease:
-    """The right to publish, of which there is one in a Redis."""
+    """The right to publish; each Redis has one."""
 
     def __init__(
         self,
@@ -123,11 +123,11 @@ class Lease:
         namespace: str = "lictor",
         clock: Callable[[], float] = running_clock,
     ) -> None:
-        """Name the lease; nothing is asked of Redis yet.
+        """Create the lease; it connects on the first attempt.
 
         Args:
             redis: from `connect`, its timeout below a third of `ttl`.
-            ttl: seconds; the same for all who ask for this lease.
+            ttl: seconds; the same for all servers that compete for this lease.
             namespace: before every key.
             clock: seconds that never go back.
         """
@@ -175,17 +175,17 @@ class Lease:
             term.end()
 
     async def release(self, term: LeaseTerm) -> None:
-        """Give it up, so that the next one need not wait for its end."""
+        """Release the lease, so that the next holder need not wait for its end."""
         term.end()
         with suppress(RedisUnavailableError):
             await self._ask(self._release, self._keys[:1], term.owner)
 
     @asynccontextmanager
     async def term(self, *, floor: Callable[[], Awaitable[int]]) -> AsyncIterator[LeaseTerm]:
-        """Wait for the lease, hold it for as long as it can be held, give it up at the end.
+        """Wait for the lease, hold it as long as possible, and release it at the end.
 
         Args:
-            floor: asked for before each try; see `acquire`.
+            floor: called before each attempt; see `acquire`.
         """
         while (term := await self._try(floor)) is None:  # noqa: ASYNC110 - Redis sends no event
             await asyncio.sleep(self._ttl / 6)
@@ -219,7 +219,7 @@ class Lease:
                 self.error, pause = str(error), self._ttl / 20
 
     async def _ask(self, script: Any, names: list[str], owner: str, *arguments: int) -> int:
-        """Run a script under a deadline of its own: connecting and asking may each take a while."""
+        """Run a script under its own deadline: connecting and querying may each take a while."""
         values = [owner, int(self._ttl * 1000), *arguments]
         with redis_errors():
             async with asyncio.timeout(self._ttl / 3):

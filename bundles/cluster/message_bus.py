@@ -93,7 +93,7 @@ class MessageBus:
 
     @property
     def silent_for(self) -> float:
-        """Seconds since all that was said was last heard; infinite before the first time."""
+        """Seconds since the last complete read of all messages; infinite before the first."""
         return running_clock() - self._polled_at
 
     @property
@@ -129,7 +129,7 @@ class MessageBus:
             raise LeaseLostError(f"Redis knows a higher fence than {announcement.fence}")
 
     async def published(self) -> Announcement | None:
-        """What was published last; None when nothing was, or it is not to be believed.
+        """Return the latest announcement; None if it is missing or not trusted.
 
         Raises:
             RedisUnavailableError: it cannot be read.
@@ -254,7 +254,7 @@ class MessageBus:
         self._hinted.clear()
 
     def _is_news(self, report: Report) -> bool:
-        """Whether it is newer than what was heard; an old one may be put in its place again."""
+        """Whether the report is newer than the last one; an attacker may write an old one again."""
         if report.at < self._heard.get(report.id, 0.0):
             return False
         self._heard.pop(report.id, None)

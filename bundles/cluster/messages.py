@@ -11,7 +11,7 @@ from bundles.publish.signing import SigningKey, canonical
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What the holder has written last.
+    """The holder's latest announcement.
 
     Attributes:
         fence: the holder's.
@@ -28,7 +28,7 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an OPA has reported to one `lictor serve`.
+    """An OPA's report to one `lictor serve`.
 
     Attributes:
         id: the OPA's.

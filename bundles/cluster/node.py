@@ -51,16 +51,16 @@ class ClusterNode:
 
         Args:
             redis: from `connect`.
-            object_store: where what is published is written to, and followed from.
-            role: says whether this one publishes.
-            served_bundles: what this server serves.
+            object_store: the store that published bundles are written to and read from.
+            role: whether this server publishes.
+            served_bundles: the bundles that this server serves.
             fleet: the OPA instances that it knows.
-            store: what a publisher here goes on from.
+            store: the state from which a local publisher resumes.
             key: signs data.
-            policy_key: the public half of the one that signs rules, as PEM text.
+            policy_key: the public half of the key that signs rules, as PEM text.
             publish: see `LeaderLoop`.
             name: of this server, for people.
-            has_unreported_instances: there are OPAs that report to no server.
+            has_unreported_instances: whether some OPAs do not report to any server.
         """
         self._role = role
         self._has_unreported_instances = has_unreported_instances
@@ -114,11 +114,11 @@ class ClusterNode:
         await self.bus.request_sync()
 
     def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
-        """Whether an OPA may run an older state, of which nothing was heard here."""
+        """Whether an OPA that does not report here may run an older state."""
         return self._has_unreported_instances or self.peers.has_unreported_instances(stamp)
 
     def status(self) -> Mapping[str, Any]:
-        """What `lictor status` shows of it."""
+        """The fields for `lictor status`."""
         term, uploader = self.leader_loop.term, self.leader_loop.uploader
         return {
             "publisher": self.peers.publisher or None,
@@ -128,7 +128,7 @@ class ClusterNode:
         }
 
     def problems(self) -> list[str]:
-        """What is wrong with it, a line each."""
+        """The problems, one per line."""
         leader_loop, bus = self.leader_loop, self.bus
         lines = [
             ("publishing ended", leader_loop.error),
@@ -149,7 +149,7 @@ class ClusterNode:
         return [f"{part}: {why}" for part, why in lines if why] + self.peers.problems()
 
     def metrics(self) -> Mapping[str, float]:
-        """What `/metrics` shows of it; see `bundles.serve.metrics`."""
+        """The values for `/metrics`; see `bundles.serve.metrics`."""
         term, uploader = self.leader_loop.term, self.leader_loop.uploader
         return {
             "fence": term.fence if term else 0,
@@ -162,7 +162,7 @@ class ClusterNode:
         }
 
     def _refused(self) -> list[str]:
-        """Why things in the store are not served; not what is only being written just now."""
+        """Why bundles in the store are not served; ignores those that are just being written."""
         follower = self.leader_loop.follower
         behind = time.time() - follower.synced_at > LATE
         return [why for name, why in sorted(follower.refused.items()) if behind or name == NAME]

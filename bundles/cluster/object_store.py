@@ -1,4 +1,4 @@
-"""Where signed bundles are kept for all servers and any static host: a directory, or S3.
+"""The store of signed bundles for all servers and any static host: a directory, or S3.
 
 Each object is replaced as a whole: S3 does so, and in a directory obstore writes beside it and
 renames. In S3 an object is replaced only while it is the one that the writer knows (`If-Match`); a
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 FOLDER = "bundles"
-"""Where they lie below the URL, so that OPA's `bundles/<name>.tar.gz` finds them there."""
+"""The folder below the URL, so that OPA finds `bundles/<name>.tar.gz` there."""
 
 ANY = "*"
 """Replace whatever is there."""
@@ -39,7 +39,7 @@ _CACHING = "max-age=1, must-revalidate"
 _LARGEST = 1 << 30
 _TIMEOUT = 20.0
 _HALF_WRITTEN = re.compile(r".+#\d+")
-"""What object_store calls a file before it renames it; a process that is killed leaves it."""
+"""The name that object_store gives a file before the rename; a killed process leaves it."""
 
 
 @dataclass(frozen=True, slots=True)

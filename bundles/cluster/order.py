@@ -1,4 +1,4 @@
-"""What a reader must have before it may find the next bundle, so that it can always decide.
+"""The order in which bundles must appear, so that a reader can always decide.
 
 A `live` needs bases that reach its `since`, a heartbeat needs the `live` that it demands, a policy
 needs the heartbeat that accepts it.
@@ -25,7 +25,7 @@ _AHEAD = 5
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the order rests on.
+    """The facts that determine the order.
 
     Attributes:
         bundle: the bundle that they are about.
@@ -69,7 +69,7 @@ def facts_of(bundle: Bundle) -> Facts:
 
 
 class VisibleBundles:
-    """What a reader of one place finds there."""
+    """The bundles that a reader of one location finds."""
 
     def __init__(self) -> None:
         self.facts: dict[str, Facts] = {}
@@ -84,7 +84,7 @@ class VisibleBundles:
         return found is not None and found.bundle.etag == bundle.etag
 
     def missing_for(self, facts: Facts) -> str:
-        """What must be there before this one; empty when nothing is missing."""
+        """The bundles that must precede this one; empty if none is missing."""
         name = facts.bundle.name
         if name == "live":
             return next(

@@ -117,7 +117,7 @@ class Peers:
         )
 
     def problems(self) -> list[str]:
-        """What is wrong with them."""
+        """The problems of the other servers."""
         lines = [
             f"server {peer.name}: its clock is {peer.ahead:+.0f} s off ours"
             for peer in self._known()
@@ -198,7 +198,7 @@ class Peers:
 
 
 def _instance(id_: str, content: Mapping[str, Any], *, now: float) -> Instance:
-    """What another server has heard, its times put as ours."""
+    """Another server's report of an instance, with its times converted to ours."""
     learned = {str(name): now - max(0.0, float(ago)) for name, ago in content["learned"].items()}
     return Instance(
         id=id_,

@@ -45,17 +45,17 @@ class StandalonePublisher:
         """Do nothing: a standalone server has no peers."""
 
     def has_unreported_instances(self, stamp: RegistryVersion) -> bool:  # noqa: ARG002 - whatever state it is
-        """Whether an OPA may run an older state, of which nothing was heard here."""
+        """Whether an OPA that does not report here may run an older state."""
         return self._has_unreported_instances
 
     def status(self) -> Mapping[str, Any]:
-        """What `lictor status` shows of it."""
+        """The fields for `lictor status`."""
         return {"waiting": len(self._uploader.waiting)}
 
     def problems(self) -> list[str]:
-        """What is wrong with it, a line each."""
+        """The problems, one per line."""
         return [f"store: {line}" for line in self._uploader.problems()]
 
     def metrics(self) -> Mapping[str, float]:
-        """What `/metrics` shows of it; see `bundles.serve.metrics`."""
+        """The values for `/metrics`; see `bundles.serve.metrics`."""
         return {"waiting": len(self._uploader.waiting), "problems": len(self.problems())}

@@ -1,4 +1,4 @@
-"""Writes what the publisher serves into the store, as fast as the store takes it, and in order.
+"""Writes the publisher's bundles into the store, as fast as the store accepts them, in order.
 
 The publisher never waits: of each bundle only the newest is kept until it is its turn. A revocation
 does not wait for bases that it does not need.
@@ -22,7 +22,7 @@ from bundles.exceptions import (
 from bundles.publish.signing import Bundle, etag_of
 
 REPAIR_EVERY = 10.0
-"""Seconds after which what a former holder wrote over ours is written again."""
+"""Seconds after which a bundle that a former holder overwrote is written again."""
 
 LATE = 10.0
 """Seconds after which a bundle that still waits is a problem."""
@@ -37,10 +37,10 @@ Announce = Callable[[Index], Awaitable[None]]
 
 
 class StoreUploader:
-    """Keeps a store equal to what one holder publishes.
+    """Keeps a store equal to the bundles of one holder.
 
     Attributes:
-        error: what went wrong last; empty when the last write went well.
+        error: the last failure; empty if the last write succeeded.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class StoreUploader:
 
         Args:
             object_store: the store.
-            holder: who may publish; None where there is only one `lictor serve`.
+            holder: the lease holder; None with a single `lictor serve`.
             announce: called with each new index. A `LeaseLostError` from it ends the upload.
             repair_every: seconds between checks of the store.
             clock: seconds since 1970.
@@ -74,7 +74,7 @@ class StoreUploader:
         self.error = ""
 
     def enqueue(self, bundle: Bundle) -> None:
-        """Have a bundle written, in place of an older one of that name that still waits."""
+        """Queue a bundle, in place of an older queued one of that name."""
         since = self._queue.get(bundle.name, (bundle, self._clock()))[1]
         self._queue[bundle.name] = (bundle, since)
         self._wake()
@@ -86,7 +86,7 @@ class StoreUploader:
         return {name: now - since for name, (_, since) in sorted(self._queue.items())}
 
     def problems(self) -> list[str]:
-        """What is wrong with the store, a line each."""
+        """The problems of the store, one per line."""
         late = [
             f"{name} has waited for {seconds:.0f} s"
             for name, seconds in self.waiting.items()
@@ -95,7 +95,7 @@ class StoreUploader:
         return [*([self.error] if self.error else []), *late]
 
     async def run(self) -> None:
-        """Write until cancelled; what fails is tried again, ever more slowly.
+        """Write until cancelled; retry failures with growing delays.
 
         Raises:
             LeaseLostError: another holder may publish, or has.
@@ -114,7 +114,7 @@ class StoreUploader:
             raise LeaseLostError(str(lost.exceptions[0])) from None
 
     async def _begin(self) -> bool:
-        """Take the store over: from here on an older holder's index is refused."""
+        """Take over the store: from now on it refuses an older holder's index."""
         await asyncio.to_thread(self._object_store.sweep)
         self._etags = dict(await self._object_store.etags())
         await self._take_index()

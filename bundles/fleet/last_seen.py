@@ -100,7 +100,7 @@ class LastSeenStore:
             self._spoil()
 
     def _spoil(self) -> None:
-        """What is kept no longer holds, and the next start must not take it for all."""
+        """Mark the file as incomplete, so that the next start does not rely on it."""
         try:
             self._path.write_bytes(b"")
         except OSError:

@@ -1,4 +1,4 @@
-"""When a change is effective: each OPA has acknowledged it, or could no longer answer without it.
+"""Tracks when a change is effective: each OPA has acknowledged it, or can no longer lack it.
 
 An OPA that was not seen recently may still run. It answers from data that is older than the
 change for as long as the staleness limit lets it, and for what its clock may be behind.
@@ -18,7 +18,7 @@ CLOCKS_APART = 5.0
 
 
 _LEAST = 4.0
-"""Seconds in which it must be published, however little time there is to wait for its effect."""
+"""Seconds in which it must be published, however short the wait for its effect."""
 
 
 def staleness_limit(settings: Mapping[str, Any]) -> float:
@@ -29,11 +29,11 @@ def staleness_limit(settings: Mapping[str, Any]) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Propagation:
-    """How far a change has come.
+    """The propagation of a change.
 
     Attributes:
         stamp: the state of the registry that holds the change.
-        effective: whether no OPA allows anything any more by what was before it.
+        effective: whether no OPA can still allow a call by the state before it.
         how: `acknowledged` by every instance, `limit` when the staleness limit has passed since
             publication, `waiting` if neither.
         published_at: when it was published, in seconds since 1970.
@@ -62,24 +62,24 @@ class Propagation:
 
 
 class ChangeSource(Protocol):
-    """Has changes published, and says when they were; `ServerRole` is one."""
+    """Publishes changes, and reports when it did; `ServerRole` is one."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """The settings that rules read."""
 
     async def sync(self, *, seconds: float) -> None:
-        """Have all published that is in the registry, within so many seconds."""
+        """Have the registry's current state published, within so many seconds."""
 
     def published_at(self, stamp: RegistryVersion) -> float:
         """When a state of the registry was published, in seconds since 1970, or at the latest."""
 
     def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
-        """Whether an OPA may run an older state, of which nothing was heard here."""
+        """Whether an OPA that does not report here may run an older state."""
 
 
 class PropagationTracker:
-    """Watches what the instances acknowledge, and when."""
+    """Watches the acknowledgements of the instances."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class PropagationTracker:
         self._clock = clock
 
     async def wait(self, stamp: RegistryVersion, *, seconds: float) -> Propagation:
-        """Publish what there is, then wait until a change is effective, or the time is over.
+        """Publish the current state, then wait until a change is effective, or time is over.
 
         Raises:
             RegistryError: the registry cannot be read; nothing was published.

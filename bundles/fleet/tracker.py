@@ -1,4 +1,4 @@
-"""Which OPA runs which revision of which bundle: their reports, and what they ask for next.
+"""The revision of each bundle that each OPA runs: from its reports and its next requests.
 
 An OPA that asks for `live` with the ETag of the one it was given has activated that one: it takes
 an ETag over only then. That is as good as a report, and comes sooner.

@@ -1,4 +1,4 @@
-"""How an OPA is run: its configuration, its tokens and its command line, hardened.
+"""Runs OPA: its configuration, its tokens and its command line, hardened.
 
 OPA gets nothing that it does not need: a unix socket that its owner may open (or a TCP address that
 was asked for), a bearer for every request, its own authorization policy, bounded bodies, no
@@ -26,7 +26,7 @@ from bundles.publish.private_files import replace_private, write_private
 from bundles.publish.signing import pack_unsigned
 
 _LOCAL_ROOTS = ("local", "system/bundles", "system/modules")
-"""What no bundle from elsewhere may own: OPA's client tokens, and what OPA keeps about bundles and
+"""The roots that no other bundle may own: OPA's client tokens, and what OPA keeps about bundles and
 their modules, by which the rules recognise a bundle that brings more than it may."""
 
 _INHERITED = ("GOGC", "GOMAXPROCS", "GOMEMLIMIT", "SSL_CERT_DIR", "SSL_CERT_FILE", "TZ")
@@ -39,7 +39,7 @@ _SOCKET_PATH_LIMIT = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OPASettings:
-    """What an OPA is configured with.
+    """The settings of an OPA.
 
     Attributes:
         id: the instance's name in status reports.
@@ -63,12 +63,12 @@ class OPASettings:
 
 
 def client_token_file(folder: Path) -> Path:
-    """Where the bearer is that a PDP shows to this OPA."""
+    """The file with the bearer that a PDP sends to this OPA."""
     return folder / "client.token"
 
 
 def bundles_token_file(folder: Path) -> Path:
-    """Where the bearer is that this OPA shows to `lictor serve`."""
+    """The file with the bearer that this OPA sends to `lictor serve`."""
     return folder / "bundles.token"
 
 

@@ -23,7 +23,7 @@ twice the longest poll of a base and a staleness limit."""
 
 
 class BaseBundles:
-    """What has been published of the base.
+    """The published state of the base.
 
     Attributes:
         published: the epoch, and the revision of each shard.

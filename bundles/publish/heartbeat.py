@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """What was published when, and what an OPA must have by now.
+    """The publication times, and the revision that an OPA must have by now.
 
     Attributes:
         clock_moved: when and by how much the clock was last set; empty if it was not.

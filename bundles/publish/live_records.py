@@ -1,4 +1,4 @@
-"""What changed after the bases were written: the records that `live` carries, by shard."""
+"""The records that changed after the bases were written: those of `live`, by shard."""
 
 from collections.abc import Collection, Mapping
 from typing import Any

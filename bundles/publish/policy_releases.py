@@ -14,7 +14,7 @@ _OVERLAP = 120.0
 
 
 class PolicyReleases:
-    """Which revisions of `policy` and `site` are served, and which OPAs may still run."""
+    """The served revisions of `policy` and `site`, and those that OPAs may still run."""
 
     def __init__(
         self, store: Store, served_bundles: PublishTarget, *, clock: Callable[[], float] = time.time

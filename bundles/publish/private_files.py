@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 BEGUN = ".begun-"
-"""What the name of a file begins with that is not whole yet; a process that is killed leaves it."""
+"""The prefix of incomplete files; a killed process leaves them behind."""
 
 
 def write_private(path: Path, text: str) -> None:

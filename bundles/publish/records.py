@@ -108,7 +108,7 @@ _ADAPTERS: Mapping[Kind, TypeAdapter[Any]] = {
 
 
 def problem(ref: Ref, record: Published | None) -> str | None:
-    """What is wrong with a record, as `kind/id: field: why`; None when it may be published.
+    """Describe a record's fault as `kind/id: field: why`; None if it may be published.
 
     The record's values are not in the text: a field of the wrong kind may hold anything.
     """
@@ -158,7 +158,7 @@ def shard_of(ref: Ref, shards: int) -> str:
 
 
 class RecordValidator:
-    """What passes into bundles. `problems` names the records that did not, and why."""
+    """Validates records for bundles. `problems` names the refused records, and why."""
 
     def __init__(self) -> None:
         self.problems: dict[Ref, str] = {}

@@ -27,7 +27,7 @@ class RollbackGuard:
 
     @property
     def header(self) -> dict[str, Any]:
-        """What a bundle carries of it."""
+        """The part that a bundle carries."""
         return {"epoch": self.stamp.epoch, "revision": self.stamp.revision, "head": self.head}
 
     def reach(self, stamp: RegistryVersion, head: str) -> None:

@@ -32,7 +32,7 @@ _BATCH = 250
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scan:
-    """What a scan has read.
+    """The result of a scan.
 
     Attributes:
         stamp: the one state of the registry that the spool holds.

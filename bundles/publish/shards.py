@@ -74,7 +74,7 @@ def build(spool: Path, shard: str, header: Header, changes: Records, key: Signin
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How what the registry holds differs from what is published of it, in one shard.
+    """The differences between the registry and the published records, in one shard.
 
     Attributes:
         refs: the records that differ.
@@ -122,7 +122,7 @@ def read_spool(spool: Path) -> dict[Ref, dict[str, Any] | None]:
 
 
 def _document(content: bytes, shard: str) -> dict[str, Any]:
-    """What a base bundle holds, by kind and id."""
+    """Return the records of a base bundle, by kind and id."""
     document = data_of(content)["registry"]["base"][shard]
     return {kind.value: document[kind] for kind in Kind if kind in document}
 

@@ -27,7 +27,7 @@ _WITH_RULES = frozenset({"policy", "site"})
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What has been published of the base.
+    """The published state of the base.
 
     Attributes:
         epoch: the registry's epoch that all of it belongs to.
@@ -84,7 +84,7 @@ class Store:
             raise StoreUnusableError(f"{self._folder}: {error.strerror}") from None
 
     def path(self, name: str) -> Path:
-        """Where a bundle's file is, whether it exists or not."""
+        """The path of a bundle's file, whether it exists or not."""
         return self._folder / f"{name}.tar.gz"
 
     def save(self, bundle: Bundle, *, durable: bool = True) -> None:
@@ -135,7 +135,7 @@ class Store:
             return 0.0
 
     def published(self) -> Published | None:
-        """What was published before, or None where nothing was, or it cannot be trusted."""
+        """Return the earlier published state; None if it is missing or cannot be trusted."""
         try:
             stored: dict[str, Any] = json.loads((self._folder / _STATE).read_bytes())
             published = Published(

@@ -1,4 +1,4 @@
-"""Where a publisher puts what it publishes."""
+"""The target to which a publisher writes bundles."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""What the `lictor` command talks to, over a unix socket that only its owner may open."""
+"""The API for the `lictor` command, over a unix socket that only its owner may open."""
 
 import json
 import time
@@ -119,7 +119,7 @@ def _status(role: ServerRole, fleet: FleetTracker) -> dict[str, Any]:
 def _forgotten(role: ServerRole, fleet: FleetTracker) -> list[str]:
     if not fleet.forgot_within(staleness_limit(role.settings) + CLOCKS_APART):
         return []
-    unknown = "instances: it is not known who had been heard of before; no change counts as "
+    unknown = "instances: the list of earlier instances was lost; no change counts as "
     return [unknown + "acknowledged until the staleness limit has passed"]
 
 

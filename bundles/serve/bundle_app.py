@@ -39,7 +39,7 @@ def bundle_app(
     instances: InstanceCredentials,
     reader: str,
 ) -> Starlette:
-    """What OPA talks to: `/bundles`, `/bundles/<name>.tar.gz`, `/status`, `/metrics`, `/health`.
+    """Create OPA's app: `/bundles`, `/bundles/<name>.tar.gz`, `/status`, `/metrics`, `/health`.
 
     Args:
         role: says what can have been published.
@@ -123,7 +123,7 @@ async def _bundle(request: Request) -> Response:
 async def _newer(
     state: State, name: str, etags: Sequence[ETag], *, seconds: float
 ) -> tuple[Bundle | None, ETag | None]:
-    """What is served under a name, once it is news to the caller; else also what it may keep.
+    """Return a served bundle once it is news to the caller; else also the one that it may keep.
 
     An OPA that comes from another server may have newer bundles, and must not go back.
     """

@@ -17,7 +17,7 @@ SHARED = {
     "fence": "Number of the term in which this server publishes; 0 while it follows",
     "waiting": "Bundles that are published here and not in the store yet",
     "refused": "Bundles in the store that are not taken from there",
-    "servers": "Other servers that were heard of lately",
+    "servers": "Other servers that were seen recently",
     "rejected": "Values in Redis that were not written with the key",
     "dropped": "Reports that were too many or too large to share",
     "problems": "What is wrong with what is shared; lictor status has the words",
@@ -86,7 +86,7 @@ class _State(Collector):
         )
         seen = GaugeMetricFamily(
             "lictor_instance_seen_timestamp_seconds",
-            "When an instance was last heard of.",
+            "When an instance was last seen.",
             labels=["instance"],
         )
         for one in self._fleet.instances():

@@ -1,4 +1,4 @@
-"""What one `lictor serve` does now: it publishes, or serves what another one publishes."""
+"""The role of a `lictor serve`: it publishes, or serves what another server publishes."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -14,21 +14,21 @@ from bundles.serve.served_bundles import ServedBundles
 from registry import Registry, RegistryError, RegistryVersion
 
 PATIENCE = 4.0
-"""Seconds for another server to publish what it was asked to; less than `lictor` waits for us."""
+"""Seconds for another server to publish a requested change; less than `lictor` waits for us."""
 
 _NANOSECONDS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class ActivePublisher:
-    """What publishes: while the lease is held, or for good where there is one server."""
+    """The publisher: active while the lease is held, or always on a single server."""
 
     publisher: Publisher
     reconciler: Reconciler
 
 
 class Cluster(Protocol):
-    """What is shared with other servers, or with a static host."""
+    """The state shared with other servers, or with a static host."""
 
     @property
     def alone(self) -> bool:
@@ -38,21 +38,21 @@ class Cluster(Protocol):
         """Have the publishing server sync with the registry; raises `BundleError`."""
 
     def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
-        """Whether an OPA may run an older state, of which nothing was heard here."""
+        """Whether an OPA that does not report here may run an older state."""
 
     def status(self) -> Mapping[str, Any]:
-        """What `lictor status` shows of it."""
+        """The fields for `lictor status`."""
 
     def problems(self) -> list[str]:
-        """What is wrong with it, a line each."""
+        """The problems, one per line."""
 
     def metrics(self) -> Mapping[str, float]:
-        """What `/metrics` shows of it, by names that never change."""
+        """The values for `/metrics`, by names that never change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicationState:
-    """How far things are.
+    """The progress of publishing.
 
     Attributes:
         stamp: the state of the registry that `live` has reached.
@@ -63,8 +63,8 @@ class PublicationState:
         compactions: how many shards were compacted here.
         malformed: records that were published as null, each with the reason.
         held: why changes wait to be accepted.
-        failing: what else is wrong.
-        reconcile_seconds: how long the newest read took; None where none was made here.
+        failing: other problems.
+        reconcile_seconds: how long the newest read took; None if this server made none.
         reconcile_records: how many records it read.
     """
 
@@ -82,12 +82,12 @@ class PublicationState:
 
 
 class ServerRole:
-    """What is asked of this server, whichever it does.
+    """The requests to this server, in either role.
 
     Attributes:
-        publishing: what publishes here; None while another server does.
-        cluster: what is shared; None where nothing is.
-        notices: what else is wrong, a line each.
+        publishing: the local publisher; None while another server publishes.
+        cluster: the shared state; None without any.
+        notices: other problems, one per line.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class ServerRole:
 
     @property
     def stamp(self) -> RegistryVersion:
-        """The newest state of the registry that is published, as far as is known here."""
+        """The newest published state of the registry that this server knows."""
         if self.publishing:
             return self.publishing.publisher.stamp
         live = self._served_bundles.get("live")
@@ -123,7 +123,7 @@ class ServerRole:
 
     @property
     def here(self) -> ActivePublisher:
-        """What publishes here.
+        """The local publisher.
 
         Raises:
             NotPublishingError: another server does, or none.
@@ -150,7 +150,7 @@ class ServerRole:
             return self.stamp
 
     async def is_behind(self, served: RegistryVersion, has: RegistryVersion) -> bool:
-        """Whether what is served here is older than what another server has published.
+        """Whether this server serves an older state than another server has published.
 
         Args:
             served: the state that is served here.
@@ -159,10 +159,10 @@ class ServerRole:
         return served < has <= await self.horizon(has)
 
     async def sync(self, *, seconds: float = PATIENCE) -> None:
-        """Have all published that is in the registry by now; then it is served here as well.
+        """Have the registry's current state published, and serve it here as well.
 
         Args:
-            seconds: how long to wait for another server that does it.
+            seconds: how long to wait for another server to publish.
 
         Raises:
             RegistryError: the registry cannot be read.
@@ -195,11 +195,11 @@ class ServerRole:
         return self._clock() - max(ages, default=0.0)
 
     def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
-        """Whether an OPA may run an older state, of which nothing was heard here."""
+        """Whether an OPA that does not report here may run an older state."""
         return self.cluster is not None and self.cluster.has_unreported_instances(stamp)
 
     def state(self) -> PublicationState:
-        """How far things are."""
+        """Return the progress of publishing."""
         return _published(self.publishing) if self.publishing else self._followed()
 
     def _followed(self) -> PublicationState:
@@ -214,7 +214,7 @@ class ServerRole:
         )
 
     def _document(self, name: str) -> dict[str, Any]:
-        """What a bundle that is served here holds; it is read once."""
+        """Return the content of a served bundle; it is read once."""
         bundle = self._served_bundles.get(name)
         if bundle is None:
             return {}

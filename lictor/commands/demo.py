@@ -79,7 +79,7 @@ async def _keep(up: Demo) -> None:
         "the demo goes on until you press Ctrl-C. Call it with the MCP Inspector (Node 22):\n"
         f"  npx @modelcontextprotocol/inspector@2 --cli {up.url} --transport http \\\n"
         "    --method tools/call --tool-name get_health\n"
-        "or as somebody (an opaque token), with\n"
+        "or with an opaque token:\n"
         f'    --header "Authorization: Bearer {_of_ada(up)}"\n'
         "and run commands on its registry with\n"
         f"  export LICTOR_STATE={up.environment['LICTOR_STATE']}"

@@ -1,4 +1,4 @@
-"""What every verb that writes to the registry ends in."""
+"""The last step of every command that writes to the registry."""
 
 import sys
 from dataclasses import asdict

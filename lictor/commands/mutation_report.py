@@ -1,4 +1,4 @@
-"""What `lictor policies mutate` prints."""
+"""The output of `lictor policies mutate`."""
 
 import math
 from collections import Counter

@@ -20,7 +20,7 @@ _CALLS = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What came of a call; `ms` is the client's time for it, everything included."""
+    """The result of a call; `ms` is the client's time for it, everything included."""
 
     who: str
     tool: str
@@ -32,7 +32,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rotation:
-    """What came of a rotation while the team was calling.
+    """The result of a rotation while the team was calling.
 
     Attributes:
         allowed: how many calls with the old token were allowed.

@@ -36,7 +36,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Who is in the demo.
+    """The callers of the demo.
 
     Attributes:
         callers: one for each row of the table.
