@@ -24,7 +24,7 @@ from pdp_client import BearerVerifier, Issuer, Keyring, KeyringError, KeyringFil
 
 TEAM_ISSUER = "mnemosyne"
 YEARS = 5 * 365 * 24 * 3600
-"""Seconds for which a team's JWT is good, as far as its `exp` goes."""
+"""Seconds until the `exp` of a new team JWT."""
 
 _PUBLIC = ".public.jwks"
 

@@ -1,4 +1,4 @@
-"""Names that meet nothing: in rules, in grants, and among a server's tools."""
+"""Names that match nothing: in rules, in grants, and among a server's tools."""
 
 import difflib
 import json
@@ -21,7 +21,7 @@ _ALL_METHODS = sorted(METHODS | {"tools/call", "logging/setLevel"})
 _CALL = "tools/call"
 _SHOWN_HOLDERS = 3
 
-# OPA says what a pattern matches, and lictor's own rules what a grant reaches.
+# OPA decides what a pattern matches, and lictor's own rules what a grant reaches.
 _QUERY = """{
   "glob": [i |
     some i, one in input.patterns; one.test == "glob"
@@ -48,7 +48,7 @@ _TESTS: Mapping[str, Callable[[str, str], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A name that meets nothing, or a tool that nothing meets.
+    """A name that matches nothing, or a tool that no grant reaches.
 
     Attributes:
         where: a file and line, or the holders of a grant.
@@ -81,7 +81,7 @@ class RegistryNames:
 def lint(
     opa: OPA, names: Sequence[RuleName], server: ServerComponents, registry: RegistryNames | None
 ) -> list[Finding]:
-    """Compare names in rules and grants with what there is.
+    """Compare names in rules and grants with the server and the registry.
 
     Args:
         opa: the binary.

@@ -62,7 +62,7 @@ class Serving:
 async def serving(
     settings: Settings, *, progress: Progress = lambda *_: None
 ) -> AsyncIterator[Serving]:
-    """Serve until the context ends, and publish: always, or when it is this server's turn.
+    """Serve until the context ends, and publish: always, or while this server holds the lease.
 
     Args:
         settings: of the state directory.
@@ -111,7 +111,7 @@ async def serving(
                 finished=finished,
             )
         finally:
-            # Long polls first: a server that stops waits for the requests that it has.
+            # Long polls first: a stopping server waits for its open requests.
             served.served_bundles.close()
             for one in servers:
                 one.should_exit = True
@@ -145,7 +145,7 @@ class _Served:
         self.role = ServerRole(self.served_bundles, registry)
 
     async def alone(self) -> list[Part]:
-        """Start to publish for good; returns what is to be run."""
+        """Start to publish permanently; return the tasks to run."""
         if missing := self._missing():
             raise NotInitialised(missing)
         parts: list[Part] = []
@@ -158,7 +158,7 @@ class _Served:
         return [*parts, partial(self._publish, publishing)]
 
     async def several(self, exit_: AsyncExitStack) -> list[Part]:
-        """Create the node of a cluster; returns what is to be run."""
+        """Create the node of a cluster; return the tasks to run."""
 
         async def one_term(into: PublishTarget, _: object) -> None:
             if missing := self._missing():

@@ -1,4 +1,4 @@
-"""The state directory: made once by `lictor init`, and what every command finds in it."""
+"""The state directory: `lictor init` creates it once, and every command reads it."""
 
 import json
 import secrets
@@ -29,7 +29,7 @@ package site
 
 
 _WHERE = ("registry", "registry_password_file", "cypher")
-"""Settings that every later command needs as `init` was given them."""
+"""Settings that every later command needs with the values given to `init`."""
 
 
 async def initialise(settings: Settings, *, actor: str) -> None:
@@ -45,15 +45,15 @@ async def initialise(settings: Settings, *, actor: str) -> None:
     for folder in (settings.state, settings.bundle_keys, settings.keys, settings.site):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with aclosing(await registry_opener(settings)()) as registry:
-        # Before any key is made, none of which may be overwritten: an address or a password that
-        # is wrong is put right, and the same command given again. A graph gets its constraints and
-        # its first node here; a file has been made whole.
+        # Before the first key, since keys are never overwritten: after a wrong address or password
+        # the operator can correct it and repeat the command. A graph gets its constraints and its
+        # first node here; a file is complete already.
         await registry.check(fix=True)
         public = _make_keys(settings)
         await Operator(registry, actor=actor).add_key(public["kid"], alg=public["alg"])
     if not any(settings.site.glob("*.rego")):
         (settings.site / "site.rego").write_text(_README)
-    # Last: what marks the directory as whole.
+    # Last: this file marks the directory as complete.
     kept = ["bundles_url"]
     kept += [name for name in _WHERE if name in settings.model_fields_set]
     toml.write_text(
@@ -63,7 +63,7 @@ async def initialise(settings: Settings, *, actor: str) -> None:
 
 
 def _make_keys(settings: Settings) -> dict[str, Any]:
-    """Make every key and secret; returns the public JWK of the key that signs team JWTs."""
+    """Make every key and secret; return the public JWK of the key that signs team JWTs."""
     for keyid in ("policy", "data"):
         key = SigningKey.generate(keyid)
         key.save(settings.bundle_keys)
@@ -76,7 +76,7 @@ def _make_keys(settings: Settings) -> dict[str, Any]:
 
 
 def require_newest_key(settings: Settings) -> Path:
-    """The file of the key that authenticates the newest revision; made if it is not there.
+    """Return the file of the key that authenticates the newest revision; make it if missing.
 
     It follows from the key that signs data, so that several servers have the same.
 
@@ -131,7 +131,7 @@ def build_policies(settings: Settings, opa: OPA, *, sign: bool) -> BuiltPolicies
 
 
 def publish_policies(settings: Settings, opa: OPA) -> None:
-    """Check, build and sign the policy and site bundles, and hand them to `lictor serve`.
+    """Check, build and sign the policy and site bundles, for `lictor serve`.
 
     Raises:
         BundleError: as `build_policies`.

@@ -1,4 +1,4 @@
-"""`lictor key`: keys that sign JWTs, in files, and in the registry whether they count."""
+"""`lictor key`: keys that sign JWTs, in files; the registry holds which are active."""
 
 import sys
 from typing import Annotated, Literal

@@ -50,7 +50,7 @@ def show_report(
         "survived": survived,
         "invalid": counts[Verdict.INVALID],
         "equivalent": len(matches.equivalent),
-        # Rounded down: what is not whole is not shown as 100.
+        # Rounded down, so that an incomplete score never shows as 100.
         "score": None if score is None else math.floor(10 * score) / 10,
         "threshold": threshold,
         "passed": passed,

@@ -1,4 +1,4 @@
-"""`lictor policies lint`: names in rules and grants that meet nothing."""
+"""`lictor policies lint`: names in rules and grants that match nothing."""
 
 import time
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ async def lint_policies(
     names = names_in_rules([SourceText.parse(opa, path, content) for path, content in rules])
     registry = await _registry_names(common)
     if registry is None:
-        note("No registry found here, so libraries and grants are not checked.")
+        note("Found no registry here, so libraries and grants are not checked.")
     findings = lint(opa, names, offered, registry)
     _show(common, findings)
     if not findings:
@@ -66,7 +66,7 @@ async def _registry_names(common: Common) -> RegistryNames | None:
 
 
 async def _grants(registry: Registry) -> dict[str, list[str]]:
-    """The patterns that are granted now, with their holders."""
+    """Return the patterns that are granted now, with their holders."""
     active = {user.id for user in await registry.all(User) if user.active}
     holders: dict[str, list[str]] = {}
     for team in await registry.all(Team):

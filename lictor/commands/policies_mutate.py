@@ -1,4 +1,4 @@
-"""`lictor policies mutate`: which parts of the rules no test depends on."""
+"""`lictor policies mutate`: find the parts of the rules that no test depends on."""
 
 import os
 import sys
@@ -75,7 +75,7 @@ def mutate(
     matches = match_equivalents(entries, mutants)
     jobs = jobs or os.cpu_count() or 1
     outcomes = _run(run, matches.others, baseline, jobs, "mutants run")
-    # All but the slowest tests: an entry that a test disproves is worth to be known, and no more.
+    # All but the slowest tests: a disproved entry is worth a note, not more time.
     named = [mutant for mutant, _ in matches.equivalent]
     disproved = _run(run, named, baseline.quick(), jobs, "equivalent mutants tried")
     seconds = time.monotonic() - started

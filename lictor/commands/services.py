@@ -1,4 +1,4 @@
-"""`lictor init`, `serve`, `opa` and `registry`: what runs, and what it runs on."""
+"""`lictor init`, `serve`, `opa` and `registry`: the processes and their state."""
 
 import asyncio
 import getpass
@@ -54,7 +54,7 @@ async def init(*, common: Common = _DEFAULT) -> None:
 
 
 async def serve(*, common: Common = _DEFAULT) -> None:
-    """Publish the registry as signed bundles, and hear what each OPA runs, until stopped.
+    """Publish the registry as signed bundles, and receive the status of each OPA, until stopped.
 
     Where no policy bundle has been built yet and the policy key is here, builds and signs it first.
     """
@@ -70,7 +70,7 @@ async def serve(*, common: Common = _DEFAULT) -> None:
         log.info("building policies", site=str(settings.site))
         await asyncio.to_thread(lambda: publish_policies(settings, find_opa()))
     async with AsyncExitStack() as exit_:
-        # One of several may have to publish everything at any time: no bar then, that would stand.
+        # One of several servers may publish everything at any time, so it does not show a bar.
         with PublicationProgress(bar=not settings.redis_url) as progress:
             running = await exit_.enter_async_context(serving(settings, progress=progress))
         if running.role.publishing:
@@ -101,7 +101,7 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A
     config = folder / "config.json"
     bearer = _instance_bearer(settings, name)
     try:
-        # An OPA that has kept its bundles need not wait; a new one waits for a first start.
+        # An OPA that kept its bundles need not wait; a new one waits for `lictor serve` to start.
         seconds = _RESTART_WAIT if config.exists() else _FIRST_WAIT
         names = _served(settings.bundles_url, bearer, seconds=seconds)
     except (httpx2.HTTPError, ValueError, KeyError) as error:
@@ -128,7 +128,7 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A
         bundles=names,
     )
     if listens(Path(settings.opa_url.removeprefix("unix://"))):
-        # OPA would take the socket over from one that then goes on unseen.
+        # OPA would take over the socket, and the other OPA would go on unnoticed.
         raise AlreadyRunning(f"an OPA listens at {settings.opa_url} already")
     if names:
         prepare(told)
@@ -204,7 +204,7 @@ async def check_registry(
 
 
 def _instance_bearer(settings: Settings, name: str) -> str:
-    """This instance's own bearer: made here, or brought from where `lictor serve` runs."""
+    """Return this instance's own bearer: made here, or copied from the host of `lictor serve`."""
     brought = bundles_token_file(settings.opa_token_file.parent)
     if not settings.instances_key.exists() and brought.exists():
         return read_secret(brought)
@@ -215,7 +215,7 @@ def _instance_bearer(settings: Settings, name: str) -> str:
 
 
 def _served(url: str, bearer: str, *, seconds: float) -> list[str]:
-    """The names of the bundles that are served; waits for a `lictor serve` that is starting."""
+    """Return the names of the served bundles; wait for a `lictor serve` that is starting."""
     for attempt in stamina.retry_context(
         on=(httpx2.TransportError, _NothingYet), attempts=None, timeout=seconds, wait_max=0.5
     ):
@@ -224,7 +224,7 @@ def _served(url: str, bearer: str, *, seconds: float) -> list[str]:
             answer.raise_for_status()
             names: list[str] = answer.json()["bundles"]
             if not set(names) >= _EVERY_OPA_NEEDS:
-                # One of several has nothing to serve before the first of them has published, and
+                # One of several servers serves no bundles before the first has published, and
                 # the rules come last: an OPA not configured to fetch them would never get any.
                 raise _NothingYet("lictor serve has nothing to serve yet")
     return names
@@ -237,7 +237,7 @@ class _NothingYet(BundleError):  # noqa: N818 - the state, as everywhere here
 
 
 def _log_to_stderr() -> None:
-    """One JSON object a line, for the libraries' stdlib records as well."""
+    """Log one JSON object per line, also for the stdlib records of libraries."""
     shared: list[Any] = [
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
