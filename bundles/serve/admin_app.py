@@ -119,7 +119,7 @@ def _status(role: ServerRole, fleet: FleetTracker) -> dict[str, Any]:
 def _forgotten(role: ServerRole, fleet: FleetTracker) -> list[str]:
     if not fleet.forgot_within(staleness_limit(role.settings) + CLOCKS_APART):
         return []
-    unknown = "instances: the list of earlier instances was lost; no change counts as "
+    unknown = "instances: it is not known which ones ran before; no change counts as "
     return [unknown + "acknowledged until the staleness limit has passed"]
 
 
