@@ -11,8 +11,9 @@ INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/pyth
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 REGAL := v0.42.0
 REGO := policies/lictor policies/local policies/site policies/system
-# Tests that run at once. Each has OPAs, servers and maybe a JVM of its own.
+# Tests that run at once. Each has OPAs, servers and maybe a JVM of its own; the quick ones wait more than they work.
 WORKERS ?= 2
+QUICK_WORKERS ?= 3
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lictor
 # What the plugin promises to work with.
 FASTMCP ?= $(shell sed -n 's/^mcp = \["\(fastmcp[^"]*\)".*/\1/p' pyproject.toml)
@@ -58,12 +59,12 @@ demo: $(VENV)/run ## Watch real MCP clients being allowed and refused by a real 
 	lictor demo $(if $(KEEP),--keep)
 
 # With coverage in CI alone: it costs a quarter of the time.
-RUN := $(if $(COVERAGE),coverage run -m) pytest -n $(WORKERS)
+RUN := $(if $(COVERAGE),coverage run -m) pytest
 TIERS := system model conformance neo4j docs
 
 .PHONY: test
 test: $(VENV)/dev ## Run the tests of every promise, in under four minutes
-	$(RUN) --dist worksteal -m "quick or not ($(subst $() $(), or ,$(TIERS)))"
+	$(RUN) -n $(QUICK_WORKERS) --dist worksteal -m "quick or not ($(subst $() $(), or ,$(TIERS)))"
 
 # A file of faults runs its rows in one go, so files are not split here.
 .PHONY: $(TIERS:%=test-%)
@@ -73,12 +74,12 @@ test-conformance: $(VENV)/dev ## MCP's conformance suite (needs npm)
 test-neo4j: $(VENV)/dev ## A real Neo4j (needs a JDK and Maven)
 test-docs: $(VENV)/dev ## Every command and table of the docs
 $(TIERS:%=test-%):
-	$(RUN) --dist loadfile -m "$(@:test-%=%) and not quick"
+	$(RUN) -n $(WORKERS) --dist loadfile -m "$(@:test-%=%) and not quick"
 
 # All long tiers in one run, so that one waits while another works.
 .PHONY: test-long
 test-long: $(VENV)/dev
-	$(RUN) --dist loadfile -m "($(subst $() $(), or ,$(TIERS))) and not quick"
+	$(RUN) -n $(WORKERS) --dist loadfile -m "($(subst $() $(), or ,$(TIERS))) and not quick"
 
 # Whichever is not the locked one gets an environment of its own, which keeps what is pinned as far as it can.
 # Releases of fastmcp-tasks come after FastMCP's, or not at all, and each fits one FastMCP alone.

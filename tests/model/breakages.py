@@ -14,7 +14,7 @@ VISIBLE, REASONS = "visible.rego", "reasons.rego"
 CALLER, REGISTRY = "caller/caller.rego", "registry/registry.rego"
 BREAKAGES = {
     "lockdown stops nothing": [
-        (DECISION, "\tlive.settings.lockdown == false\n\t_fitting", "\t_fitting"),
+        (DECISION, "\tlive.settings.lockdown == false\n\t_shards_are_current", "\t_shards_are_current"),
         (DECISION, '_blocked contains "lockdown" if not live.settings.lockdown == false', ""),
     ],
     "what live deleted is taken from base": [
