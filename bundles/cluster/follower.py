@@ -10,6 +10,7 @@ from bundles.cluster.object_store import ObjectStore, StoredObject
 from bundles.cluster.order import EDGE, Facts, VisibleBundles, facts_of
 from bundles.cluster.verify import BundleVerifier
 from bundles.exceptions import ObjectRefusedError, ObjectStoreUnavailableError
+from bundles.publish.signing import etag_of
 from bundles.serve.served_bundles import ServedBundles
 
 SYNC_EVERY = 1.0
@@ -60,7 +61,8 @@ class Follower:
         for name in served_bundles.names():
             if bundle := served_bundles.get(name):
                 self._visible.add(facts_of(bundle))
-        self._known: dict[str, str] = {}
+        # By name, the ETag of what was read last, and the SHA-256 of its content.
+        self._known: dict[str, tuple[str, str]] = {}
         self.index = Index()
         self.synced_at = 0.0
         self.error = ""
@@ -122,10 +124,14 @@ class Follower:
             self.synced_at = self._clock()
 
     async def _read_index(self) -> None:
-        found = await self._object_store.get(NAME, unless=self._known.get(NAME, ""))
+        # A directory's ETag is made of inode, time and size: two writes within a tick of the clock
+        # may share one. Its index is small and near.
+        known, _ = self._known.get(NAME, ("", ""))
+        unless = known if self._object_store.conditional else ""
+        found = await self._object_store.get(NAME, unless=unless)
         if found is None:
             return
-        self._known[NAME] = found.etag
+        self._known[NAME] = found.etag, ""
         index = decoded(found.content)
         if index is None:
             self._refuse(NAME, ObjectRefusedError(f"{NAME}: no index"))
@@ -139,19 +145,22 @@ class Follower:
 
     async def _take(self, name: str) -> None:
         """Serve what lies under a name, unless a reader would go back, or cannot use it yet."""
-        found = await self._object_store.get(f"{name}.tar.gz", unless=self._known.get(name, ""))
+        etag, content = self._known.get(name, ("", ""))
+        # What the index wants is not what was read last: the ETag must not stand for it.
+        unless = etag if content == self.index.bundles[name].sha256 else ""
+        found = await self._object_store.get(f"{name}.tar.gz", unless=unless)
         if found is None:
             return  # unchanged, or missing
         try:
             facts = await asyncio.to_thread(self._checked, name, found)
         except ObjectRefusedError as error:
-            self._known[name] = found.etag
+            self._known[name] = found.etag, etag_of(found.content)
             self._refuse(name, error)
             return
         if missing := self._visible.missing_for(facts):
             self._refuse(name, ObjectRefusedError(f"{name}: waits for another {missing}"))
             return
-        self._known[name] = found.etag
+        self._known[name] = found.etag, etag_of(found.content)
         self.refused.pop(name, None)
         self._visible.add(facts)
         self._served_bundles.put(facts.bundle)

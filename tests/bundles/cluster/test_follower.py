@@ -3,6 +3,8 @@
 import asyncio
 import gzip
 import time
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from support.stack import until
@@ -162,6 +164,27 @@ async def test_an_older_bundle_is_not_served_again(follow, publish, object_store
     }
     assert follow.refused["live"] == "live: older than what is served"
     assert follow.refused["heartbeat"] == "heartbeat: older than what is served"
+
+
+async def test_bundle_with_the_etag_of_the_one_before_is_served(
+    follow, publish, object_store, bundles, start
+):
+    """A directory's ETags are coarse: two writes within a tick of the clock may share one."""
+    get = object_store.get
+
+    async def coarse(name, *, unless=""):
+        if unless == "same":
+            return None
+        found = await get(name)
+        return found and replace(found, etag="same")
+
+    follow._object_store = SimpleNamespace(get=coarse, conditional=False)
+    await publish(*start)
+    await follow.sync()
+    later = [bundles.live(6), bundles.heartbeat(NOW + 1, 6)]
+    await publish(*later)
+    await follow.sync()
+    assert all(follow.serves(bundle) for bundle in later)
 
 
 async def test_the_next_epoch_is_newer_whatever_its_revision(follow, publish, bundles, start):
