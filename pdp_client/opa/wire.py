@@ -87,9 +87,21 @@ def _rule_error(code: Any, location: Any) -> RuleError:
     row = place.get("row")
     return RuleError(
         code=code if isinstance(code, str) and code in _EVALUATION_CODES else "other",
-        file=_printable(place.get("file")),
+        file=_in_bundle(_printable(place.get("file"))),
         row=row if type(row) is int and 0 <= row <= _LAST_ROW else 0,
     )
+
+
+def _in_bundle(file: str) -> str:
+    """A file's path in its bundle.
+
+    OPA names a module `/site/rules.rego` after its bundle was fetched, and `site/site/rules.rego`
+    once another activation has read it back from its store.
+    """
+    for bundle in ("policy", "site"):
+        if file.startswith(f"{bundle}/"):
+            return file.removeprefix(f"{bundle}/")
+    return file.removeprefix("/")
 
 
 def _printable(file: Any) -> str:

@@ -56,15 +56,15 @@ async def test_conflict_of_two_rules_is_logged_recorded_and_counted(served, tmp_
     decision = await pdp.authorize("alice", tool="s3cret-name")
     visible = await pdp.visible("alice", actions=[Action(name="search")])
 
-    failed = RuleError("eval_conflict_error", "site/site/rules.rego", 7)
+    failed = RuleError("eval_conflict_error", "site/rules.rego", 7)
     assert (decision.allow, decision.reason) == (False, Reason.UNAVAILABLE)
     assert decision.errors == visible.errors == (failed,)
     assert [one.errors for one in observer.seen] == [(failed,), (failed,)]
     assert "code=evaluation_failed" in caplog.text
-    assert "eval_conflict_error at site/site/rules.rego:7" in caplog.text
+    assert "eval_conflict_error at site/rules.rego:7" in caplog.text
     assert "s3cret-name" not in caplog.text
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    told = {"code": "eval_conflict_error", "file": "site/site/rules.rego", "row": 7}
+    told = {"code": "eval_conflict_error", "file": "site/rules.rego", "row": 7}
     assert [line["errors"] for line in lines] == [[told], [told]]
     shown = recent_errors(path)
     assert (shown["failed"], shown["decisions"]) == (2, 2)
@@ -104,6 +104,8 @@ def test_body_that_names_no_error_is_unusable(raw):
     ("raw", "wanted"),
     [
         ({"code": "eval_type_error", "location": {"file": "a", "row": 3}}, RuleError("eval_type_error", "a", 3)),
+        ({"code": "eval_type_error", "location": {"file": "/site/a.rego"}}, RuleError("eval_type_error", "site/a.rego", 0)),
+        ({"code": "eval_type_error", "location": {"file": "site/site/a.rego"}}, RuleError("eval_type_error", "site/a.rego", 0)),
         ({"code": "evil\n", "location": {"file": "a\nb", "row": 3}}, RuleError("other", "a\N{REPLACEMENT CHARACTER}b", 3)),
         ({"code": 7, "location": {"file": 7, "row": "3"}}, RuleError("other", "", 0)),
         ({"code": ["x"], "location": [1]}, RuleError("other", "", 0)),
