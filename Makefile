@@ -137,7 +137,7 @@ lint: $(VENV)/dev ## Check format, lint, import arrows and types
 .PHONY: check
 check: setup lint opa-test ## Everything that CI checks: lint, types, Rego, all tests, coverage
 	coverage erase
-	$(MAKE) --no-print-directory test COVERAGE=1
+	$(MAKE) --no-print-directory test COVERAGE=1 QUICK_WORKERS=$(WORKERS)
 	$(MAKE) --no-print-directory test-long COVERAGE=1
 	$(MAKE) --no-print-directory test-fastmcp
 	coverage combine --quiet
