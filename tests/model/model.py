@@ -141,10 +141,9 @@ def _jwt(reader, credential):
 def hidden_by_site(world, reader, libraries):
     """The libraries that the site's rules take away: by name, or by a tag; also those whose tags nobody can tell."""
     rules = world["rules"]
-    if not all(isinstance(uid, str) for uid in rules["hidden"]):
-        # One of a wrong form was meant to hide something.
-        return {*libraries}
-    hidden = {*rules["hidden"]}
+    # One of a wrong form was meant to hide something.
+    sound = all(isinstance(uid, str) for uid in rules["hidden"])
+    hidden = {*rules["hidden"]} if sound else {*libraries}
     if world["site"]["manifest"]["libraries"]:
         reader.look_at_all()
         for uid in libraries:
