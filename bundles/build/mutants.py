@@ -2,7 +2,7 @@
 
 A walk over the tree hands every rule, body, expression and term to the operators, each of which
 yields the changes that it has for it. Lines stay where they are, as nothing is formatted anew.
-A change that does not compile is no loss: whoever runs the mutants leaves it out.
+A change that does not compile does no harm: the run leaves it out.
 """
 
 from collections.abc import Iterator, Sequence

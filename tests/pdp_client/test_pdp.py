@@ -42,7 +42,7 @@ def table_world(plain_opa):
 
 
 class Answers:
-    """A transport that gives what it is told, when it is told: for what no real OPA does at will."""
+    """A transport that responds what a test says, when it says so; a real OPA cannot be made to."""
 
     def __init__(self):
         self.asked = []

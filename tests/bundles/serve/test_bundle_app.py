@@ -175,7 +175,7 @@ async def test_a_long_poll_returns_as_soon_as_there_is_another(served):
             return answer.status, await answer.read(), answer.headers["Content-Type"]
 
     polls = [asyncio.ensure_future(poll()) for _ in range(20)]
-    await until(lambda: "live" in served.served_bundles._replaced, "somebody waits")
+    await until(lambda: "live" in served.served_bundles._replaced, "a long poll waits")
     served.served_bundles.put(bundle(b"x", "heartbeat"))
     assert not any(poll.done() for poll in polls)
     served.served_bundles.put(bundle(b"two"))
@@ -194,7 +194,7 @@ async def test_a_long_poll_without_news_ends_as_not_modified_and_still_says_it_i
 async def test_a_bundle_that_is_put_out_again_as_it_was_wakes_nobody_with_content(served):
     served.served_bundles.put(bundle(b"one"))
     poll = asyncio.ensure_future(served.get(If_None_Match=tag(b"one"), Prefer="wait=1")._coro)
-    await until(lambda: "live" in served.served_bundles._replaced, "somebody waits")
+    await until(lambda: "live" in served.served_bundles._replaced, "a long poll waits")
     served.served_bundles.put(bundle(b"one"))
     async with await poll as answer:
         assert answer.status == 304
@@ -256,7 +256,7 @@ async def test_whoever_gives_up_waiting_leaves_the_others_alone(served):
     served.served_bundles.put(bundle(b"one"))
     headers = {"If_None_Match": tag(b"one"), "Prefer": "wait=60"}
     polls = [asyncio.ensure_future(served.get(**headers)._coro) for _ in range(4)]
-    await until(lambda: "live" in served.served_bundles._replaced, "somebody waits")
+    await until(lambda: "live" in served.served_bundles._replaced, "a long poll waits")
     for poll in polls[:2]:
         poll.cancel()
     await asyncio.gather(*polls[:2], return_exceptions=True)
