@@ -25,7 +25,7 @@ from bundles.opa.binary import find_opa
 from bundles.opa.server import client_token_file
 from lictor.admin import Admin
 from lictor.cluster import announcer
-from lictor.exceptions import ServeUnavailable
+from lictor.exceptions import ServeUnavailableError
 from lictor.keys import KeyFolder
 from lictor.settings import Settings
 from lictor.state_dir import initialise, publish_policies
@@ -84,7 +84,7 @@ class Client:
             self.changed.clear()
             try:
                 await self.admin.wake()
-            except ServeUnavailable as error:
+            except ServeUnavailableError as error:
                 print(error, file=sys.stderr)
 
     async def run(self):

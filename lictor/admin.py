@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx2
 
-from lictor.exceptions import ServeUnavailable
+from lictor.exceptions import ServeUnavailableError
 
 _SECONDS = 5.0
 
@@ -25,7 +25,7 @@ class Admin:
         """Have everything published that is in the registry.
 
         Raises:
-            ServeUnavailable: it could not be reached, or could not publish.
+            ServeUnavailableError: it could not be reached, or could not publish.
         """
         return await self._ask("POST", "/wake")
 
@@ -35,7 +35,7 @@ class Admin:
         """Have everything published, and wait until a change is effective.
 
         Raises:
-            ServeUnavailable: as `wake`.
+            ServeUnavailableError: as `wake`.
         """
         body = {"epoch": epoch, "revision": revision, "seconds": seconds, "receipt": receipt}
         return await self._ask("POST", "/effect", body, seconds=seconds + _SECONDS)
@@ -44,7 +44,7 @@ class Admin:
         """Let through what is held.
 
         Raises:
-            ServeUnavailable: as `wake`.
+            ServeUnavailableError: as `wake`.
         """
         return await self._ask("POST", "/accept", {"actor": actor}, seconds=600)
 
@@ -52,7 +52,7 @@ class Admin:
         """Fold the shard that `live` holds most of, though `live` may be small.
 
         Raises:
-            ServeUnavailable: as `wake`.
+            ServeUnavailableError: as `wake`.
         """
         return await self._ask("POST", "/compact", seconds=60)
 
@@ -60,7 +60,7 @@ class Admin:
         """Return what is published, and what each instance runs.
 
         Raises:
-            ServeUnavailable: it does not answer.
+            ServeUnavailableError: it does not answer.
         """
         return await self._ask("GET", "/status")
 
@@ -81,10 +81,12 @@ class Admin:
                 answer = await client.request(method, path, json=body)
                 told = answer.json()
         except (httpx2.HTTPError, OSError, ValueError) as error:
-            raise ServeUnavailable(
+            raise ServeUnavailableError(
                 f"lictor serve does not answer ({type(error).__name__})"
             ) from None
         if not isinstance(told, dict) or answer.is_error:
             why = told.get("error", "") if isinstance(told, dict) else ""
-            raise ServeUnavailable(f"lictor serve could not do it: {why or answer.status_code}")
+            raise ServeUnavailableError(
+                f"lictor serve could not do it: {why or answer.status_code}"
+            )
         return told

@@ -16,7 +16,7 @@ from bundles.serve.served_bundles import ServedBundles
 from pdp_client.freshness.revision import LatestRevision, MessageAuthenticator
 from pdp_client.shared.connection import (
     NAMESPACE,
-    SharedUnavailable,
+    SharedStateUnavailableError,
     connect,
     key,
     redis_errors,
@@ -90,7 +90,7 @@ class Announcer:
             Seconds for which caches may still hold the earlier state; 0 if no process caches.
 
         Raises:
-            SharedUnavailable: the revision could not be written to Redis.
+            SharedStateUnavailableError: the revision could not be written to Redis.
             RegistryError: the registry cannot be read.
         """
         for _ in range(_TRIES):
@@ -119,7 +119,7 @@ class Announcer:
                 )
             if done >= 0:
                 return LEASE if done else 0.0
-        raise SharedUnavailable("other writers were faster each time")
+        raise SharedStateUnavailableError("other writers were faster each time")
 
     async def confirm(
         self,
@@ -148,7 +148,7 @@ class Announcer:
             try:
                 await self.announce(registry, rules=(policy.revision, site.revision))
                 self.error = await self._another() if alone else ""
-            except (SharedUnavailable, RegistryError) as error:
+            except (SharedStateUnavailableError, RegistryError) as error:
                 if not self.error:
                     _log.warning("announcer.failed code=%s error=%s", error.code, error)
                 self.error = f"{error.code}: {error}"

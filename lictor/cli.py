@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError
 
 from bundles.exceptions import BundleError
 from lictor.console import note
-from lictor.exceptions import InvalidArgument, LictorError
+from lictor.exceptions import InvalidArgumentError, LictorError
 from pdp_client import PDPError
 from registry import RegistryError
 
@@ -77,8 +77,8 @@ def run(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     try:
         code = app(_with_seconds(arguments), exit_on_error=False, print_error=True)
-    except (CycloptsError, InvalidArgument) as error:
-        if isinstance(error, InvalidArgument):
+    except (CycloptsError, InvalidArgumentError) as error:
+        if isinstance(error, InvalidArgumentError):
             note(str(error))
         return USAGE
     except (LictorError, RegistryError, BundleError, PDPError) as error:

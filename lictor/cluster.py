@@ -15,7 +15,7 @@ from bundles.publish.store import Store
 from bundles.publish.target import PublishTarget
 from bundles.serve.served_bundles import ServedBundles
 from bundles.serve.server_role import ServerRole
-from lictor.exceptions import InvalidArgument, NotInitialised
+from lictor.exceptions import InvalidArgumentError, NotInitialisedError
 from lictor.settings import Settings
 from lictor.state_dir import require_newest_key
 from pdp_client import ConfigurationError
@@ -37,7 +37,7 @@ def standalone(settings: Settings, served_bundles: ServedBundles) -> "Standalone
     """A server that is alone, and writes into a store.
 
     Raises:
-        InvalidArgument: the URL cannot be used, or a package is missing.
+        InvalidArgumentError: the URL cannot be used, or a package is missing.
     """
     with _explained():
         from bundles.cluster.object_store import ObjectStore  # noqa: PLC0415 - see above
@@ -64,14 +64,14 @@ async def cluster_node(
     """One of several servers; see `bundles.cluster.node`.
 
     Raises:
-        InvalidArgument: a URL cannot be used, one is missing, or a package is.
-        NotInitialised: a key is missing.
+        InvalidArgumentError: a URL cannot be used, one is missing, or a package is.
+        NotInitialisedError: a key is missing.
     """
     policy_key = settings.bundle_keys / "policy.pub.pem"
     try:
         policy_pem = policy_key.read_text(encoding="ascii")
     except (OSError, ValueError) as error:
-        raise NotInitialised(f"{policy_key}: not readable ({type(error).__name__})") from None
+        raise NotInitialisedError(f"{policy_key}: not readable ({type(error).__name__})") from None
     with _explained():
         from bundles.cluster.node import ClusterNode  # noqa: PLC0415 - see above
         from bundles.cluster.object_store import ObjectStore  # noqa: PLC0415 - see above
@@ -98,7 +98,7 @@ def announcer(settings: Settings) -> "Announcer":
     """Create the announcer, which publishes the latest revision to MCP servers.
 
     Raises:
-        InvalidArgument: the URL cannot be used, or the package is missing.
+        InvalidArgumentError: the URL cannot be used, or the package is missing.
         KeyUnusableError: the key that says so is missing.
     """
     with _explained():
@@ -117,9 +117,9 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (LocationInvalidError, ConfigurationError) as error:
-        raise InvalidArgument(str(error)) from None
+        raise InvalidArgumentError(str(error)) from None
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRAS:
             raise
-        raise InvalidArgument(_EXTRAS[package]) from None
+        raise InvalidArgumentError(_EXTRAS[package]) from None

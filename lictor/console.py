@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lictor.admin import Admin
-from lictor.exceptions import InvalidArgument, ServeUnavailable, WakeFailed
+from lictor.exceptions import InvalidArgumentError, ServeUnavailableError, WakeFailedError
 from lictor.notify import RevisionNotifier
 from lictor.settings import Settings, require
 from lictor.state_dir import registry_opener
@@ -53,7 +53,7 @@ class Common:
         """Flags, then `LICTOR_*` variables, then the TOML file.
 
         Raises:
-            InvalidArgument: one of them cannot be used.
+            InvalidArgumentError: one of them cannot be used.
         """
         names = ("state", "registry", "keys", "site", "opa_url", "bundles_url")
         flags = {name: getattr(self, name) for name in names}
@@ -62,9 +62,9 @@ class Common:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             setting = ".".join(map(str, first["loc"]))
-            raise InvalidArgument(f"setting {setting}: {first['msg']}") from None
+            raise InvalidArgumentError(f"setting {setting}: {first['msg']}") from None
         except tomllib.TOMLDecodeError as error:
-            raise InvalidArgument(f"lictor.toml: {error}") from None
+            raise InvalidArgumentError(f"lictor.toml: {error}") from None
 
     @cached_property
     def notifier(self) -> RevisionNotifier:
@@ -103,12 +103,12 @@ class Common:
                 failure; else only a note is printed, since it publishes everything at its start.
 
         Raises:
-            WakeFailed: the write stands, and is not published.
+            WakeFailedError: the write stands, and is not published.
         """
         admin = Admin(self.settings.admin_socket)
         if not admin.there:
             if revoking:
-                raise WakeFailed(
+                raise WakeFailedError(
                     "the change is in the registry, but lictor serve does not run here: "
                     "nothing is revoked before it starts"
                 )
@@ -116,8 +116,8 @@ class Common:
             return
         try:
             await admin.wake()
-        except ServeUnavailable as error:
-            raise WakeFailed(
+        except ServeUnavailableError as error:
+            raise WakeFailedError(
                 f"the change is in the registry, but not published: {error}; "
                 "while it runs, it checks by itself every second"
             ) from None
@@ -127,10 +127,10 @@ class Common:
         """Fail where Redis does not know of the write.
 
         Raises:
-            WakeFailed: the write stands, and MCP servers that read Redis may not know of it.
+            WakeFailedError: the write stands, and MCP servers that read Redis may not know of it.
         """
         if self.notifier.error:
-            raise WakeFailed(
+            raise WakeFailedError(
                 "the change is in the registry and published, but Redis could not be notified: "
                 f"{self.notifier.error}; until lictor serve updates it, MCP servers may not know"
             )

@@ -19,7 +19,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.utils import base64url_encode
 
-from lictor.exceptions import InvalidArgument, KeyFileUnusable, NoSigningKey
+from lictor.exceptions import InvalidArgumentError, KeyFileUnusableError, NoSigningKeyError
 from pdp_client import BearerVerifier, Issuer, Keyring, KeyringError, KeyringFile
 
 TEAM_ISSUER = "mnemosyne"
@@ -59,12 +59,12 @@ class KeyFolder:
         """Make a key for an issuer and return its public JWK (RFC 7517 §4).
 
         Raises:
-            InvalidArgument: the kid is taken or unfit, the issuer's name is not a file name, or the
-                algorithm is none of EdDSA, ES256, RS256, PS256.
-            KeyFileUnusable: the files cannot be read or written.
+            InvalidArgumentError: the kid is taken or invalid, the issuer's name is not a file name,
+                or the algorithm is not EdDSA, ES256, RS256 or PS256.
+            KeyFileUnusableError: the files cannot be read or written.
         """
         if alg not in _GENERATORS:
-            raise InvalidArgument(f"new keys are made for {', '.join(_GENERATORS)} only")
+            raise InvalidArgumentError(f"new keys are made for {', '.join(_GENERATORS)} only")
         algorithm = jwt.get_algorithm_by_name(alg)
         private = _GENERATORS[alg]()
         named = {"kid": kid or f"{issuer}-{secrets.token_hex(4)}", "alg": alg, "use": "sig"}
@@ -78,13 +78,13 @@ class KeyFolder:
         """Take over a symmetric secret, given as hex, and return its algorithm.
 
         Raises:
-            InvalidArgument: the secret is not hex, or too short for the algorithm (RFC 7518, 3.2).
-            KeyFileUnusable: the files cannot be read or written.
+            InvalidArgumentError: the secret is not hex, or too short (RFC 7518, section 3.2).
+            KeyFileUnusableError: the files cannot be read or written.
         """
         try:
             secret = bytes.fromhex(secret_hex.strip())
         except ValueError:
-            raise InvalidArgument("the secret is not hexadecimal text") from None
+            raise InvalidArgumentError("the secret is not hexadecimal text") from None
         encoded = base64url_encode(secret).decode()
         jwk = {"kty": "oct", "k": encoded, "kid": kid, "alg": alg, "use": "sig"}
         _check(jwk)
@@ -109,8 +109,8 @@ class KeyFolder:
         """Make sure that `mint_team` can sign.
 
         Raises:
-            NoSigningKey: none of the active keys of the team issuer is here.
-            KeyFileUnusable: the file cannot be read.
+            NoSigningKeyError: none of the active keys of the team issuer is here.
+            KeyFileUnusableError: the file cannot be read.
         """
         self._newest(TEAM_ISSUER, active_kids)
 
@@ -126,8 +126,8 @@ class KeyFolder:
         """Sign a team's JWT with the newest key that the registry holds active.
 
         Raises:
-            NoSigningKey: there is none.
-            KeyFileUnusable: the file cannot be read.
+            NoSigningKeyError: there is none.
+            KeyFileUnusableError: the file cannot be read.
         """
         now = int(clock())
         claims = {
@@ -144,8 +144,8 @@ class KeyFolder:
         """Sign a JWT with the issuer's newest key that the registry holds active.
 
         Raises:
-            NoSigningKey: there is none.
-            KeyFileUnusable: the file cannot be read.
+            NoSigningKeyError: there is none.
+            KeyFileUnusableError: the file cannot be read.
         """
         newest = self._newest(issuer, active_kids)
         headers = {"kid": newest["kid"]}
@@ -160,16 +160,16 @@ class KeyFolder:
             if key.get("kid") in active and key.get("kty") != "oct"
         ]
         if not usable:
-            raise NoSigningKey(f"no active key of {issuer} is here; make one: lictor key new")
+            raise NoSigningKeyError(f"no active key of {issuer} is here; make one: lictor key new")
         return usable[-1]
 
     def _add(self, issuer: str, *, private: dict[str, Any], public: dict[str, Any]) -> None:
         if not issuer or not all(c.isalnum() or c in "-_" for c in issuer):
-            raise InvalidArgument("an issuer's name here has letters, digits, - and _ only")
+            raise InvalidArgumentError("an issuer's name here has letters, digits, - and _ only")
         for path in self._folder.glob("*.jwks"):
             stem = path.name.removesuffix(_PUBLIC).removesuffix(".jwks")
             if any(key.get("kid") == private["kid"] for key in self._read(stem, _PUBLIC)):
-                raise InvalidArgument(f"kid {private['kid']!r} is taken")
+                raise InvalidArgumentError(f"kid {private['kid']!r} is taken")
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._write(issuer, ".jwks", [*self._read(issuer, ".jwks"), private], mode=0o600)
         # A symmetric secret is as secret in the public file.
@@ -183,9 +183,9 @@ class KeyFolder:
         except FileNotFoundError:
             return []
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise KeyFileUnusable(f"{path}: no JWK set ({type(error).__name__})") from None
+            raise KeyFileUnusableError(f"{path}: no JWK set ({type(error).__name__})") from None
         if not isinstance(keys, list):
-            raise KeyFileUnusable(f"{path}: no JWK set")
+            raise KeyFileUnusableError(f"{path}: no JWK set")
         return keys
 
     def _write(self, issuer: str, ending: str, keys: list[dict[str, Any]], *, mode: int) -> None:
@@ -198,16 +198,16 @@ class KeyFolder:
             os.chmod(file.name, mode)  # noqa: PTH101 - a name, not a path, is what there is
             Path(file.name).replace(path)
         except OSError as error:
-            raise KeyFileUnusable(f"{path}: {error.strerror}") from None
+            raise KeyFileUnusableError(f"{path}: {error.strerror}") from None
 
 
 def _check(jwk: dict[str, Any]) -> None:
     """Make sure that a verifier will take a key: one that is unfit would spoil the whole file.
 
     Raises:
-        InvalidArgument: it will not.
+        InvalidArgumentError: it will not.
     """
     try:
         Keyring.from_jwks({"keys": [jwk]})
     except KeyringError as error:
-        raise InvalidArgument(str(error)) from None
+        raise InvalidArgumentError(str(error)) from None

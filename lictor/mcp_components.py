@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from lictor.exceptions import InvalidArgument, MCPServerError
+from lictor.exceptions import InvalidArgumentError, MCPServerError
 
 _SECONDS = 30
 
@@ -45,20 +45,22 @@ class ServerComponents:
         """Read the result of `tools/list`, or a list of tools, from a JSON file.
 
         Raises:
-            InvalidArgument: it is not one.
+            InvalidArgumentError: it is not one.
         """
         try:
             listed = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError) as error:
             reason = f"not readable JSON ({type(error).__name__})"
-            raise InvalidArgument(f"--tools {path} is {reason}. {_REMEDY}") from None
+            raise InvalidArgumentError(f"--tools {path} is {reason}. {_REMEDY}") from None
         for key in ("result", "tools"):
             listed = listed[key] if isinstance(listed, dict) and key in listed else listed
         if not isinstance(listed, list):
-            raise InvalidArgument(f"--tools {path} is not a list of tools. {_REMEDY}")
+            raise InvalidArgumentError(f"--tools {path} is not a list of tools. {_REMEDY}")
         for index, tool in enumerate(listed):
             if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
-                raise InvalidArgument(f"--tools {path} has no name for tool {index + 1}. {_REMEDY}")
+                raise InvalidArgumentError(
+                    f"--tools {path} has no name for tool {index + 1}. {_REMEDY}"
+                )
         tools = [Component("tools/call", tool["name"], _tags(tool)) for tool in listed]
         return cls(tools, frozenset({"tools/call"}))
 
@@ -67,7 +69,7 @@ class ServerComponents:
         """Ask a running server for its tools, prompts and resources.
 
         Raises:
-            InvalidArgument: the URL is not one of HTTP.
+            InvalidArgumentError: the URL is not one of HTTP.
             MCPServerError: the server does not answer, or refuses.
         """
         shown = _without_user(url)
@@ -133,7 +135,7 @@ def _without_user(url: str) -> str:
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise InvalidArgument(
+        raise InvalidArgumentError(
             "--server is not a URL of HTTP. Give one such as http://host:8000/mcp."
         )
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()

@@ -3,7 +3,7 @@
 from importlib.metadata import version
 from pathlib import Path
 
-from lictor.exceptions import InvalidArgument
+from lictor.exceptions import InvalidArgumentError
 
 _TEMPLATE = Path(__file__).parent / "scaffold"
 
@@ -12,11 +12,11 @@ def make_site_repository(folder: Path) -> list[str]:
     """Write an example rule, its tests, stubs, and what CI needs; returns the files' paths.
 
     Raises:
-        InvalidArgument: the folder exists and is not empty.
+        InvalidArgumentError: the folder exists and is not empty.
         OSError: a file cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidArgument(f"{folder} exists and is not empty; name a new folder")
+        raise InvalidArgumentError(f"{folder} exists and is not empty; name a new folder")
     written = []
     for source in sorted(path for path in _TEMPLATE.rglob("*") if path.is_file()):
         name = source.relative_to(_TEMPLATE)

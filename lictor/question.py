@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
-from lictor.exceptions import InvalidArgument
+from lictor.exceptions import InvalidArgumentError
 from pdp_client import Action
 
 _LONGEST_FILE = 1 << 20
@@ -47,7 +47,7 @@ def read_question(file: Path | None, **flags: Any) -> Question:
             as JSON text.
 
     Raises:
-        InvalidArgument: the file or a flag is not what it should be, or nothing is asked.
+        InvalidArgumentError: the file or a flag is not what it should be, or nothing is asked.
     """
     given = _Given.model_validate({}) if file is None else _from_file(file)
     changes = {}
@@ -58,7 +58,7 @@ def read_question(file: Path | None, **flags: Any) -> Question:
     given = given.model_copy(update=changes)
     named = given.name if given.name is not None else given.uri
     if named is None:
-        raise InvalidArgument("nothing to decide; give --tool, --name, --uri or --action")
+        raise InvalidArgumentError("nothing to decide; give --tool, --name, --uri or --action")
     action = Action(
         name=named,
         method=given.method,
@@ -76,22 +76,22 @@ def _from_file(file: Path) -> _Given:
         with file.open("rb") as opened:
             content = opened.read(_LONGEST_FILE + 1)
     except OSError as error:
-        raise InvalidArgument(f"--action {file}: {error.strerror}") from None
+        raise InvalidArgumentError(f"--action {file}: {error.strerror}") from None
     if len(content) > _LONGEST_FILE:
-        raise InvalidArgument(f"--action {file}: larger than {_LONGEST_FILE >> 20} MiB")
+        raise InvalidArgumentError(f"--action {file}: larger than {_LONGEST_FILE >> 20} MiB")
     try:
         return _Given.model_validate_json(content)
     except ValidationError as error:
-        raise InvalidArgument(f"--action {file}: {_first(error)}") from None
+        raise InvalidArgumentError(f"--action {file}: {_first(error)}") from None
 
 
 def _from_flag(name: str, text: str) -> dict[str, Any]:
     try:
         given = _Given.model_validate({name: json.loads(text)})
     except ValidationError as error:
-        raise InvalidArgument(f"--{name}: {_first(error)}") from None
+        raise InvalidArgumentError(f"--{name}: {_first(error)}") from None
     except (ValueError, RecursionError):
-        raise InvalidArgument(f"--{name}: not JSON") from None
+        raise InvalidArgumentError(f"--{name}: not JSON") from None
     value: dict[str, Any] = getattr(given, name)
     return value
 

@@ -23,7 +23,7 @@ from bundles.serve.bundle_app import bundle_app
 from bundles.serve.served_bundles import ServedBundles
 from bundles.serve.server_role import ActivePublisher, ServerRole
 from lictor import cluster
-from lictor.exceptions import NotInitialised
+from lictor.exceptions import NotInitialisedError
 from lictor.settings import Settings, read_secret
 from lictor.sockets import server, tcp, unix
 from lictor.state_dir import registry_opener
@@ -69,9 +69,9 @@ async def serving(
         progress: receives the progress of a full publication.
 
     Raises:
-        AlreadyRunning: another one serves this state directory.
-        NotInitialised: no policy bundle has been built.
-        InvalidArgument: a setting cannot be used.
+        AlreadyRunningError: another one serves this state directory.
+        NotInitialisedError: no policy bundle has been built.
+        InvalidArgumentError: a setting cannot be used.
         StoreUnusableError: the address or the folder of bundles cannot be used.
         RegistryError: the registry cannot be opened.
     """
@@ -147,7 +147,7 @@ class _Served:
     async def alone(self) -> list[Part]:
         """Start to publish permanently; return the tasks to run."""
         if missing := self._missing():
-            raise NotInitialised(missing)
+            raise NotInitialisedError(missing)
         parts: list[Part] = []
         into: PublishTarget = self.served_bundles
         if self._settings.artefacts_url:

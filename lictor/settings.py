@@ -12,7 +12,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from lictor.exceptions import NotInitialised
+from lictor.exceptions import NotInitialisedError
 
 TOML = "lictor.toml"
 DEFAULT_BUNDLES_URL = "http://127.0.0.1:8180"
@@ -142,19 +142,19 @@ def require(settings: Settings) -> None:
     """Refuse to work in a directory that `lictor init` has not made.
 
     Raises:
-        NotInitialised: it is not there.
+        NotInitialisedError: it is not there.
     """
     if not (settings.state / TOML).exists():
-        raise NotInitialised(f"{settings.state} is not initialised; run: lictor init")
+        raise NotInitialisedError(f"{settings.state} is not initialised; run: lictor init")
 
 
 def read_secret(path: Path) -> str:
     """Read a one-line secret file.
 
     Raises:
-        NotInitialised: it cannot be read.
+        NotInitialisedError: it cannot be read.
     """
     try:
         return path.read_text(encoding="ascii").strip()
     except (OSError, ValueError) as error:
-        raise NotInitialised(f"{path}: no readable secret ({type(error).__name__})") from None
+        raise NotInitialisedError(f"{path}: no readable secret ({type(error).__name__})") from None

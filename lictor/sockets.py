@@ -10,7 +10,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from bundles.exceptions import StoreUnusableError
-from lictor.exceptions import AlreadyRunning, InvalidArgument
+from lictor.exceptions import AlreadyRunningError, InvalidArgumentError
 
 
 class Server(uvicorn.Server):
@@ -46,12 +46,14 @@ def tcp(url: str) -> Iterator[socket.socket]:
     """Listen at an HTTP URL.
 
     Raises:
-        InvalidArgument: it is none.
+        InvalidArgumentError: it is none.
         StoreUnusableError: it is in use.
     """
     parts = urlsplit(url)
     if parts.scheme != "http" or not parts.hostname:
-        raise InvalidArgument("LICTOR_BUNDLES_URL is http://host:port where lictor serve listens")
+        raise InvalidArgumentError(
+            "LICTOR_BUNDLES_URL is http://host:port where lictor serve listens"
+        )
     try:
         family = socket.AF_INET6 if ":" in parts.hostname else socket.AF_INET
         listener = socket.create_server((parts.hostname, parts.port or 0), family=family)
@@ -68,11 +70,11 @@ def unix(path: Path) -> Iterator[socket.socket]:
     """Listen at a unix socket that its owner alone may open; it is gone at the end.
 
     Raises:
-        AlreadyRunning: another one serves this state directory.
+        AlreadyRunningError: another one serves this state directory.
         StoreUnusableError: it cannot be made.
     """
     if listens(path):
-        raise AlreadyRunning(f"a lictor serve listens at {path} already")
+        raise AlreadyRunningError(f"a lictor serve listens at {path} already")
     with suppress(FileNotFoundError):
         path.unlink()
     with socket.socket(socket.AF_UNIX) as listener:

@@ -14,7 +14,7 @@ from bundles.publish.private_files import write_private
 from bundles.publish.scan import Opener
 from bundles.publish.signing import Bundle, SigningKey
 from bundles.publish.store import Store
-from lictor.exceptions import AlreadyInitialised
+from lictor.exceptions import AlreadyInitialisedError
 from lictor.keys import KeyFolder
 from lictor.settings import TOML, Settings
 from registry import open_registry
@@ -36,12 +36,12 @@ async def initialise(settings: Settings, *, actor: str) -> None:
     """Make the state directory: keys, settings, an empty registry, a folder for the site's rules.
 
     Raises:
-        AlreadyInitialised: it is there.
+        AlreadyInitialisedError: it is there.
         RegistryError: the registry cannot be used; no key was made.
     """
     toml = settings.state / TOML
     if toml.exists():
-        raise AlreadyInitialised(f"{settings.state} is initialised already")
+        raise AlreadyInitialisedError(f"{settings.state} is initialised already")
     for folder in (settings.state, settings.bundle_keys, settings.keys, settings.site):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     async with aclosing(await registry_opener(settings)()) as registry:

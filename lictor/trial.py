@@ -18,7 +18,7 @@ from bundles.build.site_folder import printable
 from bundles.opa.binary import OPA
 from bundles.opa.server import OPASettings, client_token_file, command, environment, prepare
 from bundles.publish.signing import Bundle, SigningKey, data_of, sign
-from lictor.exceptions import ServeUnavailable, TrialFailed
+from lictor.exceptions import ServeUnavailableError, TrialFailedError
 from lictor.settings import Settings, read_secret
 
 _SECONDS = 30.0
@@ -50,8 +50,8 @@ async def trial_opa(settings: Settings, opa: OPA, site: Path) -> AsyncIterator[T
 
     Raises:
         PolicyRefusedError: the rules would not be signed.
-        ServeUnavailable: `lictor serve` does not hand out what it publishes.
-        TrialFailed: OPA does not start, or cannot load the bundles.
+        ServeUnavailableError: `lictor serve` does not hand out what it publishes.
+        TrialFailedError: OPA does not start, or cannot load the bundles.
     """
     key = SigningKey.generate("policy")
     rules = [
@@ -101,12 +101,14 @@ async def _published(settings: Settings) -> dict[str, bytes]:
                 answer = await http.get(f"/bundles/{name}.tar.gz")
                 found[name] = answer.raise_for_status().content
     except (httpx2.HTTPError, ValueError, KeyError, TypeError) as error:
-        raise ServeUnavailable(
+        raise ServeUnavailableError(
             f"Cannot fetch what is published from {settings.bundles_url} ({type(error).__name__}). "
             "Is lictor serve running?"
         ) from None
     if not found.keys() >= {"live", "heartbeat"}:
-        raise ServeUnavailable("lictor serve has published no bundle yet; try again in a moment")
+        raise ServeUnavailableError(
+            "lictor serve has published no bundle yet; try again in a moment"
+        )
     return found
 
 
@@ -151,10 +153,10 @@ async def _until_ready(trial: Trial, process: asyncio.subprocess.Process, log: P
             while not await _is_ready(http):
                 if process.returncode is not None:
                     code = process.returncode
-                    raise TrialFailed(f"OPA ended with exit code {code}: {_last_line(log)}")
+                    raise TrialFailedError(f"OPA ended with exit code {code}: {_last_line(log)}")
                 await anyio.sleep(0.05)
             return
-    raise TrialFailed(
+    raise TrialFailedError(
         f"OPA could not load what is published within {_SECONDS:g} s: {_last_line(log)}"
     )
 

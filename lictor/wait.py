@@ -13,7 +13,7 @@ from bundles.fleet.receipt import document
 from bundles.publish.private_files import write_private
 from lictor.admin import Admin
 from lictor.console import Common, note, plain
-from lictor.exceptions import NotEffective, ServeUnavailable, WakeFailed
+from lictor.exceptions import NotEffectiveError, ServeUnavailableError, WakeFailedError
 from registry.operations import Done
 
 _RECEIPT_SECONDS = 60.0
@@ -43,8 +43,8 @@ class WaitOptions:
         """Print the result, wait until the write is effective, and print the outcome.
 
         Raises:
-            WakeFailed: the write stands, but is not published.
-            NotEffective: it is published, but not known to hold everywhere within the time.
+            WakeFailedError: the write stands, but is not published.
+            NotEffectiveError: it is published, but not known to hold everywhere within the time.
         """
         effect: dict[str, Any] | None = None
         began = time.monotonic()
@@ -61,8 +61,8 @@ class WaitOptions:
             )
             # As long as a process may answer from its cache, the write does not hold everywhere.
             await common.notifier.settle()
-        except ServeUnavailable as error:
-            raise WakeFailed(
+        except ServeUnavailableError as error:
+            raise WakeFailedError(
                 f"the change is in the registry, but not published: {error}; "
                 "nothing is revoked before it is"
             ) from None
@@ -79,7 +79,7 @@ class WaitOptions:
         fleet = f"{have}/{have + len(effect['missing'])}"
         if not effect["effective"]:
             silent = ", ".join(effect["missing"]) or "no instance has reported"
-            raise NotEffective(
+            raise NotEffectiveError(
                 f"revision {effect['revision']} is published, and acknowledged by {fleet} within "
                 f"{milliseconds} ms; missing: {silent}"
             )
@@ -88,6 +88,8 @@ class WaitOptions:
             print(f"revision {effect['revision']} effective on {fleet} in {milliseconds} ms{limit}")  # noqa: T201
         if self.receipt is not None:
             if "receipt" not in effect:
-                raise NotEffective("nothing changed, so there is nothing to write a receipt for")
+                raise NotEffectiveError(
+                    "nothing changed, so there is nothing to write a receipt for"
+                )
             write_private(self.receipt, document(effect["receipt"]))
             note(f"receipt written to {self.receipt}")

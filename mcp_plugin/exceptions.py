@@ -1,11 +1,11 @@
 """The errors of `mcp_plugin`; FastMCP turns each refusal into an error result.
 
-    PluginError                     the base; never raised itself
-    ├── ArgumentsRefused            rules read a call's arguments, and the tool would get others
-    ├── CallDenied                  the decision on a request was a denial
-    ├── LibrariesUnavailable        a tool needs libraries, and no decision names them
-    ├── LibraryNotAllowed           a request names a library that is not among them
-    └── TaskRefused                 a call would have run later, without a decision
+    PluginError                the base; never raised itself
+    ├── ArgumentsRefusedError  rules read a call's arguments, and the tool would get others
+    ├── CallDenied             the decision on a request was a denial
+    ├── LibrariesUnavailable   a tool needs libraries, and no decision names them
+    ├── LibraryNotAllowed      a request names a library that is not among them
+    └── TaskRefused            a call would have run later, without a decision
 
 All are FastMCP's `AuthorizationError`, whose text reaches the client even where a server masks its
 errors. That text is all that a client sees.
@@ -24,7 +24,7 @@ class PluginError(AuthorizationError):
     code: ClassVar[str]
 
 
-class ArgumentsRefused(PluginError):  # noqa: N818 - the state, as in pdp_client
+class ArgumentsRefusedError(PluginError):
     """A call's arguments do not fit the tool's schema without conversion."""
 
     code = "arguments_refused"
@@ -33,7 +33,7 @@ class ArgumentsRefused(PluginError):  # noqa: N818 - the state, as in pdp_client
         super().__init__("The arguments do not fit the tool's schema.")
 
 
-class CallDenied(PluginError):  # noqa: N818 - the state, as in pdp_client
+class CallDenied(PluginError):
     """A request was refused.
 
     Attributes:
@@ -47,7 +47,7 @@ class CallDenied(PluginError):  # noqa: N818 - the state, as in pdp_client
         self.decision = decision
 
 
-class LibrariesUnavailable(PluginError):  # noqa: N818 - the same
+class LibrariesUnavailable(PluginError):
     """A tool limited by `AllowedLibraries()` ran without a decision that names libraries."""
 
     code = "libraries_unavailable"
@@ -56,7 +56,7 @@ class LibrariesUnavailable(PluginError):  # noqa: N818 - the same
         super().__init__("This tool needs the libraries of an authenticated caller.")
 
 
-class LibraryNotAllowed(PluginError):  # noqa: N818 - the same
+class LibraryNotAllowed(PluginError):
     """A request names a library that the decision does not allow, or that does not exist.
 
     The text does not say which, nor does it name the library.
@@ -68,7 +68,7 @@ class LibraryNotAllowed(PluginError):  # noqa: N818 - the same
         super().__init__("No such library.")
 
 
-class TaskRefused(PluginError):  # noqa: N818 - the same
+class TaskRefused(PluginError):
     """A worker would have run a tool: later, elsewhere, and without a decision."""
 
     code = "task_refused"

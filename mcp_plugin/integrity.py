@@ -54,7 +54,7 @@ def is_observed(context: MiddlewareContext[Any]) -> bool:
     return context.method in FASTMCP_HOOKED and isinstance(context.message, Mapping)
 
 
-class ChainNotTrusted(Exception):  # noqa: N818 - the state, as in pdp_client
+class ChainNotTrustedError(Exception):
     """The chain cannot be trusted to run what was decided.
 
     Attributes:
@@ -85,11 +85,11 @@ class ChainGuard:
             False if nothing stands between the policy and the server's own code.
 
         Raises:
-            ChainNotTrusted: the request may miss a check that it needs, or a cache responds to it.
+            ChainNotTrustedError: the request may miss a check, or a cache responds to it.
         """
         if any(isinstance(one, ResponseCachingMiddleware) for one in _chains(server)):
             self._tell("a response cache would answer one caller with another's results; remove it")
-            raise ChainNotTrusted(lasting=True)
+            raise ChainNotTrustedError(lasting=True)
         chain = server.middleware
         # If the policy is not in the chain itself, middleware in the chain wraps it.
         position = next((i for i, one in enumerate(chain) if one is self._policy), -1)
@@ -102,7 +102,7 @@ class ChainGuard:
         self._tell(f"sealed, as these are inside the policy: {names}")
         server.middleware[:] = [*(one for one in chain if one is not _SEAL), _SEAL]
         # FastMCP built this request's own chain earlier.
-        raise ChainNotTrusted(lasting=False)
+        raise ChainNotTrustedError(lasting=False)
 
     def _tell(self, what: str) -> None:
         if what not in self._told:

@@ -28,7 +28,7 @@ from mcp_plugin.http.stdio import StdioBearer
 from mcp_plugin.integrity import (
     FASTMCP_HOOKED,
     ChainGuard,
-    ChainNotTrusted,
+    ChainNotTrustedError,
     decides_tasks,
     would_run_later,
 )
@@ -162,7 +162,7 @@ class PolicyMiddleware(Lists):
 
         Raises:
             CallDenied: The call is denied.
-            ArgumentsRefused: Rules read the call's arguments, and the tool would get others.
+            ArgumentsRefusedError: Rules read the call's arguments, and the tool would get others.
             NotFoundError: The caller may call such a tool, but it does not exist.
             TaskRefused: A worker would run the call.
         """
@@ -273,7 +273,7 @@ class PolicyMiddleware(Lists):
     ) -> Result:
         try:
             integrity_checked = self._order.look(fastmcp_context(context).fastmcp)
-        except ChainNotTrusted:
+        except ChainNotTrustedError:
             raise CallDenied(Decision.refused(Reason.UNAVAILABLE)) from None
         return await run(
             context,
@@ -288,7 +288,7 @@ class PolicyMiddleware(Lists):
         """Refuse each request, from the first, if the server cannot be guarded as it is."""
         try:
             self._order.look(fastmcp_context(context).fastmcp)
-        except ChainNotTrusted as wrong:
+        except ChainNotTrustedError as wrong:
             if wrong.lasting:
                 raise MCPError(
                     code=mcp_types.INTERNAL_ERROR, message=message(Reason.UNAVAILABLE)

@@ -80,7 +80,7 @@ class PolicyTasks(TasksExtension):
 
         Raises:
             CallDenied: the task is denied.
-            ArgumentsRefused: as for a call.
+            ArgumentsRefusedError: as for a call.
         """
         key = parse_task_key(base_task_key(current_execution.get().key))
         named, _, version = key["component_identifier"].removeprefix("tool:").rpartition("@")

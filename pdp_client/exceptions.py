@@ -1,13 +1,13 @@
 """The errors of `pdp_client`.
 
-    PDPError                  the base; never raised itself
-    ├── BearerRejected        a bearer that Python refuses before it queries OPA
-    ├── OPAUnreachable        OPA did not respond
-    ├── AnswerUnusable        OPA's response is not a decision
-    │   └── EvaluationError   a rule failed while OPA evaluated it
-    ├── RecordFailed          the record of a decision could not be written
-    └── ConfigurationError    settings that cannot work
-        └── KeyringError      a JWK set that cannot be used
+    PDPError                   the base; never raised itself
+    ├── BearerRejected         a bearer that Python refuses before it queries OPA
+    ├── OPAUnreachableError    OPA did not respond
+    ├── ResponseUnusableError  OPA's response is not a decision
+    │   └── EvaluationError    a rule failed while OPA evaluated it
+    ├── RecordFailed           the record of a decision could not be written
+    └── ConfigurationError     settings that cannot work
+        └── KeyringError       a JWK set that cannot be used
 
 A denial is a value (`Decision`), and so is an outage: only `ConfigurationError` leaves the package,
 unless a caller uses its parts directly. No message ever holds a part of a bearer or of a key; a
@@ -28,7 +28,7 @@ class PDPError(Exception):
     code: ClassVar[str]
 
 
-class BearerRejected(PDPError):  # noqa: N818 - the contract's name
+class BearerRejected(PDPError):
     """A bearer was refused.
 
     Attributes:
@@ -52,13 +52,13 @@ class BearerRejected(PDPError):  # noqa: N818 - the contract's name
         return cls(reason, message_for(reason, **details))
 
 
-class OPAUnreachable(PDPError):  # noqa: N818 - the state, as in the reasons table
+class OPAUnreachableError(PDPError):
     """OPA could not be reached, or closed the connection before it had responded."""
 
     code = "opa_unreachable"
 
 
-class AnswerUnusable(PDPError):  # noqa: N818 - the same
+class ResponseUnusableError(PDPError):
     """OPA's response is not a decision: another status, not JSON, no `result`, another shape."""
 
     code = "answer_unusable"
@@ -82,7 +82,7 @@ class RuleError:
         return f"{self.code} at {self.file or '?'}:{self.row}"
 
 
-class EvaluationError(AnswerUnusable):
+class EvaluationError(ResponseUnusableError):
     """OPA could not evaluate the rules.
 
     Attributes:
@@ -100,7 +100,7 @@ class EvaluationError(AnswerUnusable):
         return f"HTTP {self.status}: {', '.join(map(str, self.errors))}"
 
 
-class RecordFailed(PDPError):  # noqa: N818 - the same
+class RecordFailed(PDPError):
     """A decision could not be recorded, so it must not take effect."""
 
     code = "record_failed"

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.exceptions import RegistryError, UnsupportedRegistry
+from registry.exceptions import RegistryError, UnsupportedRegistryError
 from registry.interface import (
     Change,
     Delta,
@@ -89,10 +89,10 @@ async def open_registry(
         cypher: a folder of `.cypher` files that replace ours of the same name. Not for SQLite.
 
     Raises:
-        UnsupportedRegistry: the URL does not name a store that this version supports, or the other
-            arguments do not fit it.
-        SchemaVersion: the registry was written by another version.
-        Unreadable: the store exists, but is not a registry.
+        UnsupportedRegistryError: the URL does not name a store that this version supports, or
+            the other arguments do not fit it.
+        SchemaVersionError: the registry was written by another version.
+        UnreadableRegistryError: the store exists, but is not a registry.
     """
     scheme, _, rest = url.partition("://")
     match scheme:
@@ -101,16 +101,18 @@ async def open_registry(
             await asyncio.to_thread(prepare, path)
             return SQLiteRegistry(path, clock=clock)
         case "sqlite":
-            raise UnsupportedRegistry("an SQLite registry is sqlite:/// and then the file's path")
+            raise UnsupportedRegistryError(
+                "an SQLite registry is sqlite:/// and then the file's path"
+            )
         case "neo4j" | "neo4j+s" | "neo4j+ssc" | "bolt" | "bolt+s" | "bolt+ssc":
             try:  # only a registry in Neo4j needs its driver
                 from registry.neo4j.store import open_graph  # noqa: PLC0415
             except ModuleNotFoundError as error:
                 if (error.name or "").partition(".")[0] != "neo4j":
                     raise
-                raise UnsupportedRegistry(
+                raise UnsupportedRegistryError(
                     "a registry in Neo4j needs its driver: pip install 'lictor[neo4j]'"
                 ) from error
             return open_graph(url, clock=clock, password_file=password_file, cypher=cypher)
         case _:  # not quoted: a URL may hold a password
-            raise UnsupportedRegistry("a registry's URL begins with sqlite:/// or neo4j://")
+            raise UnsupportedRegistryError("a registry's URL begins with sqlite:/// or neo4j://")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from registry.exceptions import LogBroken
+from registry.exceptions import LogBrokenError
 from registry.model import Kind, Ref
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def read_entry(row: Sequence[Any]) -> LogEntry:
             previous, hash.
 
     Raises:
-        LogBroken: a column has the wrong type.
+        LogBrokenError: a column has the wrong type.
     """
     match row:
         case [
@@ -77,7 +77,7 @@ def read_entry(row: Sequence[Any]) -> LogEntry:
             try:
                 refs = tuple(Ref(Kind(kind), id_) for kind, id_ in json.loads(touched))
             except (TypeError, ValueError, RecursionError) as error:
-                raise LogBroken(revision) from error
+                raise LogBrokenError(revision) from error
             return LogEntry(
                 revision=revision,
                 at=at,
@@ -88,7 +88,7 @@ def read_entry(row: Sequence[Any]) -> LogEntry:
                 hash=hash_,
             )
         case _:
-            raise LogBroken(row[0])
+            raise LogBrokenError(row[0])
 
 
 class Chain:
@@ -102,22 +102,22 @@ class Chain:
         """Check the next entry.
 
         Raises:
-            LogBroken: the entry was altered, or is not the next one.
+            LogBrokenError: the entry was altered, or is not the next one.
         """
         expected = self.count + 1
         in_place = entry.revision == expected and entry.previous == self._previous
         if not in_place or entry.sealed().hash != entry.hash:
-            raise LogBroken(expected)
+            raise LogBrokenError(expected)
         self.count, self._previous = expected, entry.hash
 
     def end(self, *, revision: int) -> None:
         """Check that the log ends at the registry's revision.
 
         Raises:
-            LogBroken: entries at the end are missing or surplus.
+            LogBrokenError: entries at the end are missing or surplus.
         """
         if self.count != revision:
-            raise LogBroken(min(self.count, revision) + 1)
+            raise LogBrokenError(min(self.count, revision) + 1)
 
 
 def verify(entries: Iterable[LogEntry], *, revision: int) -> int:
@@ -127,7 +127,7 @@ def verify(entries: Iterable[LogEntry], *, revision: int) -> int:
         The number of entries.
 
     Raises:
-        LogBroken: an entry is missing, altered or surplus; names the first.
+        LogBrokenError: an entry is missing, altered or surplus; names the first.
     """
     chain = Chain()
     for entry in entries:

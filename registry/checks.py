@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from registry.exceptions import InvalidRecord
+from registry.exceptions import InvalidRecordError
 from registry.globs import glob_fault
 from registry.model import Key, Library, Record, Setting, Team, Token, User, Workspace
 
@@ -26,7 +26,7 @@ def checked(record: R) -> R:
     """Validate a record and return it as it will be stored, its tuples sorted and deduplicated.
 
     Raises:
-        InvalidRecord: a field is invalid; the error names record and field, without the value.
+        InvalidRecordError: a field is invalid; the error names record and field, without the value.
     """
     faults = _Faults(record)
     match record:
@@ -47,7 +47,7 @@ def checked(record: R) -> R:
         case Setting():
             faults.text("name")
             if (check := _SETTINGS.get(record.name)) is None:
-                raise InvalidRecord("settings", "name", "is not a setting")
+                raise InvalidRecordError("settings", "name", "is not a setting")
             faults.each("value", check)
     return replace(record, **_canonical(record))
 
@@ -61,11 +61,11 @@ def check_origin(*, actor: str, action: str) -> None:
     """Check the actor and the action of a write, which go into the change log.
 
     Raises:
-        InvalidRecord: the actor or the action is not short, plain text.
+        InvalidRecordError: the actor or the action is not short, plain text.
     """
     for field, value in (("actor", actor), ("action", action)):
         if fault := _text_fault(value):
-            raise InvalidRecord("log", field, fault)
+            raise InvalidRecordError("log", field, fault)
 
 
 class _Faults:
@@ -79,7 +79,7 @@ class _Faults:
             # An invalid id may be anything, even a bearer.
             own = field == self._record.key
             name = str(self._record.kind if own else self._record.ref)
-            raise InvalidRecord(name, field, fault)
+            raise InvalidRecordError(name, field, fault)
         return self
 
     def text(self, *names: str) -> _Faults:

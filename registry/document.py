@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from jsonschema import Draft202012Validator
 
-from registry.exceptions import InvalidDocument
+from registry.exceptions import InvalidDocumentError
 from registry.model import RECORD_TYPES, Record, RegistryVersion, Setting, Token, token_label
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ async def import_document(registry: Registry, text: str, *, actor: str) -> Impor
         actor: the actor of the import, for the change log.
 
     Raises:
-        InvalidDocument: the text does not fit the schema, or has a record twice.
-        InvalidRecord: a field fits the schema, but is invalid.
-        NotFound: a record names another that is neither in the document nor in the registry.
+        InvalidDocumentError: the text does not fit the schema, or has a record twice.
+        InvalidRecordError: a field fits the schema, but is invalid.
+        NotFoundError: a record names another that is neither in the document nor in the registry.
     """
     records = list(_records(_parsed(text)))
     async with registry.transaction(actor=actor, action="registry import") as tx:
@@ -84,11 +84,11 @@ def _parsed(text: str) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "document"
-        raise InvalidDocument(place, error.problem or "is not YAML") from error
+        raise InvalidDocumentError(place, error.problem or "is not YAML") from error
     except yaml.YAMLError as error:
-        raise InvalidDocument("document", "has characters that YAML does not allow") from error
+        raise InvalidDocumentError("document", "has characters that YAML does not allow") from error
     except (RecursionError, ValueError) as error:
-        raise InvalidDocument("document", "has a value that cannot be read") from error
+        raise InvalidDocumentError("document", "has a value that cannot be read") from error
     if fault := min(_validator().iter_errors(document), key=_where, default=None):
         raise _invalid(fault)
     return document
@@ -109,7 +109,7 @@ def _records(document: dict[str, Any]) -> Iterator[Record]:
                 fields.setdefault("label", token_label(item["digest"]))
             record = type_(**fields)
             if record.ref in seen:
-                raise InvalidDocument(f"{kind}[{index}]", f"has the {type_.key} of another")
+                raise InvalidDocumentError(f"{kind}[{index}]", f"has the {type_.key} of another")
             seen.add(record.ref)
             yield record
 
@@ -124,7 +124,7 @@ def _where(fault: ValidationError) -> str:
     return fault.json_path
 
 
-def _invalid(fault: ValidationError) -> InvalidDocument:
+def _invalid(fault: ValidationError) -> InvalidDocumentError:
     """Return the error without the invalid value, which may be a misplaced bearer."""
     path = fault.json_path.removeprefix("$").removeprefix(".")
     instance: Any = fault.instance
@@ -134,13 +134,15 @@ def _invalid(fault: ValidationError) -> InvalidDocument:
         case "additionalProperties":
             known = schema["properties"]
             unknown = min(str(name) for name in instance if name not in known)
-            return InvalidDocument(f"{path}.{unknown}".removeprefix("."), "is not a field here")
+            return InvalidDocumentError(
+                f"{path}.{unknown}".removeprefix("."), "is not a field here"
+            )
         case "required":
             missing = min(name for name in rule if name not in instance)
-            return InvalidDocument(f"{path}.{missing}".removeprefix("."), "is missing")
+            return InvalidDocumentError(f"{path}.{missing}".removeprefix("."), "is missing")
         case keyword:
             reason = f"does not satisfy {keyword} {json.dumps(rule)}"
-            return InvalidDocument(path or "document", reason)
+            return InvalidDocumentError(path or "document", reason)
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,17 +1,17 @@
 """The errors of a registry.
 
-RegistryError               never raised itself; carries a stable `code`
-├── NotFound                a named record does not exist
-├── AlreadyExists           a record to create already exists
-├── StillReferenced         a record to delete is still needed by others
-├── Ambiguous               a token's label fits more than one token
-├── InvalidRecord           a record does not hold what its kind requires
-├── InvalidDocument         a document to import does not fit its schema
-├── UnsupportedRegistry     a registry URL names a store that this version does not support
-├── SchemaVersion           the store was written by another version
-├── Unreadable              the store is not a registry, or is damaged
-├── Unavailable             the store does not respond, or not in time
-└── LogBroken               the change log does not match its hashes
+RegistryError                 never raised itself; carries a stable `code`
+├── NotFoundError             a named record does not exist
+├── AlreadyExistsError        a record to create already exists
+├── StillReferencedError      a record to delete is still needed by others
+├── AmbiguousLabelError       a token's label fits more than one token
+├── InvalidRecordError        a record does not hold what its kind requires
+├── InvalidDocumentError      a document to import does not fit its schema
+├── UnsupportedRegistryError  a registry URL names a store that this version does not support
+├── SchemaVersionError        the store was written by another version
+├── UnreadableRegistryError   the store is not a registry, or is damaged
+├── RegistryUnavailableError  the store does not respond, or not in time
+└── LogBrokenError            the change log does not match its hashes
 
 No message holds a value that might be a secret: fields are named, never quoted.
 """
@@ -27,7 +27,7 @@ class RegistryError(Exception):
     code: ClassVar[str]
 
 
-class NotFound(RegistryError):  # noqa: N818 - a name that reads as what happened
+class NotFoundError(RegistryError):
     """No such record: its `kind` (plural, as in paths) and `id`, None where that may be secret."""
 
     code = "not_found"
@@ -38,7 +38,7 @@ class NotFound(RegistryError):  # noqa: N818 - a name that reads as what happene
         self.id = id_
 
 
-class AlreadyExists(RegistryError):  # noqa: N818
+class AlreadyExistsError(RegistryError):
     """A record of that kind and id exists."""
 
     code = "already_exists"
@@ -49,7 +49,7 @@ class AlreadyExists(RegistryError):  # noqa: N818
         self.id = id_
 
 
-class StillReferenced(RegistryError):  # noqa: N818
+class StillReferencedError(RegistryError):
     """A record cannot be deleted while others name it."""
 
     code = "still_referenced"
@@ -60,7 +60,7 @@ class StillReferenced(RegistryError):  # noqa: N818
         self.id = id_
 
 
-class Ambiguous(RegistryError):  # noqa: N818
+class AmbiguousLabelError(RegistryError):
     """A label fits several tokens; their digests tell them apart."""
 
     code = "ambiguous"
@@ -70,7 +70,7 @@ class Ambiguous(RegistryError):  # noqa: N818
         self.digests = digests
 
 
-class InvalidRecord(RegistryError):  # noqa: N818
+class InvalidRecordError(RegistryError):
     """A field of a record is invalid.
 
     Attributes:
@@ -86,7 +86,7 @@ class InvalidRecord(RegistryError):  # noqa: N818
         self.field = field
 
 
-class InvalidDocument(RegistryError):  # noqa: N818
+class InvalidDocumentError(RegistryError):
     """A document cannot be imported; `path` is where, such as `teams[0].owner`."""
 
     code = "invalid_document"
@@ -96,13 +96,13 @@ class InvalidDocument(RegistryError):  # noqa: N818
         self.path = path
 
 
-class UnsupportedRegistry(RegistryError):  # noqa: N818
+class UnsupportedRegistryError(RegistryError):
     """A registry URL that this version cannot open."""
 
     code = "unsupported_registry"
 
 
-class SchemaVersion(RegistryError):  # noqa: N818
+class SchemaVersionError(RegistryError):
     """The store has another version's layout; it was not changed."""
 
     code = "schema_version"
@@ -115,19 +115,19 @@ class SchemaVersion(RegistryError):  # noqa: N818
         self.expected = expected
 
 
-class Unreadable(RegistryError):  # noqa: N818
+class UnreadableRegistryError(RegistryError):
     """The store is not a registry, or is damaged; it was not changed."""
 
     code = "unreadable"
 
 
-class Unavailable(RegistryError):  # noqa: N818
+class RegistryUnavailableError(RegistryError):
     """The store could not be reached, or stayed locked too long; trying again may help."""
 
     code = "unavailable"
 
 
-class LogBroken(RegistryError):  # noqa: N818
+class LogBrokenError(RegistryError):
     """The change log was altered: `revision` is the first that does not match."""
 
     code = "log_broken"

@@ -101,8 +101,8 @@ class Transaction(Protocol):
         """Insert or replace records, in order; an unchanged record has no effect.
 
         Raises:
-            InvalidRecord: a record does not hold what its kind requires.
-            NotFound: a record names another that does not exist.
+            InvalidRecordError: a record does not hold what its kind requires.
+            NotFoundError: a record names another that does not exist.
         """
         ...
 
@@ -118,14 +118,14 @@ class Transaction(Protocol):
         """Delete a record. Settings cannot be deleted.
 
         Raises:
-            NotFound: the record does not exist.
-            StillReferenced: other records name it.
+            NotFoundError: the record does not exist.
+            StillReferencedError: other records name it.
         """
         ...
 
 
 class Registry(Protocol):
-    """The registry. All of its methods raise `Unavailable` if the store does not respond."""
+    """The registry; each method may raise `RegistryUnavailableError`."""
 
     async def stamp(self) -> RegistryVersion:
         """Return the registry's current state."""
@@ -174,8 +174,8 @@ class Registry(Protocol):
             uses: the uses to add, by the token's digest.
 
         Raises:
-            Unavailable: nothing was added, or the outcome is unknown; do not retry, as that could
-                count the uses twice.
+            RegistryUnavailableError: nothing was added, or the outcome is unknown; do not retry, as
+                that could count the uses twice.
         """
         ...
 
@@ -191,7 +191,7 @@ class Registry(Protocol):
         """Check the whole log and return the number of its entries.
 
         Raises:
-            LogBroken: an entry was altered, removed or added.
+            LogBrokenError: an entry was altered, removed or added.
         """
         ...
 

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 
 from registry.checks import checked, is_digest
-from registry.exceptions import AlreadyExists, Ambiguous, InvalidRecord, NotFound
+from registry.exceptions import (
+    AlreadyExistsError,
+    AmbiguousLabelError,
+    InvalidRecordError,
+    NotFoundError,
+)
 from registry.model import (
     Key,
     Kind,
@@ -49,8 +54,8 @@ class Done(Generic[R]):
 class Operator:
     """The verbs of one person or program.
 
-    Every verb raises `InvalidRecord` for an argument that no record may hold, `NotFound` for a
-    record that does not exist, and `AlreadyExists` if it would create one that does.
+    Every verb raises `InvalidRecordError` for an argument that no record may hold, `NotFoundError`
+    for a record that does not exist, and `AlreadyExistsError` if it would create one that does.
 
     Args:
         registry: the registry to write.
@@ -173,7 +178,7 @@ class Operator:
             tools=tuple(tools),
         )
         if not token.tools:
-            raise InvalidRecord("tokens", "tools", "must name at least one")
+            raise InvalidRecordError("tokens", "tools", "must name at least one")
         return await self._add(token, action="token create")
 
     async def revoke_token(self, token_id: str) -> Done[Token]:
@@ -183,8 +188,8 @@ class Operator:
             token_id: its label, or its whole digest.
 
         Raises:
-            NotFound: no token matches. The argument is not quoted: it may be a bearer.
-            Ambiguous: several tokens have that label.
+            NotFoundError: no token matches. The argument is not quoted: it may be a bearer.
+            AmbiguousLabelError: several tokens have that label.
         """
         async with self._transaction("token revoke") as tx:
             before = await _token(tx, token_id)
@@ -217,7 +222,7 @@ class Operator:
         ref = record.ref
         async with self._transaction(action) as tx:
             if await tx.get(type(record), ref.id) is not None:
-                raise AlreadyExists(ref.kind, ref.id)
+                raise AlreadyExistsError(ref.kind, ref.id)
             await tx.put(record)
         return Done(record=record, stamp=tx.stamp, changed=True)
 
@@ -236,7 +241,7 @@ def _new_jti() -> str:
 async def _existing(tx: Transaction, type_: type[R], id_: str) -> R:
     record = await tx.get(type_, id_)
     if record is None:
-        raise NotFound(type_.kind, id_)
+        raise NotFoundError(type_.kind, id_)
     return record
 
 
@@ -247,6 +252,6 @@ async def _token(tx: Transaction, token_id: str) -> Token:
         case [token]:
             return token
         case []:
-            raise NotFound(Kind.TOKENS, None)
+            raise NotFoundError(Kind.TOKENS, None)
         case several:
-            raise Ambiguous(token_id, tuple(token.digest for token in several))
+            raise AmbiguousLabelError(token_id, tuple(token.digest for token in several))

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from bundles.opa.binary import find_opa
 from lictor.console import Common, note
-from lictor.exceptions import InvalidArgument
+from lictor.exceptions import InvalidArgumentError
 from lictor.keys import KeyFolder
 from lictor.question import Question, read_question
 from lictor.settings import require
@@ -136,7 +136,7 @@ def _bearer(file: Path | None) -> str | None:
         else:
             raw = sys.stdin.buffer.read(_LONGEST_READ)
     except OSError as error:
-        raise InvalidArgument(f"{file}: {error.strerror}") from None
+        raise InvalidArgumentError(f"{file}: {error.strerror}") from None
     # One line's end, as `echo` adds it; anything more belongs to the bearer, and spoils it.
     text = raw.decode("utf-8", errors="replace")
     return text.removesuffix("\n").removesuffix("\r") or None

@@ -17,7 +17,7 @@ from rich.table import Table
 from lictor.console import Common, note
 from lictor.demo.calls import Outcome, Rotation, call_all, rotate_while_calling
 from lictor.demo.processes import Demo, running
-from lictor.exceptions import DemoFailed
+from lictor.exceptions import DemoFailedError
 
 _DEFAULT = Common()
 
@@ -45,7 +45,7 @@ async def demo(
             if keep:
                 await _keep(up)
     if not rotation.new.allowed:
-        raise DemoFailed("the team's new token is refused")
+        raise DemoFailedError("the team's new token is refused")
     return 0
 
 

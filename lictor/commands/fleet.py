@@ -12,7 +12,7 @@ from bundles.fleet.credentials import InstanceCredentials
 from bundles.fleet.receipt import verify
 from lictor.admin import Admin
 from lictor.console import Common, note, show_table
-from lictor.exceptions import InvalidArgument
+from lictor.exceptions import InvalidArgumentError
 from lictor.rule_errors import recent_errors
 from lictor.settings import require
 
@@ -71,7 +71,7 @@ def instance_token(id: str, /, *, common: Common = _DEFAULT) -> None:  # noqa: A
     try:
         bearer = InstanceCredentials.load(common.settings.instances_key).bearer(id)
     except ValueError as error:
-        raise InvalidArgument(str(error)) from None
+        raise InvalidArgumentError(str(error)) from None
     common.show({"id": id, "bearer": bearer})
 
 

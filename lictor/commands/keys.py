@@ -7,7 +7,7 @@ from cyclopts import App, Parameter
 
 from lictor.commands.done import show_done
 from lictor.console import Common
-from lictor.exceptions import InvalidArgument
+from lictor.exceptions import InvalidArgumentError
 from lictor.keys import TEAM_ISSUER, KeyFolder
 from lictor.wait import WaitOptions
 from registry import Key
@@ -46,7 +46,7 @@ async def import_key(
 ) -> None:
     """Take over a symmetric secret of another system, read from standard input."""
     if not hex:
-        raise InvalidArgument("a secret is taken over as hexadecimal text: --hex")
+        raise InvalidArgumentError("a secret is taken over as hexadecimal text: --hex")
     async with common.operator() as operator:
         KeyFolder(common.settings.keys).take_over(
             sys.stdin.readline(), issuer=issuer, kid=kid, alg=alg

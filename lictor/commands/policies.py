@@ -14,7 +14,7 @@ from bundles.build.testing import TEST_SECONDS, TestRun, run_tests
 from bundles.opa.binary import find_opa
 from bundles.publish.store import Store
 from lictor.console import Common, note, show_table
-from lictor.exceptions import InvalidArgument
+from lictor.exceptions import InvalidArgumentError
 from lictor.junit import junit
 from lictor.new_site import make_site_repository
 from lictor.settings import require
@@ -151,11 +151,11 @@ def _check_options(run: str, threshold: float | None, timeout: float) -> None:
     try:
         re.compile(run)
     except re.error as error:
-        raise InvalidArgument(f"--run: not a regular expression: {error}") from None
+        raise InvalidArgumentError(f"--run: not a regular expression: {error}") from None
     if threshold is not None and not 0 <= threshold <= 100:  # noqa: PLR2004 - a percentage
-        raise InvalidArgument("--threshold: a percentage from 0 to 100")
+        raise InvalidArgumentError("--threshold: a percentage from 0 to 100")
     if not 0 < timeout <= 3600:  # noqa: PLR2004 - an hour
-        raise InvalidArgument("--timeout: seconds, more than 0 and at most 3600")
+        raise InvalidArgumentError("--timeout: seconds, more than 0 and at most 3600")
 
 
 def _show(ran: TestRun, *, verbose: bool) -> None:

@@ -10,7 +10,7 @@ from bundles.build.rule_sources import RuleSources
 from bundles.build.source_text import SourceText
 from bundles.opa.binary import find_opa
 from lictor.console import Common, note
-from lictor.exceptions import InvalidArgument, NotInitialised
+from lictor.exceptions import InvalidArgumentError, NotInitialisedError
 from lictor.lint import Finding, RegistryNames, lint
 from lictor.mcp_components import ServerComponents
 from lictor.settings import read_secret
@@ -37,7 +37,7 @@ async def lint_policies(
         common: the flags that every command has.
     """
     if (server is None) == (tools is None):
-        raise InvalidArgument("Neither or both of --server and --tools are given. Give one.")
+        raise InvalidArgumentError("Neither or both of --server and --tools are given. Give one.")
     if server is not None:
         bearer = read_secret(bearer_file) if bearer_file else None
         offered = await ServerComponents.from_server(server, bearer)
@@ -61,7 +61,7 @@ async def _registry_names(common: Common) -> RegistryNames | None:
         async with common.reading() as registry:
             libraries = {one.uid: one.tags for one in await registry.all(Library)}
             return RegistryNames(libraries, await _grants(registry))
-    except NotInitialised:
+    except NotInitialisedError:
         return None
 
 

@@ -19,7 +19,7 @@ from bundles.build.source_text import SourceText
 from bundles.opa.binary import OPA, find_opa
 from lictor.commands.mutation_report import show_report
 from lictor.console import Common, note
-from lictor.exceptions import InvalidArgument
+from lictor.exceptions import InvalidArgumentError
 
 _DEFAULT = Common()
 _ALL = 100
@@ -54,9 +54,9 @@ def mutate(
     """
     started = time.monotonic()
     if not 0 <= threshold <= _ALL:
-        raise InvalidArgument(f"--threshold {threshold} is not a percentage. Give 0 to 100.")
+        raise InvalidArgumentError(f"--threshold {threshold} is not a percentage. Give 0 to 100.")
     if (jobs is not None and jobs < 1) or (timeout is not None and timeout <= 0):
-        raise InvalidArgument("--jobs and --timeout are not positive. Give numbers above 0.")
+        raise InvalidArgumentError("--jobs and --timeout are not positive. Give numbers above 0.")
     sources = RuleSources.of_product() if product else RuleSources.of_site(common.settings.site)
     opa = find_opa()
     run = MutationRun(
@@ -91,7 +91,9 @@ def _mutants(opa: OPA, sources: RuleSources, only: Sequence[str] | None) -> list
     mutants = []
     rules = dict(sources.rules())
     if missing := sorted(set(only or ()) - rules.keys()):
-        raise InvalidArgument(f"--file {missing[0]!r} is not a file of rules in {sources.root}.")
+        raise InvalidArgumentError(
+            f"--file {missing[0]!r} is not a file of rules in {sources.root}."
+        )
     for path, content in rules.items():
         if not only or path in only:
             mutants += make_mutants(SourceText.parse(opa, path, content))

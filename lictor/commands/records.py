@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from lictor.commands.done import as_shown, show_done
 from lictor.console import Common
-from lictor.exceptions import InvalidArgument
+from lictor.exceptions import InvalidArgumentError
 from lictor.keys import KeyFolder
 from lictor.wait import WaitOptions
 from pdp_client.bearer.opaque import digest, mint_opaque
@@ -264,5 +264,5 @@ def _used(usage: Usage | None) -> dict[str, int | None]:
 def _seconds(text: str) -> int:
     found = re.fullmatch(r"(\d{1,9})([smhd])", text)
     if not found:
-        raise InvalidArgument(f"{text!r} is not a duration such as 90s, 15m, 1h or 30d")
+        raise InvalidArgumentError(f"{text!r} is not a duration such as 90s, 15m, 1h or 30d")
     return int(found[1]) * _UNITS[found[2]]

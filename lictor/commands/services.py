@@ -31,7 +31,7 @@ from bundles.publish import policy_releases
 from bundles.publish.store import Store
 from lictor.admin import Admin
 from lictor.console import Common, note
-from lictor.exceptions import AlreadyRunning, InvalidArgument, NotInitialised
+from lictor.exceptions import AlreadyRunningError, InvalidArgumentError, NotInitialisedError
 from lictor.progress import PublicationProgress
 from lictor.server import serving
 from lictor.settings import Settings, read_secret, require
@@ -106,13 +106,13 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A
         names = _served(settings.bundles_url, bearer, seconds=seconds)
     except (httpx2.HTTPError, ValueError, KeyError) as error:
         if not config.exists():
-            raise NotInitialised(
+            raise NotInitialisedError(
                 f"lictor serve does not answer at {settings.bundles_url} ({type(error).__name__}), "
                 "and this OPA has never been joined to it"
             ) from None
         note("lictor serve does not answer; OPA starts from the bundles that it has kept")
         names = []
-    except _NothingYet:
+    except _NothingYetError:
         if not config.exists():
             raise
         note("lictor serve has nothing to serve yet; OPA starts from the bundles that it has kept")
@@ -129,7 +129,7 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A
     )
     if listens(Path(settings.opa_url.removeprefix("unix://"))):
         # OPA would take over the socket, and the other OPA would go on unnoticed.
-        raise AlreadyRunning(f"an OPA listens at {settings.opa_url} already")
+        raise AlreadyRunningError(f"an OPA listens at {settings.opa_url} already")
     if names:
         prepare(told)
     note(f"OPA {binary.version} from {binary.origin}, listening at {settings.opa_url}")
@@ -211,13 +211,13 @@ def _instance_bearer(settings: Settings, name: str) -> str:
     try:
         return InstanceCredentials.load(settings.instances_key).bearer(name)
     except ValueError as error:
-        raise InvalidArgument(f"--id: {error}") from None
+        raise InvalidArgumentError(f"--id: {error}") from None
 
 
 def _served(url: str, bearer: str, *, seconds: float) -> list[str]:
     """Return the names of the served bundles; wait for a `lictor serve` that is starting."""
     for attempt in stamina.retry_context(
-        on=(httpx2.TransportError, _NothingYet), attempts=None, timeout=seconds, wait_max=0.5
+        on=(httpx2.TransportError, _NothingYetError), attempts=None, timeout=seconds, wait_max=0.5
     ):
         with attempt:
             answer = httpx2.get(f"{url}/bundles", headers={"Authorization": f"Bearer {bearer}"})
@@ -226,11 +226,11 @@ def _served(url: str, bearer: str, *, seconds: float) -> list[str]:
             if not set(names) >= _EVERY_OPA_NEEDS:
                 # One of several servers serves no bundles before the first has published, and
                 # the rules come last: an OPA not configured to fetch them would never get any.
-                raise _NothingYet("lictor serve has nothing to serve yet")
+                raise _NothingYetError("lictor serve has nothing to serve yet")
     return names
 
 
-class _NothingYet(BundleError):  # noqa: N818 - the state, as everywhere here
+class _NothingYetError(BundleError):
     """OPA's first bundle is missing; it may arrive at any moment."""
 
     code = "nothing_yet"

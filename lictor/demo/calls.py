@@ -12,7 +12,7 @@ from fastmcp.client.transports import StreamableHttpTransport
 
 from lictor.demo.people import Caller
 from lictor.demo.processes import LICTOR, Demo
-from lictor.exceptions import DemoFailed
+from lictor.exceptions import DemoFailedError
 
 _CALLS = 30
 """Calls with the old token before the rotation, and refused ones after it."""
@@ -59,7 +59,7 @@ async def rotate_while_calling(demo: Demo) -> Rotation:
     """Rotate the team's token with the `lictor` command while the team calls in a loop.
 
     Raises:
-        DemoFailed: the command failed.
+        DemoFailedError: the command failed.
     """
     began: dict[bool, list[float]] = {True: [], False: []}
     warm, refused = asyncio.Event(), asyncio.Event()
@@ -85,7 +85,7 @@ async def rotate_while_calling(demo: Demo) -> Rotation:
         said, _ = await process.communicate()
         returned = time.perf_counter()
         if process.returncode:
-            raise DemoFailed(f"lictor team rotate exited with {process.returncode}")
+            raise DemoFailedError(f"lictor team rotate exited with {process.returncode}")
         await refused.wait()
     reason = _last_record(demo)["reason"]
     caller = Caller("the new JWT", json.loads(said)["jwt"], "list_libraries", {})

@@ -16,7 +16,7 @@ import httpx2
 from bundles.build.policies import product_folder
 from bundles.opa.binary import find_opa
 from lictor.demo.people import TURN_ISSUER, People, populate
-from lictor.exceptions import DemoFailed
+from lictor.exceptions import DemoFailedError
 from lictor.keys import TEAM_ISSUER
 from lictor.settings import Settings
 from lictor.state_dir import initialise, publish_policies
@@ -48,7 +48,7 @@ async def running(folder: Path, *, progress: Callable[[str], None]) -> AsyncIter
     """Set everything up in a fresh folder and run it until the context ends.
 
     Raises:
-        DemoFailed: a part did not come up; the message holds the last of its log.
+        DemoFailedError: a part did not come up; the message holds the last of its log.
     """
     bundles, server = _free_port(), _free_port()
     settings = Settings(state=folder / "state", bundles_url=f"http://127.0.0.1:{bundles}")
@@ -118,7 +118,7 @@ class _Part:
     def check(self) -> None:
         if self.process.returncode is not None:
             last = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
-            raise DemoFailed(f"{self.name} ended with {self.process.returncode}:\n{last}")
+            raise DemoFailedError(f"{self.name} ended with {self.process.returncode}:\n{last}")
 
 
 async def _until(condition: Callable[[], Awaitable[bool]], parts: list[_Part]) -> None:
@@ -128,7 +128,7 @@ async def _until(condition: Callable[[], Awaitable[bool]], parts: list[_Part]) -
             part.check()
         if time.monotonic() > latest:
             logs = ", ".join(str(part.log) for part in parts)
-            raise DemoFailed(f"the demo did not come up in {_PATIENCE:.0f} s; see {logs}")
+            raise DemoFailedError(f"the demo did not come up in {_PATIENCE:.0f} s; see {logs}")
         await asyncio.sleep(0.05)
 
 

@@ -17,7 +17,7 @@ from jsonschema.validators import validator_for
 from referencing import Registry
 
 from mcp_plugin.enforcer import Enforcer, named
-from mcp_plugin.exceptions import ArgumentsRefused
+from mcp_plugin.exceptions import ArgumentsRefusedError
 from mcp_plugin.http.request import Caller
 from mcp_plugin.protocol import actions
 from pdp_client import Decision
@@ -41,7 +41,7 @@ async def enforce(
 
     Raises:
         CallDenied: the call is denied.
-        ArgumentsRefused: rules read the arguments, and the tool would get different ones.
+        ArgumentsRefusedError: rules read the arguments, and the tool would get different ones.
     """
     given = {**(_defaults(tool.parameters) if tool else {}), **sent}
     action = actions.call(name, tool, given)
@@ -51,7 +51,7 @@ async def enforce(
     try:
         # After the decision: a caller that may not call a tool learns nothing of its parameters.
         whole = apply_defaults(tool.parameters, sent)
-    except ArgumentsRefused as refused:
+    except ArgumentsRefusedError as refused:
         watched = enforcer.watches(action)
         said = "would_deny" if watched else "denied"
         _log.info("mcp_auth.%s %s reason=%s", said, named(action), refused.code)
@@ -73,7 +73,7 @@ def apply_defaults(schema: Schema, sent: Mapping[str, Any]) -> dict[str, Any]:
         sent: the arguments.
 
     Raises:
-        ArgumentsRefused: the arguments do not fit the schema without conversion.
+        ArgumentsRefusedError: the arguments do not fit the schema without conversion.
     """
     try:
         # A registry of its own: jsonschema would fetch references to other documents.
@@ -84,7 +84,7 @@ def apply_defaults(schema: Schema, sent: Mapping[str, Any]) -> dict[str, Any]:
             return whole
     except Exception as error:  # noqa: BLE001 - the schema is the server's own; what it breaks is
         _log.warning("mcp_auth.schema error=%s", type(error).__name__)
-    raise ArgumentsRefused
+    raise ArgumentsRefusedError
 
 
 def _defaults(schema: Schema) -> dict[str, Any]:

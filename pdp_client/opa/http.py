@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 from opa_client.opa_async import AsyncOpaClient
 
-from pdp_client.exceptions import AnswerUnusable, OPAUnreachable
+from pdp_client.exceptions import OPAUnreachableError, ResponseUnusableError
 from pdp_client.opa.wire import LARGEST, decode_error, decode_result, encode_query
 
 
@@ -45,7 +45,7 @@ class HTTPTransport:
                 document, "lictor", entrypoint, {"strict-builtin-errors": "true"}
             )
         except (aiohttp.ClientError, OSError) as error:
-            raise OPAUnreachable(type(error).__name__) from None
+            raise OPAUnreachableError(type(error).__name__) from None
         return decode_result(body)
 
     async def aclose(self) -> None:
@@ -107,7 +107,7 @@ class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # the library has no
     async def _request(self, method: str, url: str, **kwargs: Any) -> AsyncIterator[_Answer]:
         async with self._opening:
             if self._closed:
-                raise OPAUnreachable("closed")
+                raise OPAUnreachableError("closed")
             if self._session is None:
                 await self._init_session()
         async with await self._send(method, url, **kwargs) as response:
@@ -115,7 +115,7 @@ class _StrictClient(AsyncOpaClient):  # type: ignore[misc]  # the library has no
             async for chunk in response.content.iter_any():
                 body += chunk
                 if len(body) > LARGEST:
-                    raise AnswerUnusable("the response exceeds 16 MiB")
+                    raise ResponseUnusableError("the response exceeds 16 MiB")
             if response.status != 200:  # noqa: PLR2004 - HTTP's own number
                 raise decode_error(response.status, body)
         yield _Answer(bytes(body))

@@ -35,7 +35,7 @@ class Query(Protocol[Response]):
         """Read the `result` of a response.
 
         Raises:
-            AnswerUnusable: it is not what this entrypoint returns.
+            ResponseUnusableError: it is not what this entrypoint returns.
         """
         ...
 

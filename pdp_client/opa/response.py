@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from pdp_client.decision import Decision, Principal, Visible
-from pdp_client.exceptions import AnswerUnusable
+from pdp_client.exceptions import ResponseUnusableError
 from pdp_client.reasons import Reason
 
 _REASONS: Final = frozenset(Reason)
@@ -20,31 +20,31 @@ def parse_decision(result: Any, *, shadow: bool = False) -> Decision:
         shadow: whether the query was made in shadow mode.
 
     Raises:
-        AnswerUnusable: anything is missing, of another type, or contradicts itself.
+        ResponseUnusableError: anything is missing, of another type, or contradicts itself.
     """
     if not isinstance(result, dict) or not isinstance(result.get("allow"), bool):
-        raise AnswerUnusable("a decision must be an object with a boolean `allow`")
+        raise ResponseUnusableError("a decision must be an object with a boolean `allow`")
     allow: bool = result["allow"]
     reason = _reason(result.get("reason"))
     reasons = _texts(result.get("reasons"))
     libraries = _texts(result.get("libraries"))
     principal = _principal(result.get("principal"))
     if (allow and len(reasons) != 1) or allow is not (Reason.OK.value in reasons):
-        raise AnswerUnusable("`allow` and `reasons` contradict each other")
+        raise ResponseUnusableError("`allow` and `reasons` contradict each other")
     if reason.value not in reasons or not all(map(_is_reason, reasons)):
-        raise AnswerUnusable("`reasons` must be the contract's, and `reason` one of them")
+        raise ResponseUnusableError("`reasons` must be the contract's, and `reason` one of them")
     if (libraries and not allow) or (principal is None and allow):
-        raise AnswerUnusable("libraries without an allow, or an allow without a principal")
+        raise ResponseUnusableError("libraries without an allow, or an allow without a principal")
     shadowed = _shadowed(result.get("shadow"), reasons) if shadow else None
     if shadowed is not None:
         if principal is None:
-            raise AnswerUnusable("an action runs without a principal")
+            raise ResponseUnusableError("an action runs without a principal")
         libraries = shadowed
     _no_obligations(result)
     epoch, revision = _stamp(result, required=allow or shadowed is not None)
     text = result.get("message")
     if not isinstance(text, str):
-        raise AnswerUnusable("`message` must be text")
+        raise ResponseUnusableError("`message` must be text")
     return Decision(
         allow=allow,
         reason=reason,
@@ -68,14 +68,14 @@ def parse_visible(result: Any, *, count: int) -> Visible:
     """Read the `result` of `lictor/visible` for a list of `count` actions.
 
     Raises:
-        AnswerUnusable: anything is missing, of another type, or not a position of the list.
+        ResponseUnusableError: anything is missing, of another type, or not a position of the list.
     """
     if not isinstance(result, dict) or not isinstance(result.get("indices"), list):
-        raise AnswerUnusable("the response for a list must be an object with `indices`")
+        raise ResponseUnusableError("the response for a list must be an object with `indices`")
     indices = [_integer(index) for index in result["indices"]]
     known = sorted({index for index in indices if index is not None and 0 <= index < count})
     if len(known) != len(indices):
-        raise AnswerUnusable("`indices` must be distinct positions of the list")
+        raise ResponseUnusableError("`indices` must be distinct positions of the list")
     _no_obligations(result)
     epoch, revision = _stamp(result, required=bool(known))
     return Visible(
@@ -91,7 +91,7 @@ def parse_visible(result: Any, *, count: int) -> Visible:
 
 def _reason(value: Any) -> Reason:
     if not isinstance(value, str) or value not in _REASONS:
-        raise AnswerUnusable("`reason` must be one of the contract's")
+        raise ResponseUnusableError("`reason` must be one of the contract's")
     return Reason(value)
 
 
@@ -110,14 +110,14 @@ def _shadowed(value: Any, reasons: list[str]) -> list[str] | None:
         code in (Reason.TOOL_NOT_ALLOWED, Reason.SITE_RULE) or code.startswith(_SITE)
         for code in reasons
     ):
-        raise AnswerUnusable("an action denied for this reason must not run")
+        raise ResponseUnusableError("an action denied for this reason must not run")
     return _texts(value.get("libraries"))
 
 
 def _stamp(result: Mapping[str, Any], *, required: bool) -> tuple[int | None, int | None]:
     epoch, revision = _integer(result.get("epoch")), _integer(result.get("revision"))
     if required and (epoch is None or revision is None):
-        raise AnswerUnusable("a response that allows must have an epoch and a revision")
+        raise ResponseUnusableError("a response that allows must have an epoch and a revision")
     return epoch, revision
 
 
@@ -125,18 +125,18 @@ def _no_obligations(result: Mapping[str, Any]) -> None:
     # An enforcement point that does not know an obligation must refuse (XACML 3.0, 7.18). This one
     # knows none, so that rules of a later version cannot require something that it does not do.
     if result.get("obligations"):
-        raise AnswerUnusable("the response has obligations")
+        raise ResponseUnusableError("the response has obligations")
 
 
 def _texts(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise AnswerUnusable("a list of texts was expected")
+        raise ResponseUnusableError("a list of texts was expected")
     return value
 
 
 def _optional_text(value: Any) -> str | None:
     if not isinstance(value, str | None):
-        raise AnswerUnusable("a text was expected")
+        raise ResponseUnusableError("a text was expected")
     return value
 
 
@@ -144,7 +144,7 @@ def _integer(value: Any) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
-        raise AnswerUnusable("an integer was expected")
+        raise ResponseUnusableError("an integer was expected")
     return value
 
 
@@ -152,13 +152,13 @@ def _seconds(value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise AnswerUnusable("a number of seconds was expected")
+        raise ResponseUnusableError("a number of seconds was expected")
     try:
         seconds = float(value)
     except OverflowError:
         seconds = math.inf
     if not math.isfinite(seconds):
-        raise AnswerUnusable("a finite number of seconds was expected")
+        raise ResponseUnusableError("a finite number of seconds was expected")
     return seconds
 
 
@@ -172,7 +172,7 @@ def _principal(value: Any) -> Principal | None:
         or not isinstance(value.get("name"), str | None)
         or not isinstance(value.get("user"), str | None)
     ):
-        raise AnswerUnusable("`principal` is malformed")
+        raise ResponseUnusableError("`principal` is malformed")
     return Principal(
         type=value["type"], id=value["id"], name=value.get("name"), user=value.get("user")
     )

@@ -24,8 +24,8 @@ class Transport(Protocol):
             document: the `input` document.
 
         Raises:
-            OPAUnreachable: there was no response.
-            AnswerUnusable: there was one, but not 200 with JSON that has a `result`.
+            OPAUnreachableError: there was no response.
+            ResponseUnusableError: there was one, but not 200 with JSON that has a `result`.
         """
         ...
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import httptools
 
-from pdp_client.exceptions import AnswerUnusable, OPAUnreachable
+from pdp_client.exceptions import OPAUnreachableError, ResponseUnusableError
 from pdp_client.opa.wire import LARGEST, decode_error, decode_result, encode_query
 
 _MOST_IDLE = 32
@@ -55,15 +55,15 @@ class UnixSocketTransport:
         reused = connection.reused
         try:
             answer = await connection.exchange(request)
-        except _ClosedUnanswered:
+        except _ClosedUnansweredError:
             if not reused:
-                raise OPAUnreachable("closed without a response") from None
+                raise OPAUnreachableError("closed without a response") from None
             # OPA closed an idle connection; it cannot have begun to respond. Retry once, anew.
             connection = await self._connect()
             try:
                 answer = await connection.exchange(request)
-            except _ClosedUnanswered:
-                raise OPAUnreachable("closed without a response") from None
+            except _ClosedUnansweredError:
+                raise OPAUnreachableError("closed without a response") from None
         if connection.usable and not self._closed and len(self._idle) < _MOST_IDLE:
             self._idle.append(connection)
         else:
@@ -72,16 +72,16 @@ class UnixSocketTransport:
 
     async def _connect(self) -> "_Connection":
         if self._closed:
-            raise OPAUnreachable("closed")
+            raise OPAUnreachableError("closed")
         loop = asyncio.get_running_loop()
         try:
             _, connection = await loop.create_unix_connection(_Connection, self._path)
         except OSError as error:
-            raise OPAUnreachable(type(error).__name__) from None
+            raise OPAUnreachableError(type(error).__name__) from None
         return connection
 
 
-class _ClosedUnanswered(Exception):  # noqa: N818 - never leaves this module
+class _ClosedUnansweredError(Exception):
     """The peer closed the connection before the first byte of a response."""
 
 
@@ -104,7 +104,7 @@ class _Connection(asyncio.Protocol):
         response could be mistaken for that of the next exchange.
         """
         if self._transport is None or not self.usable:
-            raise _ClosedUnanswered
+            raise _ClosedUnansweredError
         self._answer = asyncio.get_running_loop().create_future()
         self._body.clear()
         self._begun = False
@@ -136,13 +136,13 @@ class _Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self._fail(AnswerUnusable("the response is not HTTP"))
+            self._fail(ResponseUnusableError("the response is not HTTP"))
         except httptools.HttpParserUpgrade:
-            self._fail(AnswerUnusable("an unrequested protocol upgrade"))
+            self._fail(ResponseUnusableError("an unrequested protocol upgrade"))
 
     def connection_lost(self, _: Exception | None) -> None:
-        broken = OPAUnreachable("closed within a response")
-        self._fail(broken if self._begun else _ClosedUnanswered())
+        broken = OPAUnreachableError("closed within a response")
+        self._fail(broken if self._begun else _ClosedUnansweredError())
 
     def on_message_begin(self) -> None:
         if self._answer is None or self._answer.done():
@@ -152,7 +152,7 @@ class _Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         self._body += body
         if len(self._body) > LARGEST:
-            self._fail(AnswerUnusable("the response exceeds 16 MiB"))
+            self._fail(ResponseUnusableError("the response exceeds 16 MiB"))
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()

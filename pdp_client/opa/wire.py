@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pdp_client.exceptions import AnswerUnusable, EvaluationError, RuleError
+from pdp_client.exceptions import EvaluationError, ResponseUnusableError, RuleError
 
 LARGEST: Final = 16 << 20
 """Bytes of a response; that to a list of thousands of tools has less than a hundredth."""
@@ -45,14 +45,14 @@ def encode_query(body: Mapping[str, Any]) -> str:
     """Write the body of a query.
 
     Raises:
-        AnswerUnusable: it is not JSON or too large, so OPA cannot respond to it.
+        ResponseUnusableError: it is not JSON or too large, so OPA cannot respond to it.
     """
     try:
         text = _ENCODER.encode(body)
     except (TypeError, ValueError, RecursionError):
-        raise AnswerUnusable("the query is not JSON") from None
+        raise ResponseUnusableError("the query is not JSON") from None
     if len(text) > LARGEST_QUERY:  # it is ASCII
-        raise AnswerUnusable("the query exceeds 1 MiB")
+        raise ResponseUnusableError("the query exceeds 1 MiB")
     return text
 
 
@@ -60,18 +60,18 @@ def decode_result(body: bytes | bytearray) -> Any:
     """Return the `result` in the body of a 200.
 
     Raises:
-        AnswerUnusable: the body is not JSON, or lacks `result`, as from an OPA without a bundle.
+        ResponseUnusableError: not JSON, or no `result`, as from an OPA without a bundle.
     """
     try:
         document = _DECODER.decode(body.decode())
     except (ValueError, RecursionError):
-        raise AnswerUnusable("the response is not JSON") from None
+        raise ResponseUnusableError("the response is not JSON") from None
     if not isinstance(document, dict) or "result" not in document:
-        raise AnswerUnusable("no `result`")
+        raise ResponseUnusableError("no `result`")
     return document["result"]
 
 
-def decode_error(status: int, body: bytes | bytearray) -> AnswerUnusable:
+def decode_error(status: int, body: bytes | bytearray) -> ResponseUnusableError:
     """Return the error for a status other than 200, with the failed rules if OPA names them."""
     try:
         document = _DECODER.decode(body.decode())
@@ -79,7 +79,7 @@ def decode_error(status: int, body: bytes | bytearray) -> AnswerUnusable:
         errors = [_rule_error(one["code"], one.get("location")) for one in listed]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         errors = []
-    return EvaluationError(status, errors) if errors else AnswerUnusable(f"HTTP {status}")
+    return EvaluationError(status, errors) if errors else ResponseUnusableError(f"HTTP {status}")
 
 
 def _rule_error(code: Any, location: Any) -> RuleError:

@@ -24,7 +24,7 @@ NAMESPACE = "lictor"
 """The default prefix of every key; `lictor serve` has the same."""
 
 
-class SharedUnavailable(PDPError):  # noqa: N818 - the state, as in `pdp_client.exceptions`
+class SharedStateUnavailableError(PDPError):
     """Redis did not respond in time, or its response is not trustworthy."""
 
     code = "redis_unavailable"
@@ -60,10 +60,10 @@ def connect(url: str, *, timeout: float = TIMEOUT, **more: Any) -> Redis:
 
 @contextmanager
 def redis_errors() -> Iterator[None]:
-    """Convert errors of Redis and its client into `SharedUnavailable`.
+    """Convert errors of Redis and its client into `SharedStateUnavailableError`.
 
     Raises:
-        SharedUnavailable: Redis cannot be reached, is slow, or refuses a command.
+        SharedStateUnavailableError: Redis cannot be reached, is slow, or refuses a command.
         CancelledError: the task was cancelled meanwhile. redis-py uses `wait_for`, which before
             Python 3.12 loses a cancellation that comes with the result.
     """
@@ -74,7 +74,7 @@ def redis_errors() -> Iterator[None]:
     except (RedisError, OSError, TimeoutError) as error:
         if task and task.cancelling() > before:
             raise asyncio.CancelledError from None
-        raise SharedUnavailable(type(error).__name__) from None
+        raise SharedStateUnavailableError(type(error).__name__) from None
     if task and task.cancelling() > before:
         raise asyncio.CancelledError
 

@@ -17,7 +17,13 @@ from pdp_client.bearer.replay import REMEMBERED
 from pdp_client.bearer.verifier import Credential
 from pdp_client.exceptions import BearerRejected
 from pdp_client.reasons import Reason
-from pdp_client.shared.connection import NAMESPACE, TIMEOUT, SharedUnavailable, key, redis_errors
+from pdp_client.shared.connection import (
+    NAMESPACE,
+    TIMEOUT,
+    SharedStateUnavailableError,
+    key,
+    redis_errors,
+)
 from pdp_client.shared.warnings import RateLimitedWarning
 
 _log = logging.getLogger(__name__)
@@ -67,7 +73,7 @@ class SharedReplay:
         exp, now = credential.claims["exp"], self._clock()
         try:
             first_exp = await self._first_exp(credential, exp, now)
-        except SharedUnavailable as error:
+        except SharedStateUnavailableError as error:
             self._outages.add(error)
             return
         if exp > first_exp and now >= first_exp + self._leeway:
@@ -84,7 +90,7 @@ class SharedReplay:
         try:
             return exp if first is None else _moment(first)
         except ValueError:
-            raise SharedUnavailable("stored expiry is not a number") from None
+            raise SharedStateUnavailableError("stored expiry is not a number") from None
 
     def _key(self, credential: Credential) -> str:
         # A hash, since a caller's text may have any length. No claim holds a NUL.

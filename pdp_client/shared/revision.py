@@ -14,7 +14,7 @@ from pdp_client.freshness.revision import LatestRevision, MessageAuthenticator
 from pdp_client.shared.connection import (
     NAMESPACE,
     TIMEOUT,
-    SharedUnavailable,
+    SharedStateUnavailableError,
     connect,
     key,
     redis_errors,
@@ -87,8 +87,8 @@ class SharedNewest:
         """As `RevisionSource.read`.
 
         Raises:
-            SharedUnavailable: Redis does not respond or has no value, or the value is forged, lower
-                than an earlier one, written for another process, or too old.
+            SharedStateUnavailableError: Redis does not respond or has no value, or the value is
+                forged, lower than an earlier one, written for another process, or too old.
         """
         asked = time.monotonic()
         async with self._reading:
@@ -128,18 +128,18 @@ class SharedNewest:
         """Accept a value that was read or announced, and refuse one that is not trustworthy.
 
         Raises:
-            SharedUnavailable: see `read`.
+            SharedStateUnavailableError: see `read`.
         """
         if value == self._raw:
             return
         newest = self._authenticator.verify(value)
         if newest is None:
-            raise SharedUnavailable(
+            raise SharedStateUnavailableError(
                 "Redis has no latest revision" if value is None else "latest revision is forged"
             )
         before = self._newest
         if before is not None and (newest.version < before.version):
-            raise SharedUnavailable(
+            raise SharedStateUnavailableError(
                 "latest revision moved backwards; was Redis restored from a backup?"
             )
         self._raw, self._newest = value, newest
@@ -147,9 +147,9 @@ class SharedNewest:
     def _believed(self) -> LatestRevision:
         newest = self._newest
         if newest is None or newest.run != self._run:
-            raise SharedUnavailable("latest revision was written for another Redis")
+            raise SharedStateUnavailableError("latest revision was written for another Redis")
         if not -_CLOCKS_APART <= self._clock() - newest.at <= FRESH:
-            raise SharedUnavailable("latest revision is unconfirmed")
+            raise SharedStateUnavailableError("latest revision is unconfirmed")
         return newest
 
     async def _watch(self) -> None:
@@ -192,6 +192,6 @@ class SharedNewest:
         while True:
             try:
                 await job()
-            except SharedUnavailable as error:
+            except SharedStateUnavailableError as error:
                 self._outages.add(error)
                 await asyncio.sleep(_LOOK_EVERY)

@@ -16,7 +16,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from pdp_client.decision import Decision
-from pdp_client.shared.connection import NAMESPACE, SharedUnavailable, key, redis_errors
+from pdp_client.shared.connection import NAMESPACE, SharedStateUnavailableError, key, redis_errors
 from pdp_client.shared.warnings import RateLimitedWarning
 from pdp_client.usage import used_token
 
@@ -140,13 +140,13 @@ class SharedUsage:
                 # Counts are sent only after a response to this command.
                 with redis_errors():
                     await self._redis.ping()
-            except SharedUnavailable as error:
+            except SharedStateUnavailableError as error:
                 self._outages.add(error)
                 return
             batch = {digest: self._uses.pop(digest) for digest in [*islice(self._uses, BATCH)]}
             try:
                 await self._send(batch)
-            except SharedUnavailable as error:
+            except SharedStateUnavailableError as error:
                 self.lost += sum(count for count, _ in batch.values())
                 self._outages.add(error)
                 return
@@ -179,7 +179,7 @@ async def take(redis: Redis, *, namespace: str = NAMESPACE, most: int = BATCH) -
         The uses that could be parsed.
 
     Raises:
-        SharedUnavailable: Redis failed, or the outcome is unknown.
+        SharedStateUnavailableError: Redis failed, or the outcome is unknown.
     """
     with redis_errors():
         found = await redis.register_script(_TAKE)(keys=_names(namespace), args=[most])

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 
-from pdp_client.shared.connection import SharedUnavailable
+from pdp_client.shared.connection import SharedStateUnavailableError
 
 _QUIET = 60.0
 
@@ -23,7 +23,7 @@ class RateLimitedWarning:
         self._told_at = -math.inf
         self.count = 0
 
-    def add(self, error: SharedUnavailable) -> None:
+    def add(self, error: SharedStateUnavailableError) -> None:
         """Count one more failure."""
         self.count += 1
         now = time.monotonic()

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from registry.checks import checked, is_digest
-from registry.exceptions import InvalidRecord, Unreadable
+from registry.exceptions import InvalidRecordError, UnreadableRegistryError
 from registry.interface import Fault, Finding
 from registry.model import Kind, Ref
 from registry.neo4j import rows as row_of
@@ -33,7 +33,7 @@ async def check(graph: Graph, reader: Reader, *, fix: bool) -> list[Finding]:
     """See `Registry.check`.
 
     Raises:
-        Unreadable: the registry exists, but cannot be read.
+        UnreadableRegistryError: the registry exists, but cannot be read.
     """
     findings = await check_schema(graph, fix=fix)
     findings += await check_registry(graph, fix=fix)
@@ -49,7 +49,9 @@ async def check(graph: Graph, reader: Reader, *, fix: bool) -> list[Finding]:
                 count += 1
                 if count <= MOST:
                     found.append(what)
-        except Unreadable as error:  # a site's own query, which other kinds do not need
+        except (
+            UnreadableRegistryError
+        ) as error:  # a site's own query, which other kinds do not need
             found.append(str(error))
         if count > MOST:
             found.append(f"{kind}: {count - MOST} more")
@@ -65,7 +67,7 @@ async def _queries(opened: Open, reader: Reader) -> list[str]:
             does = await reader.queries.explain(
                 opened, name, **{key: _SAMPLE[key] for key in PARAMETERS[name]}
             )
-        except Unreadable as error:
+        except UnreadableRegistryError as error:
             return [*found, str(error)]  # the error has ended the transaction
         if does != "r":
             found.append(f"{name}.cypher: does not only read")
@@ -129,7 +131,7 @@ def _wrong(kind: Kind, rows: dict[str, list[Sequence[Any]]], workspaces: set[str
         record = row_of.record(type_, first)
         try:
             checked(record)
-        except InvalidRecord as error:
+        except InvalidRecordError as error:
             yield f"{name}: {str(error).removeprefix(f'{error.record}: ')}"
             continue
         if kind is Kind.LIBRARIES and first[2] not in workspaces:

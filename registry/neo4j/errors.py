@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from neo4j.exceptions import DriverError, Neo4jError
 
-from registry.exceptions import RegistryError, Unavailable, Unreadable
+from registry.exceptions import RegistryError, RegistryUnavailableError, UnreadableRegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,28 +21,28 @@ def store_errors(place: str) -> Iterator[None]:
         place: the Neo4j's address, for the message.
 
     Raises:
-        Unavailable: Neo4j does not respond, not in time, or refuses access.
-        Unreadable: the database does not fit the query.
+        RegistryUnavailableError: Neo4j does not respond, not in time, or refuses access.
+        UnreadableRegistryError: the database does not fit the query.
     """
     try:
         yield
     except TimeoutError as error:
-        raise Unavailable(f"{place} does not answer in time") from error
+        raise RegistryUnavailableError(f"{place} does not answer in time") from error
     except Neo4jError as error:
         raise _told(place, error) from error
     except (DriverError, OSError) as error:
         # These errors are about addresses and connections; the last line has the cause.
         told = str(error).strip().splitlines() or [type(error).__name__]
-        raise Unavailable(f"{place} does not answer: {told[-1]}") from error
+        raise RegistryUnavailableError(f"{place} does not answer: {told[-1]}") from error
 
 
 def _told(place: str, error: Neo4jError) -> RegistryError:
     # Neo4j's messages may quote values; its codes do not.
     code = error.code or type(error).__name__
     if code.startswith("Neo.ClientError.Security."):
-        return Unavailable(f"{place} refuses the user or the password: {code}")
+        return RegistryUnavailableError(f"{place} refuses the user or the password: {code}")
     if code == "Neo.ClientError.Database.DatabaseNotFound":
-        return Unreadable(f"{place} has no such database")
+        return UnreadableRegistryError(f"{place} has no such database")
     if code.startswith("Neo.ClientError.Statement."):
-        return Unreadable(f"{place} cannot run a query of the registry: {code}")
-    return Unavailable(f"{place} does not answer: {code}")
+        return UnreadableRegistryError(f"{place} cannot run a query of the registry: {code}")
+    return RegistryUnavailableError(f"{place} does not answer: {code}")

@@ -31,7 +31,7 @@ async def export(graph: Graph, reader: Reader) -> AsyncGenerator[tuple[Ref, Publ
     """Yield every record as published, by kind and id; each page has its own transaction.
 
     Raises:
-        Unavailable, Unreadable: see `store_errors`.
+        RegistryUnavailableError, UnreadableRegistryError: see `store_errors`.
     """
     async with aclosing(_pages(graph, reader)) as pages, aclosing(_ahead(pages)) as ahead:
         async for page in ahead:

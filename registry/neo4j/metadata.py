@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from registry.changelog import GENESIS, LogEntry, read_entry
 from registry.checks import checked
-from registry.exceptions import InvalidRecord, SchemaVersion, Unavailable, Unreadable
+from registry.exceptions import (
+    InvalidRecordError,
+    RegistryUnavailableError,
+    SchemaVersionError,
+    UnreadableRegistryError,
+)
 from registry.model import Kind, Ref, RegistryVersion, Setting
 from registry.neo4j.session import LONG_SECONDS
 
@@ -93,8 +98,8 @@ async def read_state(opened: Open) -> State:
     """Read the registry's state.
 
     Raises:
-        Unreadable: the graph does not hold a registry, or its node lacks the state.
-        SchemaVersion: the registry has another version's layout.
+        UnreadableRegistryError: the graph does not hold a registry, or its node lacks the state.
+        SchemaVersionError: the registry has another version's layout.
     """
     return await _read_state(opened, "")
 
@@ -114,19 +119,21 @@ async def _read_state(opened: Open, lock: str) -> State:
         nodes, head = await opened.run(f"{lock}{_STATE}")
     except TimeoutError as error:
         waited = "another's write did not end in time, or " if lock else ""
-        raise Unavailable(f"{opened.place}: {waited}it does not answer") from error
+        raise RegistryUnavailableError(f"{opened.place}: {waited}it does not answer") from error
     match nodes:
         case [[int() | None as layout, int() as epoch, int() as revision]]:
             if layout not in {LAYOUT, None}:
-                raise SchemaVersion(opened.place, found=int(layout), expected=LAYOUT)
+                raise SchemaVersionError(opened.place, found=int(layout), expected=LAYOUT)
             newest = head[0] if head and isinstance(head[0], str) else GENESIS
             return State(RegistryVersion(epoch, revision), newest)
         case []:
-            raise Unreadable(f"{opened.place} {NO_REGISTRY}")
+            raise UnreadableRegistryError(f"{opened.place} {NO_REGISTRY}")
         case [_]:
-            raise Unreadable(f"{opened.place}: the (:Registry) node has no epoch and revision")
+            raise UnreadableRegistryError(
+                f"{opened.place}: the (:Registry) node has no epoch and revision"
+            )
         case _:
-            raise Unreadable(f"{opened.place} has more than one (:Registry) node")
+            raise UnreadableRegistryError(f"{opened.place} has more than one (:Registry) node")
 
 
 async def read_settings(opened: Open) -> list[Setting]:
@@ -150,7 +157,7 @@ def _setting(name: str, texts: list[Any]) -> Setting | None:
     try:
         [text] = texts
         return checked(Setting(name=name, value=json.loads(text)))
-    except (ValueError, TypeError, RecursionError, InvalidRecord):
+    except (ValueError, TypeError, RecursionError, InvalidRecordError):
         _log.warning("registry.setting_left_out name=%s", name[:64])
         return None
 
@@ -173,7 +180,7 @@ async def read_log(
     """Read entries of the log, oldest first.
 
     Raises:
-        LogBroken: an entry's `touched` is invalid.
+        LogBrokenError: an entry's `touched` is invalid.
     """
     rows = await opened.run(_LOG, after=after, until=until, limit=limit, seconds=LONG_SECONDS)
     return [read_entry(row) for row in rows]
@@ -206,7 +213,7 @@ async def write_revision(opened: Open, entry: LogEntry, *, epoch: int) -> None:
         _WRITE_ENTRY, entry=properties, epoch=epoch, touched=parts[-1], seconds=LONG_SECONDS
     )
     if not written:
-        raise Unreadable(f"{opened.place} {NO_REGISTRY}")
+        raise UnreadableRegistryError(f"{opened.place} {NO_REGISTRY}")
 
 
 async def has_entry(opened: Open, entry: LogEntry) -> bool:

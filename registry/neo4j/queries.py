@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from neo4j.exceptions import ClientError
 
-from registry.exceptions import Unreadable, UnsupportedRegistry
+from registry.exceptions import UnreadableRegistryError, UnsupportedRegistryError
 from registry.model import Kind
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Queries:
             folder: a site's own queries; each file replaces lictor's of the same name.
 
         Raises:
-            UnsupportedRegistry: the folder has a file with an unknown name, or cannot be read.
+            UnsupportedRegistryError: the folder has a file with an unknown name, or cannot be read.
         """
         ours = files(__package__) / "cypher"
         texts = {name: (ours / f"{name}{_SUFFIX}").read_text("utf-8") for name in COLUMNS}
@@ -79,7 +79,7 @@ class Queries:
         """Run a query, and return its rows, each with the values of its columns.
 
         Raises:
-            Unreadable: the query does not fit the graph, or does not return its columns.
+            UnreadableRegistryError: the query does not fit the graph, or lacks a column.
         """
         with _named(name):
             rows: list[list[Any]] = await opened.run(
@@ -91,7 +91,7 @@ class Queries:
         """Plan a query without running it: `r` if it only reads.
 
         Raises:
-            Unreadable: as `rows` does.
+            UnreadableRegistryError: as `rows` does.
         """
         with _named(name):
             return await opened.explain(self._texts[name], **parameters)
@@ -111,13 +111,15 @@ def _read(folder: Path) -> dict[str, str]:
             if path.name.endswith(_SUFFIX)
         }
     except OSError as error:
-        raise UnsupportedRegistry(f"{folder} cannot be read: {error.strerror}") from error
+        raise UnsupportedRegistryError(f"{folder} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UnsupportedRegistry(f"{folder} has a query that is not UTF-8") from error
+        raise UnsupportedRegistryError(f"{folder} has a query that is not UTF-8") from error
     for name in found:
         if name not in COLUMNS:
             known = ", ".join(sorted(COLUMNS))
-            raise UnsupportedRegistry(f"{folder}: {name}{_SUFFIX} is no query; these are: {known}")
+            raise UnsupportedRegistryError(
+                f"{folder}: {name}{_SUFFIX} is no query; these are: {known}"
+            )
     return found
 
 
@@ -132,4 +134,4 @@ def _named(name: str) -> Iterator[None]:
             raise
         # Only syntax errors keep their message: it is about the query's text; others quote values.
         told = f"{code}: {error.message}" if code.endswith(".SyntaxError") else code
-        raise Unreadable(f"{name}{_SUFFIX} cannot be run: {told}") from error
+        raise UnreadableRegistryError(f"{name}{_SUFFIX} cannot be run: {told}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from registry.exceptions import Unreadable
+from registry.exceptions import UnreadableRegistryError
 from registry.model import Kind, Record, Ref, Setting, Token
 from registry.neo4j import rows as row_of
 from registry.neo4j.metadata import read_settings
@@ -36,7 +36,7 @@ class Reader:
         """See `Registry.get`.
 
         Raises:
-            Unreadable: several nodes have the id.
+            UnreadableRegistryError: several nodes have the id.
         """
         return (await self.stored(opened, type_, [id_])).get(id_)
 
@@ -44,12 +44,12 @@ class Reader:
         """Return the records that have these ids, by id.
 
         Raises:
-            Unreadable: several nodes have the same id.
+            UnreadableRegistryError: several nodes have the same id.
         """
         found: dict[str, R] = {}
         for record in await self._records(opened, type_, ids, seconds=ANSWER_SECONDS):
             if (id_ := record.ref.id) in found:
-                raise Unreadable(f"{record.ref}: {row_of.TWICE.why}")
+                raise UnreadableRegistryError(f"{record.ref}: {row_of.TWICE.why}")
             found[id_] = record
         return found
 

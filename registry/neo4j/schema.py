@@ -78,8 +78,8 @@ async def check_registry(graph: Graph, *, fix: bool) -> list[Finding]:
     """Check the registry's own nodes; if `fix`, create them, unless a registry existed before.
 
     Raises:
-        Unreadable: the registry exists, but cannot be read.
-        SchemaVersion: the registry has another version's layout.
+        UnreadableRegistryError: the registry exists, but cannot be read.
+        SchemaVersionError: the registry has another version's layout.
     """
     lacking, had_one = await graph.read(_lacking)
     left = lacking

@@ -105,7 +105,7 @@ class Graph:
             seconds: how long one attempt may take; Neo4j then aborts it too.
 
         Raises:
-            Unavailable, Unreadable: see `store_errors`.
+            RegistryUnavailableError, UnreadableRegistryError: see `store_errors`.
         """
 
         async def attempt() -> T:
@@ -123,7 +123,7 @@ class Graph:
             first: the first step in it, such as acquiring a lock; it must not write records.
 
         Raises:
-            Unavailable: another writer holds a lock for too long; and see `store_errors`.
+            RegistryUnavailableError: another writer holds a lock too long; see `store_errors`.
         """
         return await self._attempts(lambda: self._begin(first, TRANSACTION_SECONDS))
 
@@ -132,7 +132,7 @@ class Graph:
 
         Raises:
             Neo4jError: unchanged; its meaning depends on the statement.
-            Unavailable, Unreadable: see `store_errors`.
+            RegistryUnavailableError, UnreadableRegistryError: see `store_errors`.
         """
         async with asyncio.timeout(LONG_SECONDS), self._session() as session:
             await (await session.run(query)).consume()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from registry.changelog import Chain, LogEntry
 from registry.checks import check_origin
-from registry.exceptions import LogBroken, Unreadable
+from registry.exceptions import LogBrokenError, UnreadableRegistryError
 from registry.interface import Change, Delta, Export, Finding
 from registry.model import Kind, Record, Ref, RegistryVersion, Setting, Usage
 from registry.neo4j import usage
@@ -90,7 +90,7 @@ class Neo4jRegistry:
                 await transaction.end()
 
     async def get(self, type_: type[R], id_: str, /) -> R | None:
-        """See `Registry.get`; raises `Unreadable` if several nodes have the id."""
+        """See `Registry.get`; raises `UnreadableRegistryError` if several nodes have the id."""
         return await self._read(lambda opened: self._reader.get(opened, type_, id_))
 
     async def all(self, type_: type[R], /) -> list[R]:
@@ -166,7 +166,7 @@ class Neo4jRegistry:
             for entry in await read_log(opened, after=after):
                 chain.add(entry)
             if await count_log(opened) != chain.count:  # some have no revision, or another's
-                raise LogBroken(chain.count + 1)
+                raise LogBrokenError(chain.count + 1)
             chain.end(revision=state.stamp.revision)
         return chain.count
 
@@ -232,7 +232,9 @@ class Neo4jRegistry:
         # A graph emptied during the export must not be mistaken for one with few records.
         now = await self.stamp()
         if now.epoch != stamp.epoch or now.revision < stamp.revision:
-            raise Unreadable(f"{self._graph.place} became another registry while it was read")
+            raise UnreadableRegistryError(
+                f"{self._graph.place} became another registry while it was read"
+            )
 
     async def _log_page(self, after: int, until: int, size: int) -> list[LogEntry]:
         return await self._read(

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from registry import model
 from registry.changelog import LogEntry
 from registry.checks import checked
-from registry.exceptions import InvalidRecord, NotFound, StillReferenced, Unavailable
+from registry.exceptions import (
+    InvalidRecordError,
+    NotFoundError,
+    RegistryUnavailableError,
+    StillReferencedError,
+)
 from registry.model import Kind, Library, Record, Ref, RegistryVersion, Setting, Team, Token
 from registry.neo4j import writes
 from registry.neo4j.errors import store_errors
@@ -80,13 +85,13 @@ class Neo4jTransaction:
     async def delete(self, type_: type[Record], id_: str, /) -> None:
         """See `Transaction.delete`."""
         if type_ is Setting:
-            raise InvalidRecord("settings", "name", "cannot be deleted")
+            raise InvalidRecordError("settings", "name", "cannot be deleted")
         with self._use() as opened:
             before = (await self._stored(opened, type_, [id_])).get(id_)
             if before is None:
-                raise NotFound(type_.kind, id_)
+                raise NotFoundError(type_.kind, id_)
             if await writes.is_named(opened, type_, id_):
-                raise StillReferenced(type_.kind, id_)
+                raise StillReferencedError(type_.kind, id_)
             await writes.delete_node(opened, type_, id_)
             self._known.pop(before.ref, None)
         self._touched |= {before.ref} | _home(before)
@@ -109,7 +114,7 @@ class Neo4jTransaction:
         try:
             with self._use() as opened:
                 await opened.commit()
-        except Unavailable:
+        except RegistryUnavailableError:
             await self._find_out(entry)
         self.stamp = stamp
 
@@ -127,10 +132,14 @@ class Neo4jTransaction:
             self._opened, _ = await self._graph.begin(take_write_lock)
             with self._use() as opened:
                 written = await has_entry(opened, entry)
-        except Unavailable as error:
-            raise Unavailable(f"{error}; whether the write took place is not known") from error
+        except RegistryUnavailableError as error:
+            raise RegistryUnavailableError(
+                f"{error}; whether the write took place is not known"
+            ) from error
         if not written:
-            raise Unavailable(f"{self._graph.place} gave up a commit; nothing was written")
+            raise RegistryUnavailableError(
+                f"{self._graph.place} gave up a commit; nothing was written"
+            )
 
     @contextmanager
     def _use(self) -> Iterator[Open]:
@@ -169,7 +178,7 @@ class Neo4jTransaction:
         for kind, ids in by_kind(named).items():
             missing = set(ids) - await self._reader.existing(opened, kind, ids)
             if missing:
-                raise NotFound(kind, next(id_ for id_ in ids if id_ in missing))
+                raise NotFoundError(kind, next(id_ for id_ in ids if id_ in missing))
 
 
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:

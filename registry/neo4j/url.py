@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from registry.exceptions import UnsupportedRegistry
+from registry.exceptions import UnsupportedRegistryError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,19 +38,19 @@ def read_target(url: str, *, password_file: Path | None) -> Target:
         password_file: the user's password, on one line.
 
     Raises:
-        UnsupportedRegistry: the URL has parts that it must not have, or the password is missing.
+        UnsupportedRegistryError: the URL has an unexpected part, or the password is missing.
     """
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:  # its message quotes parts of the URL
-        raise UnsupportedRegistry("the registry's URL is malformed") from None
+        raise UnsupportedRegistryError("the registry's URL is malformed") from None
     if parts.password is not None:
-        raise UnsupportedRegistry(
+        raise UnsupportedRegistryError(
             "a registry's URL must not hold a password; put it into a file of its own"
         )
     if parts.query or parts.fragment or "/" in parts.path.removeprefix("/") or not parts.hostname:
-        raise UnsupportedRegistry(
+        raise UnsupportedRegistryError(
             "a registry in Neo4j is neo4j://[user@]host[:port][/database], or bolt://…"
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -66,12 +66,16 @@ def _auth(user: str, file: Path | None) -> tuple[str, str] | None:
     if not user and file is None:
         return None
     if not user:
-        raise UnsupportedRegistry("a password file is set, but the registry's URL names no user")
+        raise UnsupportedRegistryError(
+            "a password file is set, but the registry's URL names no user"
+        )
     if file is None:
-        raise UnsupportedRegistry("the registry's URL names a user, but no password file is set")
+        raise UnsupportedRegistryError(
+            "the registry's URL names a user, but no password file is set"
+        )
     try:
         return user, file.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
-        raise UnsupportedRegistry(f"{file} cannot be read: {error.strerror}") from error
+        raise UnsupportedRegistryError(f"{file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:  # it would quote the password
-        raise UnsupportedRegistry(f"{file} is not UTF-8") from None
+        raise UnsupportedRegistryError(f"{file} is not UTF-8") from None

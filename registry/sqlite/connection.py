@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from registry.exceptions import Unavailable, Unreadable
+from registry.exceptions import RegistryUnavailableError, UnreadableRegistryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,8 +36,8 @@ class Connection:
         """Run a job and return what it returns.
 
         Raises:
-            Unavailable: the file is locked for too long, or the disk fails or is full.
-            Unreadable: the file is damaged.
+            RegistryUnavailableError: the file is locked for too long, or the disk fails or is full.
+            UnreadableRegistryError: the file is damaged.
         """
         loop = asyncio.get_running_loop()
         return await asyncio.shield(loop.run_in_executor(self._thread, self._run, job))
@@ -79,10 +79,10 @@ def _store_errors(path: Path) -> Iterator[None]:
         if code is None:  # not the file's fault but the caller's
             raise
         if code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-            raise Unreadable(f"{path} is damaged: {error}") from error
+            raise UnreadableRegistryError(f"{path} is damaged: {error}") from error
         if code == sqlite3.SQLITE_FULL:
-            raise Unavailable(f"{path} cannot be written: its disk is full") from error
+            raise RegistryUnavailableError(f"{path} cannot be written: its disk is full") from error
         if code == sqlite3.SQLITE_IOERR_SHMSIZE:
             # The first process that opens the file creates another beside it, even to read.
-            raise Unavailable(f"{path} cannot be opened: its disk is full") from error
-        raise Unavailable(f"{path} does not answer: {error}") from error
+            raise RegistryUnavailableError(f"{path} cannot be opened: its disk is full") from error
+        raise RegistryUnavailableError(f"{path} does not answer: {error}") from error

@@ -9,7 +9,7 @@ from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 
-from registry.exceptions import SchemaVersion, Unreadable
+from registry.exceptions import SchemaVersionError, UnreadableRegistryError
 from registry.model import DEFAULT_SETTINGS
 
 APPLICATION_ID = 0x6C696374  # "lict"
@@ -22,24 +22,24 @@ def prepare(path: Path) -> None:
     """Make sure that there is a registry of this layout at `path`; an existing file is only read.
 
     Raises:
-        SchemaVersion: the file has another layout.
-        Unreadable: the file is not a registry, or cannot be read or created.
+        SchemaVersionError: the file has another layout.
+        UnreadableRegistryError: the file is not a registry, or cannot be read or created.
     """
     try:
         if not path.exists():
             _create(path)
         if path.stat().st_size < _HEADER:
-            raise Unreadable(f"{path} is not an SQLite file")
+            raise UnreadableRegistryError(f"{path} is not an SQLite file")
         application, layout = _marks(path)
     except (OSError, sqlite3.OperationalError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise Unreadable(f"{path} cannot be opened: {why}") from error
+        raise UnreadableRegistryError(f"{path} cannot be opened: {why}") from error
     except sqlite3.DatabaseError as error:
-        raise Unreadable(f"{path} is not an SQLite file") from error
+        raise UnreadableRegistryError(f"{path} is not an SQLite file") from error
     if application != APPLICATION_ID:
-        raise Unreadable(f"{path} is an SQLite file, but not a registry")
+        raise UnreadableRegistryError(f"{path} is an SQLite file, but not a registry")
     if layout != LAYOUT:
-        raise SchemaVersion(str(path), found=layout, expected=LAYOUT)
+        raise SchemaVersionError(str(path), found=layout, expected=LAYOUT)
 
 
 def _marks(path: Path) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from registry import model
 from registry.checks import checked
-from registry.exceptions import InvalidRecord, NotFound, StillReferenced
+from registry.exceptions import InvalidRecordError, NotFoundError, StillReferencedError
 from registry.model import (
     RECORD_TYPES,
     Key,
@@ -145,7 +145,7 @@ def put(db: sqlite3.Connection, record: Record) -> set[Ref]:
         return set()
     for ref in model.references(record):
         if not _exists(db, ref):
-            raise NotFound(ref.kind, ref.id)
+            raise NotFoundError(ref.kind, ref.id)
     table = _TABLES[type(record)]
     db.execute(table.upsert, table.row(record))
     if isinstance(record, Team):
@@ -160,14 +160,14 @@ def put(db: sqlite3.Connection, record: Record) -> set[Ref]:
 def delete(db: sqlite3.Connection, type_: type[Record], id_: str) -> set[Ref]:
     """Delete a record, and return what that touched."""
     if type_ is Setting:
-        raise InvalidRecord("settings", "name", "cannot be deleted")
+        raise InvalidRecordError("settings", "name", "cannot be deleted")
     before = get(db, type_, id_)
     if before is None:
-        raise NotFound(type_.kind, id_)
+        raise NotFoundError(type_.kind, id_)
     try:
         db.execute(f"DELETE FROM {type_.kind} WHERE {type_.key} = ?", (id_,))  # noqa: S608 - our own names
     except sqlite3.IntegrityError as error:
-        raise StillReferenced(type_.kind, id_) from error
+        raise StillReferencedError(type_.kind, id_) from error
     return {before.ref} | _home(before)
 
 
@@ -195,7 +195,7 @@ def faults(db: sqlite3.Connection) -> list[str]:
         for record in select(db, type_):
             try:
                 checked(record)
-            except InvalidRecord as error:
+            except InvalidRecordError as error:
                 found.append(str(error))
     missing = set(model.DEFAULT_SETTINGS) - set(settings(db))
     return found + [f"settings/{name}: is missing" for name in sorted(missing)]

@@ -9,7 +9,7 @@ import time
 import redis
 
 from bundles.exceptions import BundleError
-from lictor.exceptions import ServeUnavailable
+from lictor.exceptions import ServeUnavailableError
 from pdp_client.freshness.revision import MessageAuthenticator
 
 from . import forging
@@ -100,7 +100,7 @@ def die_at(step, *, compact):
         async def fold():
             # Of what the cell has written by now, or will have.
             while True:
-                with contextlib.suppress(ServeUnavailable):
+                with contextlib.suppress(ServeUnavailableError):
                     await world.admin.compact()
                 await asyncio.sleep(0.05)
 
@@ -261,7 +261,7 @@ def changed_bundle(name, change):
         made = change(world, name, rng)
         # What is to be folded: a base that cannot be had must keep nobody from what it holds.
         if name == "base-00":
-            with contextlib.suppress(ServeUnavailable, BundleError):
+            with contextlib.suppress(ServeUnavailableError, BundleError):
                 await world.admin.compact()
         world.bundles.begin(Road("change", names=(name,), change=made, rng=rng))
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from bundles.fleet.credentials import InstanceCredentials
 from bundles.opa.server import OPASettings, client_token_file, command, prepare
 from lictor.admin import Admin
-from lictor.exceptions import ServeUnavailable
+from lictor.exceptions import ServeUnavailableError
 from lictor.keys import KeyFolder
 from lictor.notify import RevisionNotifier
 from lictor.settings import Settings
@@ -161,7 +161,7 @@ class World:
         """Have `lictor serve` look; returns what went wrong, or nothing."""
         try:
             await self.admin.wake()
-        except ServeUnavailable as error:
+        except ServeUnavailableError as error:
             return str(error)
         return ""
 
@@ -304,6 +304,6 @@ class World:
             if not self.admin.there:
                 return "lictor serve does not run"
             await self.admin.wake()
-        except (RegistryError, ServeUnavailable) as error:
+        except (RegistryError, ServeUnavailableError) as error:
             return f"{error.code}: {error}"
         return notifier.error

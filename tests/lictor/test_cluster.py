@@ -9,7 +9,7 @@ from support.stack import until
 
 from bundles.cluster.index import decoded
 from bundles.cluster.object_store import ObjectStore
-from lictor.exceptions import InvalidArgument
+from lictor.exceptions import InvalidArgumentError
 from lictor.server import serving
 from lictor.settings import Settings
 from registry.operations import Operator
@@ -30,7 +30,7 @@ SECRET = "hunter2"
 )
 async def test_what_cannot_be_shared_is_refused_and_not_repeated(settings, redis, store, why):
     wrong = settings.model_copy(update={"redis_url": redis, "artefacts_url": store})
-    with pytest.raises(InvalidArgument) as raised:
+    with pytest.raises(InvalidArgumentError) as raised:
         async with serving(wrong):
             pass
     assert str(raised.value).startswith(why)

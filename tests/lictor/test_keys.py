@@ -7,7 +7,7 @@ import jwt
 import pytest
 from support.stack import until
 
-from lictor.exceptions import InvalidArgument
+from lictor.exceptions import InvalidArgumentError
 from lictor.keys import KeyFolder
 from pdp_client import BearerRejected, Keyring
 
@@ -60,7 +60,7 @@ def test_private_keys_are_for_their_owner_alone(keys, folder):
 
 @pytest.mark.parametrize("alg", ["HS256", "none", "ES384", ""])
 def test_no_new_key_lets_a_verifier_sign(alg, keys, folder):
-    with pytest.raises(InvalidArgument, match="EdDSA, ES256, RS256, PS256"):
+    with pytest.raises(InvalidArgumentError, match="EdDSA, ES256, RS256, PS256"):
         keys.new(alg=alg)
     assert not folder.exists()
 
@@ -68,7 +68,7 @@ def test_no_new_key_lets_a_verifier_sign(alg, keys, folder):
 @pytest.mark.parametrize("kid", ["a\nb", "k" * 257, "\x00"])
 def test_a_kid_that_no_verifier_takes_spoils_no_file(kid, keys, folder):
     keys.new(kid="good")
-    with pytest.raises(InvalidArgument, match="no usable kid"):
+    with pytest.raises(InvalidArgumentError, match="no usable kid"):
         keys.new(kid=kid)
     assert [key.kid for key in Keyring.from_jwks(folder / "mnemosyne.public.jwks")] == ["good"]
 

@@ -10,7 +10,7 @@ from support.stack import fresh_settings, until
 
 from lictor import cluster
 from lictor.cli import run as run_command
-from lictor.exceptions import InvalidArgument
+from lictor.exceptions import InvalidArgumentError
 from lictor.notify import RevisionNotifier
 from lictor.server import serving
 from lictor.settings import Settings
@@ -140,5 +140,5 @@ async def test_the_key_is_made_once_and_only_its_owner_reads_it(settings):
 
 async def test_a_key_that_is_none_is_refused(settings):
     settings.newest_key.write_text("garbage")
-    with pytest.raises(InvalidArgument, match=r"newest\.key: no readable key"):
+    with pytest.raises(InvalidArgumentError, match=r"newest\.key: no readable key"):
         cluster.announcer(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"}))

@@ -6,7 +6,7 @@ import pytest
 from fastmcp import FastMCP
 from pydantic import BaseModel
 
-from mcp_plugin.exceptions import ArgumentsRefused
+from mcp_plugin.exceptions import ArgumentsRefusedError
 from mcp_plugin.protocol.arguments import apply_defaults
 
 pytestmark = pytest.mark.anyio
@@ -191,7 +191,7 @@ def test_defaults_are_filled_in_at_any_depth_by_the_branch_that_fits():
     ],
 )
 def test_a_schema_that_nobody_can_go_by_lets_nothing_through(schema):
-    with pytest.raises(ArgumentsRefused):
+    with pytest.raises(ArgumentsRefusedError):
         apply_defaults(schema, {"a": "x"})
 
 

@@ -7,7 +7,7 @@ from fastmcp import FastMCP
 
 from mcp_plugin import AllowedLibraries, current_decision
 from pdp_client import Action, FileRecord
-from pdp_client.exceptions import AnswerUnusable
+from pdp_client.exceptions import ResponseUnusableError
 from pdp_client.opa.response import parse_decision
 
 from .test_metrics import samples
@@ -218,5 +218,5 @@ def test_an_answer_lets_through_only_where_it_was_asked_to():
     ],
 )
 def test_an_answer_that_would_let_through_anything_else_is_unusable(odd):
-    with pytest.raises(AnswerUnusable):
+    with pytest.raises(ResponseUnusableError):
         parse_decision({**REFUSED, **odd}, shadow=True)

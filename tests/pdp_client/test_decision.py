@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.faults import ALLOW
 
 from pdp_client.decision import Action, Decision, Principal
-from pdp_client.exceptions import AnswerUnusable
+from pdp_client.exceptions import ResponseUnusableError
 from pdp_client.opa.response import parse_decision, parse_visible
 from pdp_client.reasons import Reason
 
@@ -116,7 +116,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize(("field", "odd"), MALFORMED)
 def test_an_allow_with_anything_odd_is_unusable(field, odd):
-    with pytest.raises(AnswerUnusable):
+    with pytest.raises(ResponseUnusableError):
         parse_decision(with_(ALLOW, field, odd))
 
 
@@ -129,7 +129,7 @@ def test_an_allow_with_anything_odd_is_unusable(field, odd):
     ],
 )  # fmt: skip
 def test_a_denial_that_contradicts_itself_is_unusable(field, odd):
-    with pytest.raises(AnswerUnusable):
+    with pytest.raises(ResponseUnusableError):
         parse_decision(with_(DENY, field, odd))
 
 
@@ -144,7 +144,7 @@ def test_a_missing_end_of_validity_is_never_cache():
 
 @given(JSON)
 def test_no_json_value_at_all_is_an_allow(value):
-    with pytest.raises(AnswerUnusable):
+    with pytest.raises(ResponseUnusableError):
         parse_decision(value)
 
 
@@ -153,7 +153,7 @@ def test_an_allow_that_was_tampered_with_allows_only_while_it_is_well_formed(cha
     answer = {**ALLOW, **changes}
     try:
         allowed = parse_decision(answer).allow
-    except AnswerUnusable:
+    except ResponseUnusableError:
         allowed = False
     assert allowed is is_well_formed_allow(answer)
 
@@ -196,7 +196,7 @@ def test_a_well_formed_list_is_sorted_positions():
     ],
 )
 def test_a_malformed_list_is_unusable(field, odd):
-    with pytest.raises(AnswerUnusable):
+    with pytest.raises(ResponseUnusableError):
         parse_visible(with_(LIST, field, odd), count=3)
 
 
@@ -205,7 +205,7 @@ def test_a_list_never_shows_what_was_not_asked_about(value, count):
     for answer in (value, {**LIST, "indices": value}):
         try:
             visible = parse_visible(answer, count=count)
-        except AnswerUnusable:
+        except ResponseUnusableError:
             continue
         assert set(visible.indices) <= set(range(count))
 
@@ -232,10 +232,10 @@ def test_a_refusal_of_pythons_own_has_one_reason_and_its_message():
 
 @pytest.mark.parametrize("obligations", [["mask"], {"mask": ["lib-a"]}, "mask", True])
 def test_an_answer_with_an_obligation_is_no_answer(obligations):
-    with pytest.raises(AnswerUnusable, match="obligations"):
+    with pytest.raises(ResponseUnusableError, match="obligations"):
         parse_decision({**ALLOW, "obligations": obligations})
     visible = {"indices": [0], "reason": "ok", "epoch": 1, "revision": 1}
-    with pytest.raises(AnswerUnusable, match="obligations"):
+    with pytest.raises(ResponseUnusableError, match="obligations"):
         parse_visible({**visible, "obligations": obligations}, count=1)
     assert parse_decision({**ALLOW, "obligations": []}).allow
     assert parse_visible({**visible, "obligations": None}, count=1).indices == (0,)

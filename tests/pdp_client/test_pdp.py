@@ -9,7 +9,7 @@ from support.plain import world
 from support.stack import until
 
 from pdp_client import PDP, Action, BearerRejected, BearerVerifier, Issuer, Reason
-from pdp_client.exceptions import AnswerUnusable, ConfigurationError, OPAUnreachable
+from pdp_client.exceptions import ConfigurationError, OPAUnreachableError, ResponseUnusableError
 from pdp_client.opa.transport import open_transport
 
 pytestmark = pytest.mark.anyio
@@ -356,6 +356,6 @@ async def test_a_pdp_that_is_closed_denies(make_pdp, table_world, kind):
 
 
 def test_the_errors_of_the_parts_are_all_denials_here():
-    for error in (BearerRejected, OPAUnreachable, AnswerUnusable):
+    for error in (BearerRejected, OPAUnreachableError, ResponseUnusableError):
         assert error.code
     assert open_transport("http://[::1]:8181")

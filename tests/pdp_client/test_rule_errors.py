@@ -10,7 +10,7 @@ from support.plain import free_port
 from lictor.rule_errors import recent_errors
 from mcp_plugin.metrics import Metrics
 from pdp_client import Action, Decision, FileRecord, Reason
-from pdp_client.exceptions import AnswerUnusable, EvaluationError, RuleError
+from pdp_client.exceptions import EvaluationError, ResponseUnusableError, RuleError
 from pdp_client.opa.wire import decode_error
 
 pytestmark = pytest.mark.anyio
@@ -96,7 +96,7 @@ def body(errors):
 )  # fmt: skip
 def test_body_that_names_no_error_is_unusable(raw):
     error = decode_error(500, raw)
-    assert type(error) is AnswerUnusable
+    assert type(error) is ResponseUnusableError
     assert str(error) == "HTTP 500"
 
 

@@ -17,10 +17,10 @@ from support.stack import until
 
 from pdp_client.bearer.opaque import digest
 from pdp_client.exceptions import (
-    AnswerUnusable,
     ConfigurationError,
-    OPAUnreachable,
+    OPAUnreachableError,
     PDPError,
+    ResponseUnusableError,
 )
 from pdp_client.opa.transport import open_transport
 
@@ -78,7 +78,7 @@ async def test_many_questions_at_once_get_their_own_answers(transport):
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), {1, 2}, b"x", object()])
 async def test_what_is_no_json_is_never_sent(transport, odd):
-    with pytest.raises(AnswerUnusable, match="query is not JSON"):
+    with pytest.raises(ResponseUnusableError, match="query is not JSON"):
         await transport.query(
             "decision", {**QUESTION, "action": {"name": "search", "arguments": {"q": odd}}}
         )
@@ -89,7 +89,7 @@ async def test_a_question_too_deep_to_write_is_never_sent(transport):
     deep = []
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(AnswerUnusable):
+    with pytest.raises(ResponseUnusableError):
         await transport.query("decision", {"credential": deep})
 
 
@@ -98,7 +98,7 @@ async def test_a_builtin_that_errors_makes_the_answer_unusable(transport, plain_
         "odd", "package lictor.caller\nreasons contains to_number(input.action.name)"
     )
     try:
-        with pytest.raises(AnswerUnusable, match="HTTP 500"):
+        with pytest.raises(ResponseUnusableError, match="HTTP 500"):
             await transport.query("decision", QUESTION)
     finally:
         plain_opa.request("DELETE", "/v1/policies/odd")
@@ -108,7 +108,7 @@ async def test_a_builtin_that_errors_makes_the_answer_unusable(transport, plain_
 async def test_a_closed_road_stays_closed(transport):
     await transport.query("decision", QUESTION)
     await transport.aclose()
-    with pytest.raises(OPAUnreachable):
+    with pytest.raises(OPAUnreachableError):
         await transport.query("decision", QUESTION)
     await transport.aclose()
 
@@ -132,14 +132,14 @@ async def test_opa_killed_is_unreachable_and_found_again_once_it_is_back(
         async with aclosing(open_transport(getattr(opa, f"{kind}_url"))) as transport:
             await transport.query("decision", QUESTION)
             opa.kill()
-            with pytest.raises(OPAUnreachable):
+            with pytest.raises(OPAUnreachableError):
                 await transport.query("decision", QUESTION)
             opa.start()
 
             async def back():
                 try:
                     return await transport.query("decision", QUESTION)
-                except OPAUnreachable:
+                except OPAUnreachableError:
                     return None
 
             assert (await until(back, "OPA is asked again"))["allow"] is False
@@ -197,7 +197,7 @@ UNUSABLE = {
 async def test_an_answer_that_is_not_200_with_a_result_is_unusable(meet, fault):
     server = await meet(always(UNUSABLE[fault]))
     assert server.result is None
-    assert isinstance(server.error, AnswerUnusable)
+    assert isinstance(server.error, ResponseUnusableError)
     assert len(server.requests) == 1
 
 
@@ -217,7 +217,7 @@ BROKEN = {
 async def test_what_is_no_whole_http_is_no_answer(meet, fault):
     server = await meet(always(BROKEN[fault]))
     assert server.result is None
-    assert isinstance(server.error, OPAUnreachable | AnswerUnusable)
+    assert isinstance(server.error, OPAUnreachableError | ResponseUnusableError)
     assert len(server.requests) == 1
 
 
@@ -227,7 +227,7 @@ async def test_a_redirect_is_not_followed(meet, kind, short_path):
         for status in ("301 Moved", "302 Found", "307 Temporary", "308 Permanent"):
             moved = answer(b"", status=f"{status} Redirect", headers=[f"Location: {other.url}/"])
             server = await meet(always(moved))
-            assert isinstance(server.error, AnswerUnusable)
+            assert isinstance(server.error, ResponseUnusableError)
         assert other.connections == 0
 
 
@@ -236,7 +236,7 @@ async def test_a_server_that_closes_before_the_first_byte_is_asked_once(meet):
         await server.request(reader)
 
     server = await meet(closes)
-    assert isinstance(server.error, OPAUnreachable)
+    assert isinstance(server.error, OPAUnreachableError)
     assert server.connections == len(server.requests) == 1
 
 
@@ -309,7 +309,7 @@ async def test_a_reused_connection_that_closes_unanswered_is_replaced_once(meet)
     server = await meet(answers_once, times=3)
     # The third found the second connection closed, and its one new connection too.
     assert server.result is None
-    assert isinstance(server.error, OPAUnreachable)
+    assert isinstance(server.error, OPAUnreachableError)
     assert server.connections == 3
 
 
@@ -366,7 +366,7 @@ def test_a_client_certificate_needs_https():
 @pytest.mark.parametrize("url", ["unix:///nowhere/opa.sock", "http://127.0.0.1:1"])
 async def test_nobody_there_is_unreachable(url):
     async with aclosing(open_transport(url)) as transport:
-        with pytest.raises(OPAUnreachable):
+        with pytest.raises(OPAUnreachableError):
             await transport.query("decision", QUESTION)
 
 
@@ -461,13 +461,13 @@ async def test_tls_is_taken_from_an_authority_in_ssl_cert_file_and_from_no_other
 ):
     opa = tls_opa()
     async with aclosing(open_transport(opa.tcp_url)) as transport:
-        with pytest.raises(OPAUnreachable):
+        with pytest.raises(OPAUnreachableError):
             await transport.query("decision", QUESTION)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.pem))
     async with aclosing(open_transport(opa.tcp_url)) as transport:
         assert (await transport.query("decision", QUESTION))["reason"] == "stale_data"
     async with aclosing(open_transport(opa.tcp_url.replace("https", "http"))) as transport:
-        with pytest.raises(AnswerUnusable):
+        with pytest.raises(ResponseUnusableError):
             await transport.query("decision", QUESTION)
 
 
@@ -479,10 +479,10 @@ async def test_mutual_tls_shows_the_clients_certificate(tls_opa, authority, monk
     ) as transport:
         assert (await transport.query("decision", QUESTION))["reason"] == "stale_data"
     async with aclosing(open_transport(opa.tcp_url)) as transport:
-        with pytest.raises(OPAUnreachable):
+        with pytest.raises(OPAUnreachableError):
             await transport.query("decision", QUESTION)
     async with aclosing(
         open_transport(opa.tcp_url, client_cert=("/nowhere", "/nowhere"))
     ) as transport:
-        with pytest.raises(OPAUnreachable):
+        with pytest.raises(OPAUnreachableError):
             await transport.query("decision", QUESTION)

@@ -6,7 +6,7 @@ import pytest
 
 from registry import Kind, Ref
 from registry.changelog import GENESIS, LogEntry, read_entry, verify
-from registry.exceptions import LogBroken
+from registry.exceptions import LogBrokenError
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_whole_chain_holds(log):
 
 def test_an_entry_that_was_altered_and_sealed_again_breaks_the_chain_at_the_next(log):
     log[1] = replace(log[1], actor="eve").sealed()
-    with pytest.raises(LogBroken) as caught:
+    with pytest.raises(LogBrokenError) as caught:
         verify(log, revision=3)
     assert caught.value.revision == 3
 
@@ -57,6 +57,6 @@ def test_an_entry_is_read_as_a_store_has_it():
     + [(4, odd) for odd in (None, "", "{", "7", "[7]", '[["ghosts", "x"]]', '[["users"]]', "[" * 9999)],
 )  # fmt: skip
 def test_a_column_that_is_not_of_its_type_breaks_the_log_there(column, odd):
-    with pytest.raises(LogBroken) as caught:
+    with pytest.raises(LogBrokenError) as caught:
         read_entry([*ROW[:column], odd, *ROW[column + 1 :]])
     assert caught.value.revision == 2

@@ -7,7 +7,7 @@ import pytest
 
 from registry import Key, Library, Setting, Team, Token, User, Workspace
 from registry.checks import checked
-from registry.exceptions import InvalidRecord
+from registry.exceptions import InvalidRecordError
 from registry.globs import glob_fault
 
 UUID = "7f0c1a52-6f0e-4d2c-9a53-0d8a4a1f5f10"
@@ -27,7 +27,7 @@ def test_a_good_record_is_accepted_as_it_is(record):
 
 @pytest.mark.parametrize("text", ["", "a\nb", "a\0", "\x7f", "\x85", "\ud800", "x" * 257, None, 7])
 def test_an_id_is_plain_text_and_a_bad_one_is_not_quoted(text):
-    with pytest.raises(InvalidRecord) as caught:
+    with pytest.raises(InvalidRecordError) as caught:
         checked(replace(USER, id=text))
     assert (caught.value.record, caught.value.field) == ("users", "id")
 
@@ -67,7 +67,7 @@ def test_an_odd_id_is_an_id(text):
     ],
 )
 def test_a_field_that_is_not_what_it_must_be_is_named_and_not_quoted(record, field, value):
-    with pytest.raises(InvalidRecord) as caught:
+    with pytest.raises(InvalidRecordError) as caught:
         checked(replace(record, **{field: value}))
     assert caught.value.field == field
     assert caught.value.record == (
@@ -111,7 +111,7 @@ def test_a_setting_of_the_right_shape_is_accepted(name, value):
     ],
 )
 def test_a_setting_of_another_shape_is_refused(name, value):
-    with pytest.raises(InvalidRecord):
+    with pytest.raises(InvalidRecordError):
         checked(Setting(name=name, value=value))
 
 
@@ -179,5 +179,5 @@ def test_a_pattern_that_opa_cannot_match_or_may_mistake_is_refused(pattern):
 
 @pytest.mark.parametrize("tools", [("",), ("x" * 257,), ("a\nb",)])
 def test_a_pattern_is_plain_text(tools):
-    with pytest.raises(InvalidRecord):
+    with pytest.raises(InvalidRecordError):
         checked(replace(TEAM, tools=tools))

@@ -23,7 +23,7 @@ from registry import (
     open_registry,
 )
 from registry.changelog import GENESIS
-from registry.exceptions import InvalidRecord, NotFound, StillReferenced
+from registry.exceptions import InvalidRecordError, NotFoundError, StillReferencedError
 
 pytestmark = pytest.mark.anyio
 
@@ -96,7 +96,7 @@ async def test_a_transaction_is_one_revision_and_says_which(registry, house):
 
 
 async def test_an_exception_undoes_the_whole_transaction(registry, house):
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         async with registry.transaction(actor="tests", action="oops") as tx:
             await tx.put(User(id="bob", name="Bob"), replace(TEAM, owner="nobody"))
     assert await registry.get(User, "bob") is None
@@ -151,36 +151,36 @@ async def test_concurrent_transactions_lose_no_revision(registry, write):
 async def test_a_record_that_names_one_that_does_not_exist_is_refused(
     registry, house, write, record, missing
 ):
-    with pytest.raises(NotFound) as caught:
+    with pytest.raises(NotFoundError) as caught:
         await write(record)
     assert Ref(caught.value.kind, caught.value.id) == missing
     assert await registry.stamp() == RegistryVersion(1, 1)
 
 
 async def test_a_token_of_a_user_who_does_not_exist_is_refused(write, token):
-    with pytest.raises(NotFound, match="'ada'"):
+    with pytest.raises(NotFoundError, match="'ada'"):
         await write(token)
 
 
 @pytest.mark.parametrize(("type_", "id_"), [(User, "ada"), (Workspace, "docs"), (Workspace, "lab")])
 async def test_a_record_that_others_name_is_not_deleted(registry, house, write, type_, id_):
     await write(TEAM, Library(uid="lib-b", name="B", workspace_id="lab"))
-    with pytest.raises(StillReferenced, match=id_):
+    with pytest.raises(StillReferencedError, match=id_):
         async with registry.transaction(actor="tests", action="delete") as tx:
             await tx.delete(type_, id_)
     assert await registry.get(type_, id_) is not None
 
 
 async def test_deleting_what_is_not_there_is_an_error(registry):
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFoundError):
         async with registry.transaction(actor="tests", action="delete") as tx:
             await tx.delete(User, "nobody")
 
 
 async def test_settings_are_neither_invented_nor_deleted(registry, write):
-    with pytest.raises(InvalidRecord):
+    with pytest.raises(InvalidRecordError):
         await write(Setting(name="color", value="red"))
-    with pytest.raises(InvalidRecord):
+    with pytest.raises(InvalidRecordError):
         async with registry.transaction(actor="tests", action="delete") as tx:
             await tx.delete(Setting, "lockdown")
 
@@ -305,7 +305,7 @@ async def test_the_log_tells_who_did_what_when_and_chains_its_entries(registry, 
 
 
 async def test_who_writes_is_plain_text(registry):
-    with pytest.raises(InvalidRecord):
+    with pytest.raises(InvalidRecordError):
         async with registry.transaction(actor="a\nb", action="x"):
             pass
 

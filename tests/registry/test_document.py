@@ -20,7 +20,7 @@ from registry import (
     open_registry,
 )
 from registry.document import export_document, import_document
-from registry.exceptions import InvalidDocument, InvalidRecord, NotFound
+from registry.exceptions import InvalidDocumentError, InvalidRecordError, NotFoundError
 
 pytestmark = pytest.mark.anyio
 
@@ -144,7 +144,7 @@ tokens: [{{digest: {DIGEST}, user: ada}}]
 async def test_a_document_that_does_not_fit_is_refused_with_the_place_of_the_fault(
     registry, text, path
 ):
-    with pytest.raises(InvalidDocument) as caught:
+    with pytest.raises(InvalidDocumentError) as caught:
         await import_document(registry, text, actor="tests")
     assert caught.value.path == path
     assert "lct_x" not in str(caught.value)
@@ -152,7 +152,7 @@ async def test_a_document_that_does_not_fit_is_refused_with_the_place_of_the_fau
 
 
 async def test_a_team_whose_owner_does_not_exist_is_refused_with_all_the_rest(registry):
-    with pytest.raises(NotFound, match="'ada'"):
+    with pytest.raises(NotFoundError, match="'ada'"):
         await import_document(registry, DOCUMENT.replace("id: ada", "id: eve"), actor="tests")
     assert await registry.stamp() == RegistryVersion(1, 0)
     assert await registry.all(User) == []
@@ -161,7 +161,7 @@ async def test_a_team_whose_owner_does_not_exist_is_refused_with_all_the_rest(re
 async def test_a_record_that_only_looks_right_is_refused_with_all_the_rest(registry):
     head, teams = DOCUMENT.split("teams:")
     text = head + "teams:" + teams.replace("'*'", "'read_['")
-    with pytest.raises(InvalidRecord, match=f"teams/{UUID}: tools"):
+    with pytest.raises(InvalidRecordError, match=f"teams/{UUID}: tools"):
         await import_document(registry, text, actor="tests")
     assert await registry.all(User) == []
 

@@ -15,9 +15,9 @@ from registry import (
     open_registry,
 )
 from registry.exceptions import (
-    SchemaVersion,
-    Unreadable,
-    UnsupportedRegistry,
+    SchemaVersionError,
+    UnreadableRegistryError,
+    UnsupportedRegistryError,
 )
 from registry.operations import Operator
 
@@ -43,19 +43,19 @@ STORES = ["neo4j"]
     ],
 )
 async def test_a_url_that_does_not_fit_is_refused_without_repeating_it(url, why):
-    with pytest.raises(UnsupportedRegistry, match=why) as caught:
+    with pytest.raises(UnsupportedRegistryError, match=why) as caught:
         await open_registry(url)
     assert "hunter2" not in str(caught.value)
 
 
 async def test_a_password_file_is_for_a_user_and_must_be_readable(tmp_path):
     file = tmp_path / "password"
-    with pytest.raises(UnsupportedRegistry, match="password cannot be read"):
+    with pytest.raises(UnsupportedRegistryError, match="password cannot be read"):
         await open_registry("bolt://u@h", password_file=file)
     file.write_bytes(b"hunter2\xff")
-    with pytest.raises(UnsupportedRegistry, match="is not UTF-8"):
+    with pytest.raises(UnsupportedRegistryError, match="is not UTF-8"):
         await open_registry("bolt://u@h", password_file=file)
-    with pytest.raises(UnsupportedRegistry, match="names no user"):
+    with pytest.raises(UnsupportedRegistryError, match="names no user"):
         await open_registry("bolt://h", password_file=file)
 
 
@@ -71,7 +71,7 @@ async def test_user_password_and_database_may_be_given(url, house, tmp_path, sch
 
 async def test_a_database_that_is_not_there_is_unreadable(url):
     async with aclosing(await open_registry(f"{url}/nowhere")) as registry:
-        with pytest.raises(Unreadable, match="no such database"):
+        with pytest.raises(UnreadableRegistryError, match="no such database"):
             await registry.stamp()
 
 
@@ -80,10 +80,10 @@ def test_without_the_driver_there_is_a_word_on_how_to_get_it():
 import asyncio, sys
 sys.modules["neo4j"] = None
 from registry import open_registry
-from registry.exceptions import UnsupportedRegistry
+from registry.exceptions import UnsupportedRegistryError
 try:
     asyncio.run(open_registry("neo4j://h"))
-except UnsupportedRegistry as error:
+except UnsupportedRegistryError as error:
     print(error)
 """
     done = subprocess.run(
@@ -108,12 +108,12 @@ async def test_a_graph_without_a_registry_is_never_taken_for_an_empty_one(export
             exported(registry),
             Operator(registry, actor="tests").add_user("ada"),
         ):
-            with pytest.raises(Unreadable, match=r"no registry.*check --fix"):
+            with pytest.raises(UnreadableRegistryError, match=r"no registry.*check --fix"):
                 await read
         assert [str(finding) for finding in await registry.check()][:1] == [
             "(:Registry): is missing"
         ]
-        with pytest.raises(Unreadable):
+        with pytest.raises(UnreadableRegistryError):
             await registry.stamp()
 
 
@@ -133,7 +133,7 @@ async def test_a_registry_that_was_lost_is_not_made_anew(registry, house, cypher
     assert [(str(f), f.fixed) for f in findings] == [
         ("(:Registry): is missing, but there is a log; restore a backup", False)
     ]
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableRegistryError):
         await registry.stamp()
 
 
@@ -142,7 +142,7 @@ async def test_a_graph_emptied_while_it_is_exported_does_not_pass_for_a_small_on
 ):
     async with registry.export_records() as export:
         cypher("MATCH (n) DETACH DELETE n")
-        with pytest.raises(Unreadable):
+        with pytest.raises(UnreadableRegistryError):
             _ = [ref async for ref, _ in export.records]
 
 
@@ -152,17 +152,17 @@ async def test_a_registry_emptied_and_made_again_while_it_is_exported_is_noticed
     async with registry.export_records() as export:
         cypher("MATCH (n) DETACH DELETE n")
         await registry.check(fix=True)
-        with pytest.raises(Unreadable, match="another registry"):
+        with pytest.raises(UnreadableRegistryError, match="another registry"):
             _ = [ref async for ref, _ in export.records]
 
 
 @pytest.mark.parametrize(
     ("query", "error"),
     [
-        ("MATCH (r:Registry) SET r.layout = 2", SchemaVersion),
-        ("MATCH (r:Registry) SET r.revision = 'two'", Unreadable),
-        ("MATCH (r:Registry) REMOVE r.epoch", Unreadable),
-        ("CREATE (:Registry {epoch: 1, revision: 0})", Unreadable),
+        ("MATCH (r:Registry) SET r.layout = 2", SchemaVersionError),
+        ("MATCH (r:Registry) SET r.revision = 'two'", UnreadableRegistryError),
+        ("MATCH (r:Registry) REMOVE r.epoch", UnreadableRegistryError),
+        ("CREATE (:Registry {epoch: 1, revision: 0})", UnreadableRegistryError),
     ],
 )
 async def test_a_registry_that_cannot_be_told_is_an_error_and_left_as_it_is(

@@ -18,9 +18,9 @@ from registry import (
     Workspace,
 )
 from registry.exceptions import (
-    InvalidRecord,
-    LogBroken,
-    Unreadable,
+    InvalidRecordError,
+    LogBrokenError,
+    UnreadableRegistryError,
 )
 from registry.neo4j import reader, store
 from registry.operations import Operator
@@ -180,7 +180,7 @@ async def test_a_team_without_owner_is_read_and_cannot_be_written_as_it_is(
     await write(TEAM)
     cypher("MATCH (:Team)-[r:OWNED_BY]->() DELETE r")
     assert (await registry.get(Team, TEAM.id)).owner is None
-    with pytest.raises(InvalidRecord, match="owner"):
+    with pytest.raises(InvalidRecordError, match="owner"):
         await Operator(registry, actor="tests").rotate_team(TEAM.id)
     await write(TEAM)
     assert (await registry.get(Team, TEAM.id)) == TEAM
@@ -207,9 +207,9 @@ async def test_two_of_one_id_are_a_fault_and_cannot_be_changed(
     )
     # Neo4j gives two of one id in any order.
     assert sorted(user.name for user in await without_constraints.all(User)) == ["Ada", "Eve"]
-    with pytest.raises(Unreadable, match="users/ada"):
+    with pytest.raises(UnreadableRegistryError, match="users/ada"):
         await without_constraints.get(User, "ada")
-    with pytest.raises(Unreadable, match="users/ada"):
+    with pytest.raises(UnreadableRegistryError, match="users/ada"):
         await Operator(without_constraints, actor="tests").disable_user("ada")
     findings = [str(finding) for finding in await without_constraints.check(fix=True)]
     assert [text for text in findings if "fixed" not in text] == [
@@ -287,7 +287,7 @@ async def test_a_log_that_was_tampered_with_is_noticed(registry, write, cypher, 
         await write(User(id=name, name=name))
     assert await registry.verify_log() == 3
     cypher(query)
-    with pytest.raises(LogBroken) as caught:
+    with pytest.raises(LogBrokenError) as caught:
         await registry.verify_log()
     assert caught.value.revision == revision
 

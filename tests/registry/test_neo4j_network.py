@@ -18,9 +18,9 @@ from registry import (
     open_registry,
 )
 from registry.exceptions import (
-    NotFound,
-    StillReferenced,
-    Unavailable,
+    NotFoundError,
+    RegistryUnavailableError,
+    StillReferencedError,
 )
 from registry.neo4j import metadata, session, store
 from registry.operations import Operator
@@ -89,7 +89,7 @@ async def test_a_revision_that_touches_more_than_a_batch_is_whole(registry, writ
 
 async def test_a_workspace_that_another_program_uses_is_not_deleted(registry, house, cypher):
     cypher("CREATE (:Library {uid: 'x', workspace_id: 'lab'})")
-    with pytest.raises(StillReferenced):
+    with pytest.raises(StillReferencedError):
         async with registry.transaction(actor="tests", action="delete") as tx:
             await tx.delete(Workspace, "lab")
 
@@ -189,7 +189,7 @@ async def test_a_commit_whose_answer_is_lost_is_known_to_have_taken_place(wire, 
 
 async def test_a_commit_that_never_arrives_is_known_not_to_have_taken_place(wire, wired, registry):
     wire.cut_before = wire.COMMIT
-    with pytest.raises(Unavailable, match="nothing was written"):
+    with pytest.raises(RegistryUnavailableError, match="nothing was written"):
         await Operator(wired, actor="tests").add_user("ada")
     assert await registry.stamp() == RegistryVersion(1, 0)
     await Operator(wired, actor="tests").add_user("ada")
@@ -208,7 +208,7 @@ async def test_a_neo4j_that_stops_answering_is_unavailable_in_bounded_time(
     await wired.stamp()
     wire.frozen.set()
     began = time.monotonic()
-    with pytest.raises(Unavailable, match=r"in time|does not answer"):
+    with pytest.raises(RegistryUnavailableError, match=r"in time|does not answer"):
         await wired.stamp()
     assert time.monotonic() - began < PATIENCE
     wire.frozen.clear()
@@ -222,7 +222,9 @@ async def test_a_place_where_nothing_listens_is_unavailable(monkeypatch):
         "neo4j://no-such-host.invalid": "DNS",
     }.items():
         async with aclosing(await open_registry(place)) as registry:
-            with pytest.raises(Unavailable, match=f"{place}.* does not answer: .*{why}"):
+            with pytest.raises(
+                RegistryUnavailableError, match=f"{place}.* does not answer: .*{why}"
+            ):
                 await registry.stamp()
 
 
@@ -235,9 +237,9 @@ async def test_a_neo4j_that_is_killed_comes_back_with_all_that_was_committed(
     await operator.add_user("ada")
     neo4j_server.kill()
     try:
-        with pytest.raises(Unavailable):
+        with pytest.raises(RegistryUnavailableError):
             await operator.disable_user("ada")
-        with pytest.raises(Unavailable):
+        with pytest.raises(RegistryUnavailableError):
             await registry.stamp()
     finally:
         neo4j_server.start()
@@ -247,5 +249,5 @@ async def test_a_neo4j_that_is_killed_comes_back_with_all_that_was_committed(
 
 
 async def test_a_name_that_does_not_exist_is_told_as_such(registry, house):
-    with pytest.raises(NotFound, match="'nowhere'"):
+    with pytest.raises(NotFoundError, match="'nowhere'"):
         await Operator(registry, actor="tests").add_library("x", workspace="nowhere")

@@ -6,7 +6,12 @@ from uuid import UUID
 import pytest
 
 from registry import RegistryVersion, Setting, Team, Token, User
-from registry.exceptions import AlreadyExists, Ambiguous, InvalidRecord, NotFound
+from registry.exceptions import (
+    AlreadyExistsError,
+    AmbiguousLabelError,
+    InvalidRecordError,
+    NotFoundError,
+)
 from registry.operations import Operator
 
 pytestmark = pytest.mark.anyio
@@ -85,7 +90,7 @@ async def test_assigning_twice_and_unassigning_twice_changes_once(operator, team
 
 async def test_a_workspace_that_does_not_exist_is_neither_assigned_nor_unassigned(operator, team):
     for verb in (operator.assign, operator.unassign):
-        with pytest.raises(NotFound, match="'typo'"):
+        with pytest.raises(NotFoundError, match="'typo'"):
             await verb(team.id, "typo")
 
 
@@ -102,22 +107,22 @@ async def test_a_label_of_two_tokens_revokes_neither(operator, house, registry):
     digests = [DIGEST, DIGEST[:8] + 56 * "0"]
     for digest in digests:
         await operator.create_token(digest, user="ada", tools=["*"])
-    with pytest.raises(Ambiguous) as caught:
+    with pytest.raises(AmbiguousLabelError) as caught:
         await operator.revoke_token("lct_…9f86d081")
     assert set(caught.value.digests) == set(digests)
     assert all(token.active for token in await registry.all(Token))
 
 
 async def test_a_bearer_given_by_mistake_is_not_repeated(operator, house):
-    with pytest.raises(NotFound) as not_found:
+    with pytest.raises(NotFoundError) as not_found:
         await operator.revoke_token("lct_secret")
-    with pytest.raises(InvalidRecord) as invalid:
+    with pytest.raises(InvalidRecordError) as invalid:
         await operator.create_token("lct_secret", user="ada", tools=["*"])
     assert "secret" not in f"{not_found.value} {invalid.value}"
 
 
 async def test_a_token_wants_a_tool(operator, house):
-    with pytest.raises(InvalidRecord, match="tools"):
+    with pytest.raises(InvalidRecordError, match="tools"):
         await operator.create_token(DIGEST, user="ada", tools=[])
 
 
@@ -131,7 +136,7 @@ async def test_what_exists_is_not_made_again(operator, house):
         operator.create_token(DIGEST, user="ada", tools=["*"]),
         operator.add_key("k1", alg="HS256"),
     ):
-        with pytest.raises(AlreadyExists):
+        with pytest.raises(AlreadyExistsError):
             await verb
 
 
@@ -145,7 +150,7 @@ async def test_what_does_not_exist_is_not_changed(operator):
         operator.revoke_token(DIGEST),
         operator.create_team("Readers", owner="nobody"),
     ):
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFoundError):
             await verb
 
 

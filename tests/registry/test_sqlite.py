@@ -11,11 +11,11 @@ import pytest
 
 from registry import Kind, Ref, User, open_registry
 from registry.exceptions import (
-    LogBroken,
-    SchemaVersion,
-    Unavailable,
-    Unreadable,
-    UnsupportedRegistry,
+    LogBrokenError,
+    RegistryUnavailableError,
+    SchemaVersionError,
+    UnreadableRegistryError,
+    UnsupportedRegistryError,
 )
 from registry.sqlite import connection
 from registry.sqlite.file import LAYOUT, _create
@@ -84,7 +84,7 @@ async def test_a_file_of_another_version_is_refused_and_left_as_it_is(tmp_path, 
     await (await open_registry(url)).aclose()
     execute(path, f"PRAGMA user_version = {LAYOUT + 1}")
     before = contents(tmp_path)
-    with pytest.raises(SchemaVersion, match=f"layout {LAYOUT + 1}.*layout {LAYOUT}"):
+    with pytest.raises(SchemaVersionError, match=f"layout {LAYOUT + 1}.*layout {LAYOUT}"):
         await open_registry(url)
     assert contents(tmp_path) == before
 
@@ -92,7 +92,7 @@ async def test_a_file_of_another_version_is_refused_and_left_as_it_is(tmp_path, 
 @pytest.mark.parametrize("garbage", [b"", b"users:\n- ada\n" * 20, b"SQLite format 3\0"])
 async def test_a_file_that_is_not_sqlite_is_refused_and_left_as_it_is(tmp_path, path, url, garbage):
     path.write_bytes(garbage)
-    with pytest.raises(Unreadable, match="not an SQLite file"):
+    with pytest.raises(UnreadableRegistryError, match="not an SQLite file"):
         await open_registry(url)
     assert contents(tmp_path) == {"registry.db": garbage}
 
@@ -100,7 +100,7 @@ async def test_a_file_that_is_not_sqlite_is_refused_and_left_as_it_is(tmp_path, 
 async def test_another_programs_sqlite_file_is_refused_and_left_as_it_is(tmp_path, path, url):
     execute(path, "CREATE TABLE users (id)")
     before = contents(tmp_path)
-    with pytest.raises(Unreadable, match="not a registry"):
+    with pytest.raises(UnreadableRegistryError, match="not a registry"):
         await open_registry(url)
     assert contents(tmp_path) == before
 
@@ -124,21 +124,21 @@ async def test_a_damaged_file_is_unreadable(path, url):
     data = path.read_bytes()
     path.write_bytes(data[:page] + b"\xff" * (len(data) - page))
     registry = await open_registry(url)
-    with pytest.raises(Unreadable, match="damaged"):
+    with pytest.raises(UnreadableRegistryError, match="damaged"):
         await registry.all(User)
     await registry.aclose()
 
 
 @pytest.mark.parametrize("place", [".", "no/such/directory/registry.db"])
 async def test_a_place_where_no_file_can_be_is_unreadable(tmp_path, place):
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableRegistryError):
         await open_registry(f"sqlite:///{tmp_path / place}")
 
 
 async def test_a_file_removed_after_it_was_opened_does_not_come_back_empty(path, url):
     registry = await open_registry(url)
     path.unlink()
-    with pytest.raises(Unavailable):
+    with pytest.raises(RegistryUnavailableError):
         await registry.stamp()
     await registry.aclose()
     assert not path.exists()
@@ -154,7 +154,7 @@ async def test_a_file_that_stays_locked_is_unavailable(monkeypatch, path, url):
     registry = await open_registry(url)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(Unavailable, match="locked"):
+        with pytest.raises(RegistryUnavailableError, match="locked"):
             async with registry.transaction(actor="tests", action="write"):
                 pass
     async with registry.transaction(actor="tests", action="write") as tx:
@@ -168,7 +168,7 @@ async def test_a_write_for_which_there_is_no_room_is_undone_and_says_so(registry
 
     before = await registry.stamp()
     await most(1)  # so many that there are
-    with pytest.raises(Unavailable, match="cannot be written: its disk is full"):
+    with pytest.raises(RegistryUnavailableError, match="cannot be written: its disk is full"):
         await write(*(User(id=f"u{n}", name="n" * 200) for n in range(500)))
     assert await registry.stamp() == before
     assert await registry.get(User, "u0") is None
@@ -202,7 +202,7 @@ async def test_a_log_that_was_tampered_with_is_noticed(registry, write, path, sq
         await write(User(id=name, name=name))
     assert await registry.verify_log() == 3
     execute(path, sql)
-    with pytest.raises(LogBroken) as caught:
+    with pytest.raises(LogBrokenError) as caught:
         await registry.verify_log()
     assert caught.value.revision == revision
 
@@ -233,7 +233,7 @@ async def test_there_is_no_column_for_a_secret(registry, path):
 
 @pytest.mark.parametrize("url", ["sqlite://registry.db", "sqlite:///", "mysql://u:hunter2@h", "x"])
 async def test_a_url_of_no_known_store_is_refused_without_repeating_it(url):
-    with pytest.raises(UnsupportedRegistry) as caught:
+    with pytest.raises(UnsupportedRegistryError) as caught:
         await open_registry(url)
     assert "hunter2" not in str(caught.value)
 

@@ -11,11 +11,11 @@ import pytest
 
 from registry import Fault, Kind, Library, Ref, Workspace, open_registry
 from registry.exceptions import (
-    AlreadyExists,
-    NotFound,
-    StillReferenced,
-    Unreadable,
-    UnsupportedRegistry,
+    AlreadyExistsError,
+    NotFoundError,
+    StillReferencedError,
+    UnreadableRegistryError,
+    UnsupportedRegistryError,
 )
 from registry.neo4j import reader
 from registry.neo4j.queries import COLUMNS, PARAMETERS
@@ -95,12 +95,12 @@ async def test_a_team_is_assigned_to_a_workspace_that_only_libraries_name(
         [{"id": "papers"}],
     ]
     assert await registry.check() == []
-    with pytest.raises(NotFound, match="'nowhere'"):
+    with pytest.raises(NotFoundError, match="'nowhere'"):
         await operator.assign(team.id, "nowhere")
 
 
 async def test_a_workspace_may_be_added_before_it_has_libraries(registry, operator):
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(AlreadyExistsError):
         await operator.add_workspace("books")
     await operator.add_workspace("maps", name="Maps")
     await operator.add_library("tolkien", workspace="maps", tags=["draft"])
@@ -111,7 +111,7 @@ async def test_a_workspace_may_be_added_before_it_has_libraries(registry, operat
         "name": "Maps",
         "libraries": ["tolkien"],
     }
-    with pytest.raises(StillReferenced):
+    with pytest.raises(StillReferencedError):
         async with registry.transaction(actor="ops", action="delete") as tx:
             await tx.delete(Workspace, "books")
 
@@ -146,9 +146,11 @@ async def test_many_derived_workspaces_come_page_by_page(registry, exported, cyp
 
 async def test_a_file_that_replaces_nothing_is_refused_by_name(graph, folder):
     (folder / "workspace.cypher").write_text("RETURN 1")
-    with pytest.raises(UnsupportedRegistry, match=r"workspace\.cypher is no query.*workspaces"):
+    with pytest.raises(
+        UnsupportedRegistryError, match=r"workspace\.cypher is no query.*workspaces"
+    ):
         await open_registry(graph, cypher=folder)
-    with pytest.raises(UnsupportedRegistry, match="cannot be read"):
+    with pytest.raises(UnsupportedRegistryError, match="cannot be read"):
         await open_registry(graph, cypher=folder / "nowhere")
 
 
@@ -171,7 +173,7 @@ async def test_a_query_that_does_not_fit_is_named(graph, folder, query, told):
     (folder / "workspaces.cypher").write_text(query)
     async with aclosing(await open_registry(graph, cypher=folder)) as registry:
         await registry.check(fix=True)
-        with pytest.raises(Unreadable, match=told):
+        with pytest.raises(UnreadableRegistryError, match=told):
             await registry.all(Workspace)
         found = [str(finding) for finding in await registry.check()]
         assert re.search(told, found[0])

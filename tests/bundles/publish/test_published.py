@@ -9,7 +9,7 @@ from bundles.build.policies import build_site
 from bundles.publish.base_bundles import GRACE as _GRACE
 from pdp_client.bearer.opaque import digest
 from registry import Setting, Token
-from registry.exceptions import Unavailable
+from registry.exceptions import RegistryUnavailableError
 
 pytestmark = pytest.mark.anyio
 
@@ -181,7 +181,7 @@ async def test_while_the_registry_does_not_answer_opa_grows_stale(published, mon
     await reason(pdp, "one", "ok")
 
     async def down():
-        raise Unavailable("the store does not answer")
+        raise RegistryUnavailableError("the store does not answer")
 
     with monkeypatch.context() as patched:
         patched.setattr(published.registry, "stamp", down)
@@ -189,7 +189,7 @@ async def test_while_the_registry_does_not_answer_opa_grows_stale(published, mon
         async def stale():
             # It beats all the time; what stands still is what it says.
             published.now += 0.01
-            with pytest.raises(Unavailable):
+            with pytest.raises(RegistryUnavailableError):
                 await published.sync()
             published.publisher.publish_heartbeat()
             return (await pdp.authorize("one", tool="search")).reason == "stale_data"

@@ -10,7 +10,7 @@ from bundles.publish.publisher import HEARTBEAT_EVERY
 from bundles.publish.records import shard_of
 from pdp_client.bearer.opaque import digest
 from registry import Kind, Ref, RegistryError, Setting, Token, User
-from registry.exceptions import Unavailable
+from registry.exceptions import RegistryUnavailableError
 
 pytestmark = pytest.mark.anyio
 
@@ -446,7 +446,7 @@ class Failing:
 
     async def stamp(self):
         if self.down:
-            raise Unavailable("the store does not answer")
+            raise RegistryUnavailableError("the store does not answer")
         return await self._registry.stamp()
 
 

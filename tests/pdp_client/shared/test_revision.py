@@ -12,7 +12,7 @@ from support.stack import until
 from lictor.announcer import Announcer
 from pdp_client.exceptions import ConfigurationError
 from pdp_client.freshness.revision import LatestRevision, MessageAuthenticator
-from pdp_client.shared.connection import SharedUnavailable
+from pdp_client.shared.connection import SharedStateUnavailableError
 from pdp_client.shared.revision import LEASE, SharedNewest
 from registry import RegistryVersion
 
@@ -72,7 +72,7 @@ def value(namespace):
 
 
 async def refused(newest):
-    with pytest.raises(SharedUnavailable) as raised:
+    with pytest.raises(SharedStateUnavailableError) as raised:
         await newest.read()
     return str(raised.value)
 
