@@ -9,12 +9,13 @@ from pathlib import Path
 _HEAD = """\
 # Benchmarks
 
-The time until a revocation holds everywhere, in a large registry, while decisions run.
-`bench/revocation.py` measured every figure. It starts all that it needs: the registry, `lictor
-serve`, OPAs, and a process that requests 200 decisions a second. A revocation is `team rotate` or
-`token revoke`, alternately. It includes the wait for every OPA's acknowledgement, as with `--wait`,
-but not the start of Python. A shard is folded each second. After each revocation every OPA is
-queried, and refuses.
+How long a revocation takes to be effective on every OPA, with a large registry and under load.
+
+`bench/revocation.py` starts a registry, `lictor serve`, OPAs, and a process that requests 200
+decisions a second. It alternates between `team rotate` and `token revoke`. The measured time
+includes the acknowledgements of all OPAs, as with `--wait`, but not the start of Python. The
+publisher compacts one shard a second meanwhile. After each revocation the benchmark checks that
+every OPA refuses the revoked bearer.
 
 """
 
@@ -23,7 +24,7 @@ _COLUMNS = [
     ("p50_ms", "p50 ms"), ("p99_ms", "p99 ms"), ("max_ms", "max ms"),
     ("decision_p50_ms", "decision p50"), ("decision_p99_ms", "decision p99"),
     ("opa_peak_mb", "OPA peak MB"), ("publish_seconds", "first publication s"),
-    ("publisher_peak_mb", "publisher peak MB"), ("compactions", "folds"),
+    ("publisher_peak_mb", "publisher peak MB"), ("compactions", "compactions"),
 ]  # fmt: skip
 
 
@@ -72,9 +73,9 @@ def main():
     results = [json.loads(path.read_text()) for path in parser.parse_args().results]
     print(_HEAD + f"The machine: {machine()}\n")
     print("\n".join(table(results)))
-    print("\nThe lines of the chart are the rows of the table, in their order.\n")
+    print("\nEach line of the chart is a row of the table, in the same order.\n")
     print("\n".join(plot(results)))
-    print("\nMade with\n\n```sh")
+    print("\nThese commands print the rows, and `python -m bench.report` the page:\n\n```sh")
     for one in results:
         print(
             f"python -m bench.revocation --registry {one['registry']} --tokens {one['tokens']} "
