@@ -13,14 +13,9 @@ import time
 from collections.abc import Callable
 
 from bundles.serve.served_bundles import ServedBundles
-from pdp_client.freshness.revision import LatestRevision, MessageAuthenticator
-from pdp_client.shared.connection import (
-    NAMESPACE,
-    SharedStateUnavailableError,
-    connect,
-    key,
-    redis_errors,
-)
+from lictor_common.redis import NAMESPACE, key
+from pdp_client.freshness.revision import LatestRevision, RevisionAuthenticator
+from pdp_client.shared.connection import SharedStateUnavailableError, connect, redis_errors
 from pdp_client.shared.revision import LEASE
 from registry import Registry, RegistryError
 
@@ -54,7 +49,7 @@ class Announcer:
     def __init__(
         self,
         url: str,
-        authenticator: MessageAuthenticator,
+        authenticator: RevisionAuthenticator,
         *,
         namespace: str = NAMESPACE,
         clock: Callable[[], float] = time.time,

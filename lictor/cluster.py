@@ -103,10 +103,10 @@ def announcer(settings: Settings) -> "Announcer":
     """
     with _explained():
         from lictor.announcer import Announcer  # noqa: PLC0415 - see above
-        from pdp_client.freshness.revision import MessageAuthenticator  # noqa: PLC0415 - beside the other
-        from pdp_client.shared.connection import NAMESPACE  # noqa: PLC0415 - see above
+        from lictor_common.redis import NAMESPACE  # noqa: PLC0415 - see above
+        from pdp_client.freshness.revision import RevisionAuthenticator  # noqa: PLC0415 - beside the other
 
-        authenticator = MessageAuthenticator.from_file(
+        authenticator = RevisionAuthenticator.from_file(
             require_newest_key(settings), namespace=NAMESPACE
         )
         return Announcer(settings.redis_url, authenticator)

@@ -13,9 +13,9 @@ from typing import Any
 
 import orjson
 
-from bundles.publish.private_files import replace_private
+from lictor_common.private_files import replace_private
+from lictor_common.text import is_digest
 from pdp_client.usage import is_use
-from registry.checks import is_digest
 
 _PIECE = 1 << 20
 """Bytes read at a time: some thousand decisions, and a few milliseconds."""

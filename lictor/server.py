@@ -12,7 +12,7 @@ from bundles.fleet.last_seen import LastSeenStore
 from bundles.fleet.propagation import PropagationTracker
 from bundles.fleet.tracker import FleetTracker
 from bundles.publish.policy_releases import NAMES
-from bundles.publish.publisher import Publisher, run_periodically
+from bundles.publish.publisher import Publisher, log_failure
 from bundles.publish.reconciler import Reconciler
 from bundles.publish.scan import Opener, Progress, RegistryReader
 from bundles.publish.signing import SigningKey
@@ -28,6 +28,7 @@ from lictor.settings import Settings, read_secret
 from lictor.sockets import server, tcp, unix
 from lictor.state_dir import registry_opener
 from lictor.usage import Usages
+from lictor_common.periodic import run_periodically
 from registry import Registry
 
 Part = Callable[[], Awaitable[None]]
@@ -221,7 +222,8 @@ class _Served:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(publishing.publisher.run())
-                group.create_task(run_periodically(publishing.reconciler.due, every=1.0))
+                due = publishing.reconciler.due
+                group.create_task(run_periodically(due, every=1.0, on_error=log_failure))
         finally:
             self.role.publishing = None
 

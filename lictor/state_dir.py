@@ -10,13 +10,13 @@ from typing import Any
 
 from bundles.build.policies import SiteRules, build_policy, check_site, sign_site
 from bundles.opa.binary import OPA
-from bundles.publish.private_files import write_private
 from bundles.publish.scan import Opener
 from bundles.publish.signing import Bundle, SigningKey
 from bundles.publish.store import Store
 from lictor.exceptions import AlreadyInitialisedError
 from lictor.keys import KeyFolder
 from lictor.settings import TOML, Settings
+from lictor_common.private_files import write_private
 from registry import open_registry
 from registry.operations import Operator
 

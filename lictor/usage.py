@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from lictor.decision_log import DecisionLogReader
+from lictor_common.periodic import run_periodically
 from pdp_client import PDPError
 from registry import Registry, RegistryError, Usage
 
@@ -69,19 +70,9 @@ class Usages:
             ConfigurationError: the URL cannot be used.
         """
         async with self._source() as take:
-            task = asyncio.current_task()
-            # As in `bundles.publish.publisher.run_periodically`.
-            while not (task and task.cancelling()):
-                await asyncio.sleep(self._every)
-                try:
-                    await self._bring(take)
-                    self._failing = ""
-                except (RegistryError, PDPError) as error:
-                    self._failed(error.code, error)
-                except OSError as error:
-                    self._failed("record_unreadable", error)
-                except Exception:  # noqa: BLE001 - publishing goes on, whatever it is
-                    _log.exception("usage.failed code=fault")
+            await run_periodically(
+                partial(self._bring, take), every=self._every, on_error=self._failed
+            )
 
     async def _bring(self, take: _Take) -> None:
         # While the registry is away, nothing is taken that could not be written.
@@ -93,6 +84,7 @@ class Usages:
             self.lost += (count := sum(one.uses for one in uses.values()))
             await self._registry.record_usage(uses)
             self.lost -= count
+        self._failing = ""
 
     @asynccontextmanager
     async def _source(self) -> AsyncIterator[_Take]:
@@ -109,7 +101,15 @@ class Usages:
         else:
             yield _nothing
 
-    def _failed(self, code: str, error: Exception) -> None:
+    def _failed(self, error: Exception) -> None:
+        match error:
+            case RegistryError() | PDPError():
+                code = error.code
+            case OSError():
+                code = "record_unreadable"
+            case _:
+                _log.error("usage.failed code=fault", exc_info=error)
+                return
         if code != self._failing:
             _log.warning("usage.unavailable code=%s detail=%s", code, error)
         self._failing = code

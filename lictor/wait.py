@@ -10,10 +10,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from bundles.fleet.receipt import document
-from bundles.publish.private_files import write_private
 from lictor.admin import Admin
 from lictor.console import Common, note, plain
 from lictor.exceptions import NotEffectiveError, ServeUnavailableError, WakeFailedError
+from lictor_common.private_files import write_private
 from registry.operations import Done
 
 _RECEIPT_SECONDS = 60.0

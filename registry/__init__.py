@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lictor_common.text import token_label
+from lictor_common.version import RegistryVersion
 from registry.exceptions import RegistryError, UnsupportedRegistryError
 from registry.interface import (
     Change,
@@ -28,14 +30,12 @@ from registry.model import (
     Library,
     Record,
     Ref,
-    RegistryVersion,
     Setting,
     Team,
     Token,
     Usage,
     User,
     Workspace,
-    token_label,
 )
 from registry.sqlite.file import prepare
 from registry.sqlite.store import SQLiteRegistry

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 import unicodedata
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
+from lictor_common.text import is_digest
 from registry.exceptions import InvalidRecordError
 from registry.globs import glob_fault
 from registry.model import Key, Library, Record, Setting, Team, Token, User, Workspace
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 R = TypeVar("R", bound=Record)
 
 MAX_TEXT = 256
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def checked(record: R) -> R:
@@ -50,11 +49,6 @@ def checked(record: R) -> R:
                 raise InvalidRecordError("settings", "name", "is not a setting")
             faults.each("value", check)
     return replace(record, **_canonical(record))
-
-
-def is_digest(value: str) -> bool:
-    """Return whether a value is a SHA-256 digest in lowercase hex."""
-    return _DIGEST.fullmatch(value) is not None
 
 
 def check_origin(*, actor: str, action: str) -> None:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from jsonschema import Draft202012Validator
 
+from lictor_common.text import token_label
+from lictor_common.version import RegistryVersion
 from registry.exceptions import InvalidDocumentError
-from registry.model import RECORD_TYPES, Record, RegistryVersion, Setting, Token, token_label
+from registry.model import RECORD_TYPES, Record, Setting, Token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
+    from lictor_common.version import RegistryVersion
     from registry.changelog import LogEntry
-    from registry.model import Kind, Ref, RegistryVersion, Token, Usage
+    from registry.model import Kind, Ref, Token, Usage
 
 R = TypeVar("R", bound=Record)
 

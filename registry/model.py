@@ -39,14 +39,6 @@ class Ref:
         return f"{self.kind}/{self.id}"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class RegistryVersion:
-    """A state of the registry. A restore starts the next epoch; each write is the next revision."""
-
-    epoch: int
-    revision: int
-
-
 @dataclass(frozen=True, slots=True)
 class Record:
     """The base of all records; `key` names the field that identifies one among its kind."""
@@ -182,11 +174,6 @@ DEFAULT_SETTINGS: Mapping[str, Any] = MappingProxyType(
 
 # A kind comes after those that its records may name.
 RECORD_TYPES: tuple[type[Record], ...] = (Setting, User, Workspace, Library, Team, Token, Key)
-
-
-def token_label(digest: str) -> str:
-    """Return a token's display form: `lct_…` and the digest's first 8 hex digits."""
-    return f"lct_…{digest[:8]}"
 
 
 def references(record: Record) -> tuple[Ref, ...]:

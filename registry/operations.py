@@ -13,26 +13,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 
-from registry.checks import checked, is_digest
+from lictor_common.text import is_digest, token_label
+from lictor_common.version import RegistryVersion
+from registry.checks import checked
 from registry.exceptions import (
     AlreadyExistsError,
     AmbiguousLabelError,
     InvalidRecordError,
     NotFoundError,
 )
-from registry.model import (
-    Key,
-    Kind,
-    Library,
-    Record,
-    RegistryVersion,
-    Setting,
-    Team,
-    Token,
-    User,
-    Workspace,
-    token_label,
-)
+from registry.model import Key, Kind, Library, Record, Setting, Team, Token, User, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable

@@ -87,7 +87,7 @@ def test_private_attributes_of_fastmcp_stand_in_one_module():
     assert len(set(_private_attributes(compat))) <= 8
 
 
-_PACKAGES = ("registry", "bundles", "pdp_client", "mcp_plugin", "lictor")
+_PACKAGES = ("lictor_common", "registry", "bundles", "pdp_client", "mcp_plugin", "lictor")
 
 
 def _on_path():

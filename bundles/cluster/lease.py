@@ -13,10 +13,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from redis.asyncio import Redis
-
-from bundles.cluster.redis_connection import keys, redis_errors
+from bundles.cluster.redis_connection import redis_errors
 from bundles.exceptions import LeaseLostError, RedisUnavailableError
+from lictor_common.redis import NAMESPACE, Redis, key
 
 TTL = 6.0
 """Seconds for which the lease is given; renewed at a third of it."""
@@ -120,7 +119,7 @@ class Lease:
         redis: Redis,
         *,
         ttl: float = TTL,
-        namespace: str = "lictor",
+        namespace: str = NAMESPACE,
         clock: Callable[[], float] = running_clock,
     ) -> None:
         """Create the lease; it connects on the first attempt.
@@ -135,7 +134,7 @@ class Lease:
         self._clock = clock
         self._process = secrets.token_hex(16)
         self._tries = 0
-        self._keys = keys(namespace, "lease", "fence", "run", "forgotten")
+        self._keys = [key(namespace, name) for name in ("lease", "fence", "run", "forgotten")]
         self._acquire = redis.register_script(_ACQUIRE)
         self._renew = redis.register_script(_RENEW)
         self._release = redis.register_script(_RELEASE)

@@ -9,15 +9,16 @@ import asyncio
 import hashlib
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 
-from redis.asyncio import Redis
-
 from bundles.cluster.lease import running_clock
-from bundles.cluster.messages import Announcement, MessageAuthenticator, Report
-from bundles.cluster.redis_connection import keys, redis_errors
+from bundles.cluster.messages import Announcement, BusAuthenticator, Report
+from bundles.cluster.redis_connection import redis_errors
 from bundles.exceptions import LeaseLostError, RedisUnavailableError
+from lictor_common.periodic import run_periodically
+from lictor_common.redis import NAMESPACE, Redis
+from lictor_common.redis import key as redis_key
 
 POLL_EVERY = 1.0
 KEPT = 3600.0
@@ -68,7 +69,7 @@ class MessageBus:
         redis: Redis,
         *,
         key: bytes,
-        namespace: str = "lictor",
+        namespace: str = NAMESPACE,
     ) -> None:
         """Create the bus; it connects to Redis at the first command.
 
@@ -78,9 +79,11 @@ class MessageBus:
             namespace: before every key.
         """
         self._redis = redis
-        self._authenticator = MessageAuthenticator(key, namespace)
-        names = keys(namespace, "fence", "published", "news", "reports", "wakes")
-        self._fence, self._published, self._news, self._reports, self._wakes = names
+        self._authenticator = BusAuthenticator(key, namespace)
+        self._fence, self._published, self._news, self._reports, self._wakes = (
+            redis_key(namespace, name)
+            for name in ("fence", "published", "news", "reports", "wakes")
+        )
         self._announce = redis.register_script(_ANNOUNCE)
         self._report = redis.register_script(_REPORT)
         self._queue: dict[str, Report] = {}
@@ -135,7 +138,7 @@ class MessageBus:
             RedisUnavailableError: it cannot be read.
         """
         with redis_errors():
-            return self._authenticator.verify_announcement(await self._redis.get(self._published))
+            return self._authenticator.verify(Announcement, await self._redis.get(self._published))
 
     def enqueue(self, report: Report) -> None:
         """Send an OPA's report to all servers; at once, or as soon as Redis can be reached."""
@@ -183,9 +186,12 @@ class MessageBus:
             await self._poll(woken, announced, reported)
 
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._repeat(self._drain))
-            group.create_task(self._repeat(self._listen))
-            group.create_task(self._repeat(poll))
+            for job in (self._drain, self._listen, poll):
+                group.create_task(
+                    run_periodically(
+                        job, pause=_PAUSE, catch=RedisUnavailableError, on_error=self._failed
+                    )
+                )
 
     async def _drain(self) -> None:
         if not self._queue:
@@ -235,11 +241,11 @@ class MessageBus:
                 woken()
             if published_now != published:
                 published = published_now
-                if announcement := self._authenticator.verify_announcement(published_now):
+                if announcement := self._authenticator.verify(Announcement, published_now):
                     announced(announcement)
             for (_, score), value in zip(members, values, strict=True):
                 self._seen = int(score)
-                if (report := self._authenticator.verify_report(value)) and self._is_news(report):
+                if (report := self._authenticator.verify(Report, value)) and self._is_news(report):
                     reported(report, max(0.0, now[0] + (now[1] - score) / 1_000_000))
             if len(members) < _AT_ONCE:
                 self._polled_at = running_clock()
@@ -266,10 +272,5 @@ class MessageBus:
     def _key_of(self, member: str) -> str:
         return f"{self._reports}:{member}"
 
-    async def _repeat(self, job: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await job()
-            except RedisUnavailableError as error:
-                self.error = str(error)
-                await asyncio.sleep(_PAUSE)
+    def _failed(self, error: RedisUnavailableError) -> None:
+        self.error = str(error)

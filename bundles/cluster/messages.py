@@ -1,12 +1,12 @@
 """The messages that go through Redis, each authenticated with an HMAC."""
 
-import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from bundles.publish.signing import SigningKey, canonical
+from lictor_common.authenticator import MessageAuthenticator
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,10 @@ def bus_key(key: SigningKey) -> bytes:
     return key.secret("bus 1")
 
 
-class MessageAuthenticator:
+_Message = TypeVar("_Message", Announcement, Report)
+
+
+class BusAuthenticator:
     """Signs and verifies the messages of one namespace.
 
     Attributes:
@@ -54,34 +57,19 @@ class MessageAuthenticator:
     """
 
     def __init__(self, key: bytes, namespace: str) -> None:
-        self._key = key
-        self._namespace = namespace.encode()
+        self._authenticator = MessageAuthenticator(key, namespace=namespace)
         self.rejected = 0
 
     def sign(self, message: Announcement | Report) -> bytes:
-        """Return a message as a value for Redis: the HMAC in hex, a space, canonical JSON."""
-        body = canonical(asdict(message))
-        return self._mac(type(message), body) + b" " + body
+        """Return a message as a value for Redis, with canonical JSON as its body."""
+        return self._authenticator.sign(type(message).__name__, canonical(asdict(message)))
 
-    def verify_announcement(self, value: object) -> Announcement | None:
-        """Return a signed announcement; None for no value, or for one with a wrong HMAC."""
-        message = self._verified(Announcement, value)
-        return Announcement(**message) if message else None
-
-    def verify_report(self, value: object) -> Report | None:
-        """Return a signed report; None for no value, or for one with a wrong HMAC."""
-        message = self._verified(Report, value)
-        return Report(**message) if message else None
-
-    def _verified(self, kind: type, value: object) -> dict[str, Any] | None:
+    def verify(self, kind: type[_Message], value: object) -> _Message | None:
+        """Return a signed message; None for no value, or for one with a wrong HMAC."""
         if not isinstance(value, bytes):
             return None
-        mac, _, body = value.partition(b" ")
-        if not hmac.compare_digest(mac, self._mac(kind, body)):
+        body = self._authenticator.verify(kind.__name__, value)
+        if body is None:
             self.rejected += 1
             return None
-        return dict(json.loads(body))
-
-    def _mac(self, kind: type, body: bytes) -> bytes:
-        message = b"\0".join([b"lictor", kind.__name__.encode(), self._namespace, body])
-        return hmac.digest(self._key, message, "sha256").hex().encode()
+        return kind(**json.loads(body))

@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from redis.asyncio import Redis
-
 from bundles.cluster.index import NAME
 from bundles.cluster.leader_loop import LeaderLoop, Publish
 from bundles.cluster.lease import Lease
@@ -18,12 +16,14 @@ from bundles.cluster.peers import CUT_OFF, Peers
 from bundles.cluster.uploader import LATE
 from bundles.cluster.verify import BundleVerifier
 from bundles.exceptions import BundleError
-from bundles.fleet.propagation import CLOCKS_APART, staleness_limit
+from bundles.fleet.propagation import staleness_limit
 from bundles.fleet.tracker import FleetTracker
 from bundles.publish.signing import SigningKey
 from bundles.publish.store import Store
 from bundles.serve.served_bundles import ServedBundles
 from bundles.serve.server_role import ServerRole
+from lictor_common.redis import Redis
+from lictor_common.version import CLOCK_TOLERANCE
 from registry import RegistryError, RegistryVersion
 
 _log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class ClusterNode:
             served_bundles=served_bundles,
             name=name,
             publishing=lambda: role.publishing is not None,
-            limit=lambda: staleness_limit(role.settings) + CLOCKS_APART,
+            limit=lambda: staleness_limit(role.settings) + CLOCK_TOLERANCE,
         )
         self.leader_loop = LeaderLoop(
             lease=self.lease,

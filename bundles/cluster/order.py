@@ -12,6 +12,7 @@ from bundles.exceptions import ObjectRefusedError
 from bundles.fleet.tracker import stamp_of
 from bundles.publish.policy_releases import NAMES
 from bundles.publish.signing import Bundle, data_of
+from lictor_common.version import CLOCK_TOLERANCE
 from registry import RegistryVersion
 
 EDGE = ("live", "heartbeat", *NAMES)
@@ -19,8 +20,6 @@ EDGE = ("live", "heartbeat", *NAMES)
 
 _NOTHING = RegistryVersion(-1, -1)
 _NANOSECONDS = 1_000_000_000
-_AHEAD = 5
-"""Seconds by which a heartbeat may be ahead before OPA itself refuses it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +115,8 @@ class VisibleBundles:
         if held is None or facts.bundle.name in NAMES:
             return False
         if facts.bundle.name == "heartbeat":
-            # One from the future, which OPA refuses, must not bar the way until then.
-            newer = facts.synced_at < held.synced_at <= now + _AHEAD
+            # OPA refuses a heartbeat from the future, which must not bar the way until then.
+            newer = facts.synced_at < held.synced_at <= now + CLOCK_TOLERANCE
             return facts.stamp.epoch < held.stamp.epoch or newer
         return facts.stamp < held.stamp
 

@@ -18,9 +18,9 @@ from bundles.cluster.lease import TTL, running_clock
 from bundles.cluster.message_bus import MessageBus
 from bundles.cluster.messages import Report
 from bundles.exceptions import RedisUnavailableError
-from bundles.fleet.propagation import CLOCKS_APART
 from bundles.fleet.tracker import FleetTracker, Instance, stamp_of
 from bundles.serve.served_bundles import ServedBundles
+from lictor_common.version import CLOCK_TOLERANCE
 from registry import RegistryVersion
 
 CUT_OFF = TTL
@@ -113,7 +113,7 @@ class Peers:
     def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
         """Whether another server may have unknown OPAs that run an older state."""
         return self._bus.silent_for > _SILENT or any(
-            peer.live < stamp or abs(peer.ahead) > CLOCKS_APART for peer in self._known()
+            peer.live < stamp or abs(peer.ahead) > CLOCK_TOLERANCE for peer in self._known()
         )
 
     def problems(self) -> list[str]:
@@ -121,7 +121,7 @@ class Peers:
         lines = [
             f"server {peer.name}: its clock is {peer.ahead:+.0f} s off ours"
             for peer in self._known()
-            if abs(peer.ahead) > CLOCKS_APART
+            if abs(peer.ahead) > CLOCK_TOLERANCE
         ]
         if self.malformed:
             lines.append(f"{self.malformed} reports of other servers could not be read")

@@ -13,7 +13,7 @@ import secrets
 from pathlib import Path
 
 from bundles.exceptions import KeyUnusableError
-from bundles.publish.private_files import write_private
+from lictor_common.private_files import write_private
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 _DOMAIN = b"lictor instance\0"

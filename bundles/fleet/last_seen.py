@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from bundles.publish.private_files import replace_private
+from lictor_common.private_files import replace_private
 
 LAG: Final = 10.0
 """Seconds by which the file may be behind. OPA fetches a heartbeat every five, and so is seen."""

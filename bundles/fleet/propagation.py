@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bundles.fleet.tracker import FleetTracker
+from lictor_common.version import CLOCK_TOLERANCE
 from registry import RegistryVersion
-
-CLOCKS_APART = 5.0
-"""Seconds by which an OPA's clock may be behind; the same as `registry.rego` takes for ahead."""
-
 
 _LEAST = 4.0
 """Seconds in which it must be published, however short the wait for its effect."""
@@ -128,7 +125,7 @@ class PropagationTracker:
 
     @property
     def _limit(self) -> float:
-        return staleness_limit(self._source.settings) + CLOCKS_APART
+        return staleness_limit(self._source.settings) + CLOCK_TOLERANCE
 
     def _now(
         self,

@@ -22,8 +22,8 @@ from typing import Any
 from bundles.build.policies import product_folder
 from bundles.exceptions import AddressInvalidError, KeyUnusableError
 from bundles.opa.binary import OPA
-from bundles.publish.private_files import replace_private, write_private
 from bundles.publish.signing import pack_unsigned
+from lictor_common.private_files import replace_private, write_private
 
 _LOCAL_ROOTS = ("local", "system/bundles", "system/modules")
 """The roots that no other bundle may own: OPA's client tokens, and what OPA keeps about bundles and

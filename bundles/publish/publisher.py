@@ -7,7 +7,7 @@ has changed since; the heartbeat says up to when all of that is known to be ever
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from bundles.publish.scan import RegistryReader, Scan
 from bundles.publish.signing import Bundle, SigningKey, canonical_records, data_of, sign
 from bundles.publish.store import Published, Store
 from bundles.publish.target import PublishTarget
+from lictor_common.periodic import run_periodically
 from registry import Delta, Ref, Registry, RegistryError, RegistryVersion
 
 SYNC_EVERY = 1.0
@@ -139,8 +140,11 @@ class Publisher:
             heartbeat_if_due()
 
         async with asyncio.TaskGroup() as group:
-            group.create_task(run_periodically(sync_and_heartbeat, every=SYNC_EVERY))
-            group.create_task(run_periodically(self.compact, every=self._until_next_compaction))
+            for job, every in (
+                (sync_and_heartbeat, lambda: SYNC_EVERY),
+                (self.compact, self._until_next_compaction),
+            ):
+                group.create_task(run_periodically(job, every=every, on_error=log_failure))
 
     async def sync(self) -> None:
         """Publish what has changed by now; a new policy bundle too, with a heartbeat that names it.
@@ -358,26 +362,12 @@ class Publisher:
         )
 
 
-async def run_periodically(
-    job: Callable[[], Awaitable[object]], *, every: float | Callable[[], float]
-) -> None:
-    """Run a job again and again until cancelled; what fails is logged, and tried again.
-
-    Args:
-        job: what is run.
-        every: seconds before each run.
-    """
-    task = asyncio.current_task()
-    # A job may lose a cancellation, as `asyncio.wait_for` does before Python 3.12.
-    while not (task and task.cancelling()):
-        await asyncio.sleep(every() if callable(every) else every)
-        try:
-            await job()
-        except (RegistryError, BundleError) as error:
-            _log.error("publisher.failed code=%s error=%s", error.code, error)
-        except Exception:  # noqa: BLE001 - see below
-            # Whatever it is: the heartbeat grows old, and OPA denies, until it is over.
-            _log.exception("publisher.failed code=fault")
+def log_failure(error: Exception) -> None:
+    """Log why publishing failed: until it succeeds, the heartbeat grows old, and OPA denies."""
+    if isinstance(error, RegistryError | BundleError):
+        _log.error("publisher.failed code=%s error=%s", error.code, error)
+    else:
+        _log.error("publisher.failed code=fault", exc_info=error)
 
 
 def _document(bundle: Bundle) -> dict[str, Any]:

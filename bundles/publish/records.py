@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, w
 from typing_extensions import TypedDict  # pydantic takes typing's only from Python 3.12 on
 
 from bundles.publish.signing import canonical
-from registry.checks import is_digest
+from lictor_common.text import is_digest
 from registry.globs import glob_fault
 from registry.interface import Fault, Published
 from registry.model import Kind, Ref

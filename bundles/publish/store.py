@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from bundles.exceptions import StoreUnusableError
-from bundles.publish.private_files import BEGUN, replace_private
 from bundles.publish.signing import Bundle, canonical, etag_of
+from lictor_common.private_files import BEGUN, replace_private
 
 _STATE = "published.json"
 _WITH_RULES = frozenset({"policy", "site"})

@@ -12,10 +12,11 @@ from starlette.routing import Route
 
 from bundles.exceptions import BundleError
 from bundles.fleet import receipt
-from bundles.fleet.propagation import CLOCKS_APART, PropagationTracker, staleness_limit
+from bundles.fleet.propagation import PropagationTracker, staleness_limit
 from bundles.fleet.tracker import FleetTracker, Instance
 from bundles.publish.signing import SigningKey
 from bundles.serve.server_role import PublicationState, ServerRole
+from lictor_common.version import CLOCK_TOLERANCE
 from registry import Registry, RegistryError, RegistryVersion
 
 _MOST_SECONDS = 3600.0
@@ -117,7 +118,7 @@ def _status(role: ServerRole, fleet: FleetTracker) -> dict[str, Any]:
 
 
 def _forgotten(role: ServerRole, fleet: FleetTracker) -> list[str]:
-    if not fleet.forgot_within(staleness_limit(role.settings) + CLOCKS_APART):
+    if not fleet.forgot_within(staleness_limit(role.settings) + CLOCK_TOLERANCE):
         return []
     unknown = "instances: it is not known which ones ran before; no change counts as "
     return [unknown + "acknowledged until the staleness limit has passed"]

@@ -43,11 +43,6 @@ def digest(bearer: str) -> str:
     return hashlib.sha256(bearer.encode("ascii")).hexdigest()
 
 
-def label(token_digest: str) -> str:
-    """Return a token's display form and `principal.id`: `lct_…` and 8 digits of its digest."""
-    return f"{PREFIX}…{token_digest[:8]}"
-
-
 def _checksum(body: str) -> str:
     return _base62(zlib.crc32(body.encode("ascii")), _CHECKSUM_LENGTH)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from lictor_common.text import token_label
 from pdp_client.bearer import opaque
 from pdp_client.bearer.claims import check_claims, check_expiry, check_issuer, is_team
 from pdp_client.bearer.jwt import check_bearer, parse_jwt
@@ -43,7 +44,7 @@ class Credential:
     def label(self) -> str:
         """Its name in logs: `lct_…` and 8 digits of the digest, `team:<uuid>`, or `jwt:<sub>`."""
         if self.kind == "token":
-            return opaque.label(self.digest)
+            return token_label(self.digest)
         return f"jwt:{self.claims['sub']}" if self.is_per_turn else str(self.claims["sub"])
 
     def as_input(self) -> dict[str, Any]:

@@ -5,15 +5,16 @@ registry raise it before they return; `lictor serve` confirms it every second. `
 (`lictor.announcer`), and MCP servers read it (`pdp_client.shared.revision`).
 """
 
-import hmac
 import json
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
+from lictor_common.authenticator import MessageAuthenticator
+from lictor_common.version import RegistryVersion
 from pdp_client.exceptions import ConfigurationError
 
+_KIND = "newest"
 _SHORTEST_KEY = 32
 _LONGEST = 4096
 
@@ -40,9 +41,9 @@ class LatestRevision:
     run: str
 
     @property
-    def version(self) -> tuple[int, int]:
+    def version(self) -> RegistryVersion:
         """Epoch and revision, in the order of comparison."""
-        return self.epoch, self.revision
+        return RegistryVersion(self.epoch, self.revision)
 
     @property
     def state(self) -> tuple[int, int, str, str] | None:
@@ -76,8 +77,8 @@ class RevisionSource(Protocol):
         ...
 
 
-class MessageAuthenticator:
-    """A signer and verifier of values, with a key that all writers and readers share."""
+class RevisionAuthenticator:
+    """Signs and verifies the latest revision."""
 
     def __init__(self, key: bytes, *, namespace: str) -> None:
         """Create the authenticator.
@@ -91,11 +92,10 @@ class MessageAuthenticator:
         """
         if len(key) < _SHORTEST_KEY:
             raise ConfigurationError("the key that authenticates the newest revision is too short")
-        self._key = key
-        self._context = b"\0".join([b"lictor", b"newest", namespace.encode(), b""])
+        self._authenticator = MessageAuthenticator(key, namespace=namespace)
 
     @classmethod
-    def from_file(cls, path: str | Path, *, namespace: str) -> "MessageAuthenticator":
+    def from_file(cls, path: str | Path, *, namespace: str) -> "RevisionAuthenticator":
         """Read the key as `lictor init` writes it: hexadecimal text.
 
         Raises:
@@ -108,9 +108,9 @@ class MessageAuthenticator:
         return cls(key, namespace=namespace)
 
     def sign(self, newest: LatestRevision) -> bytes:
-        """Return a value for the store: the HMAC-SHA256 in hex, a space, JSON."""
+        """Return a value for the store, with JSON as its body."""
         body = json.dumps(asdict(newest), separators=(",", ":"), allow_nan=False).encode()
-        return self._mac(body) + b" " + body
+        return self._authenticator.sign(_KIND, body)
 
     def verify(self, value: object) -> LatestRevision | None:
         """Return the signed revision; None if the value is missing or not signed with the key.
@@ -119,13 +119,8 @@ class MessageAuthenticator:
         """
         if not isinstance(value, bytes) or len(value) > _LONGEST:
             return None
-        mac, _, body = value.partition(b" ")
-        if not hmac.compare_digest(mac, self._mac(body)):
-            return None
+        body = self._authenticator.verify(_KIND, value)
         try:
-            return LatestRevision(**json.loads(body))
+            return None if body is None else LatestRevision(**json.loads(body))
         except (TypeError, ValueError):
             return None
-
-    def _mac(self, body: bytes) -> bytes:
-        return hmac.digest(self._key, self._context + body, sha256).hex().encode()

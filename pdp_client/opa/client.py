@@ -8,8 +8,9 @@ import asyncio
 from dataclasses import replace
 from typing import Any
 
+from lictor_common.version import RegistryVersion
 from pdp_client.opa.query import Query, Response
-from pdp_client.opa.retry import RegistryVersion, RetryCoordinator
+from pdp_client.opa.retry import RetryCoordinator
 from pdp_client.opa.transport import Transport
 from pdp_client.reasons import Reason
 
@@ -35,7 +36,7 @@ class OPAClient:
         """
         self._transport = transport
         self._catch_up = catch_up
-        self.observed_version: RegistryVersion = (0, 0)
+        self.observed_version = RegistryVersion(0, 0)
         self._retries = RetryCoordinator()
 
     async def query_until_current(
@@ -68,7 +69,7 @@ class OPAClient:
                     bound: dict[str, int] = {}
                     if min_version is not None:
                         wanted = max(wanted, min_version)
-                        bound = {"min_epoch": wanted[0], "min_revision": wanted[1]}
+                        bound = {"min_epoch": wanted.epoch, "min_revision": wanted.revision}
                     result: Any = await self._transport.query(query.entrypoint, document | bound)
                     response = self._check_version(query.parse(result), wanted)
                     if response.reason is not Reason.BEHIND:
@@ -89,7 +90,7 @@ class OPAClient:
         """The response, which is `behind` where it was made from less than was wanted."""
         if response.epoch is None or response.revision is None:
             return response
-        version = response.epoch, response.revision
+        version = RegistryVersion(response.epoch, response.revision)
         self._retries.observe(version)
         if version < wanted:
             return replace(response, reason=Reason.BEHIND)

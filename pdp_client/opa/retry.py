@@ -4,10 +4,8 @@ If every waiting caller kept querying, OPA would spend its time responding that 
 """
 
 import asyncio
-from typing import TypeAlias
 
-RegistryVersion: TypeAlias = tuple[int, int]
-"""Epoch and revision of the registry; they compare in that order."""
+from lictor_common.version import RegistryVersion
 
 
 class RetryCoordinator:
@@ -18,7 +16,7 @@ class RetryCoordinator:
     """
 
     def __init__(self) -> None:
-        self.observed_version: RegistryVersion = (0, 0)
+        self.observed_version = RegistryVersion(0, 0)
         self._is_taken = False
         self._waiting: dict[asyncio.Future[None], RegistryVersion] = {}
 

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pdp_client.shared.connection import NAMESPACE, TIMEOUT, connect
+from lictor_common.redis import NAMESPACE
+from pdp_client.shared.connection import TIMEOUT, connect
 from pdp_client.shared.replay import SharedReplay
 from pdp_client.shared.revision import SharedNewest
 from pdp_client.shared.usage import SharedUsage

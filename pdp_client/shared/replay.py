@@ -11,19 +11,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from redis.asyncio import Redis
-
+from lictor_common.redis import NAMESPACE, Redis, key
 from pdp_client.bearer.replay import REMEMBERED
 from pdp_client.bearer.verifier import Credential
 from pdp_client.exceptions import BearerRejected
 from pdp_client.reasons import Reason
-from pdp_client.shared.connection import (
-    NAMESPACE,
-    TIMEOUT,
-    SharedStateUnavailableError,
-    key,
-    redis_errors,
-)
+from pdp_client.shared.connection import TIMEOUT, SharedStateUnavailableError, redis_errors
 from pdp_client.shared.warnings import RateLimitedWarning
 
 _log = logging.getLogger(__name__)

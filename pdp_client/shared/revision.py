@@ -4,22 +4,15 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 
-from redis.asyncio.connection import AbstractConnection
-
-from pdp_client.freshness.revision import LatestRevision, MessageAuthenticator
-from pdp_client.shared.connection import (
-    NAMESPACE,
-    TIMEOUT,
-    SharedStateUnavailableError,
-    connect,
-    key,
-    redis_errors,
-    redis_run_id,
-)
+from lictor_common.periodic import run_periodically
+from lictor_common.redis import NAMESPACE, AbstractConnection, key, redis_run_id
+from lictor_common.version import CLOCK_TOLERANCE
+from pdp_client.freshness.revision import LatestRevision, RevisionAuthenticator
+from pdp_client.shared.connection import TIMEOUT, SharedStateUnavailableError, connect, redis_errors
 from pdp_client.shared.warnings import RateLimitedWarning
 
 LEASE = 0.25
@@ -32,7 +25,6 @@ FRESH = 30.0
 CACHING = 10_000
 """Milliseconds after each read for which a process counts as caching."""
 
-_CLOCKS_APART = 5.0
 _LOOK_EVERY = LEASE / 3
 
 _log = logging.getLogger(__name__)
@@ -65,7 +57,7 @@ class SharedNewest:
         Raises:
             ConfigurationError: the URL or the key cannot be used.
         """
-        self._authenticator = MessageAuthenticator.from_file(key_file, namespace=namespace)
+        self._authenticator = RevisionAuthenticator.from_file(key_file, namespace=namespace)
         # A connection of its own, one command at a time: what is known about the process behind it
         # remains valid while it is open.
         self._redis = connect(
@@ -148,15 +140,22 @@ class SharedNewest:
         newest = self._newest
         if newest is None or newest.run != self._run:
             raise SharedStateUnavailableError("latest revision was written for another Redis")
-        if not -_CLOCKS_APART <= self._clock() - newest.at <= FRESH:
+        if not -CLOCK_TOLERANCE <= self._clock() - newest.at <= FRESH:
             raise SharedStateUnavailableError("latest revision is unconfirmed")
         return newest
 
     async def _watch(self) -> None:
         """Read periodically, and at once after an announcement, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._forever(self._look))
-            group.create_task(self._forever(self._listen))
+            for job in (self._look, self._listen):
+                group.create_task(
+                    run_periodically(
+                        job,
+                        pause=_LOOK_EVERY,
+                        catch=SharedStateUnavailableError,
+                        on_error=self._outages.add,
+                    )
+                )
 
     async def _look(self) -> None:
         self._hinted.clear()
@@ -187,11 +186,3 @@ class SharedNewest:
         if self._newest is None or newest.state != self._newest.state:
             self._until = -math.inf
             self._hinted.set()
-
-    async def _forever(self, job: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await job()
-            except SharedStateUnavailableError as error:
-                self._outages.add(error)
-                await asyncio.sleep(_LOOK_EVERY)

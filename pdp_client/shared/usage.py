@@ -7,16 +7,15 @@ count is never added twice.
 import asyncio
 import logging
 import math
-import re
 import secrets
 from contextlib import suppress
 from itertools import islice
 from typing import Final
 
-from redis.asyncio import Redis
-
+from lictor_common.redis import NAMESPACE, Redis, key
+from lictor_common.text import is_digest
 from pdp_client.decision import Decision
-from pdp_client.shared.connection import NAMESPACE, SharedStateUnavailableError, key, redis_errors
+from pdp_client.shared.connection import SharedStateUnavailableError, redis_errors
 from pdp_client.shared.warnings import RateLimitedWarning
 from pdp_client.usage import used_token
 
@@ -30,7 +29,6 @@ _LAST_BATCHES: Final = 2.0
 _MOST: Final = 2**53
 """The highest number that Redis' scripts can count to."""
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _log = logging.getLogger(__name__)
 
 Uses = dict[str, tuple[int, float]]
@@ -197,5 +195,5 @@ def _row(digest: bytes, count: bytes, last: bytes) -> tuple[str, tuple[int, floa
         name, number, at = digest.decode("ascii"), int(count), float(last)
     except ValueError:
         return None
-    believable = 0 < number < _MOST and 0 <= at < math.inf and _DIGEST.fullmatch(name)
+    believable = 0 < number < _MOST and 0 <= at < math.inf and is_digest(name)
     return (name, (number, at)) if believable else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from registry.checks import checked, is_digest
+from lictor_common.text import is_digest
+from registry.checks import checked
 from registry.exceptions import InvalidRecordError, UnreadableRegistryError
 from registry.interface import Fault, Finding
 from registry.model import Kind, Ref

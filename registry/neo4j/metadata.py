@@ -13,6 +13,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from lictor_common.version import RegistryVersion
 from registry.changelog import GENESIS, LogEntry, read_entry
 from registry.checks import checked
 from registry.exceptions import (
@@ -21,7 +22,7 @@ from registry.exceptions import (
     SchemaVersionError,
     UnreadableRegistryError,
 )
-from registry.model import Kind, Ref, RegistryVersion, Setting
+from registry.model import Kind, Ref, Setting
 from registry.neo4j.session import LONG_SECONDS
 
 if TYPE_CHECKING:

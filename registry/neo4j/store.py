@@ -7,11 +7,12 @@ from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from lictor_common.version import RegistryVersion
 from registry.changelog import Chain, LogEntry
 from registry.checks import check_origin
 from registry.exceptions import LogBrokenError, UnreadableRegistryError
 from registry.interface import Change, Delta, Export, Finding
-from registry.model import Kind, Record, Ref, RegistryVersion, Setting, Usage
+from registry.model import Kind, Record, Ref, Setting, Usage
 from registry.neo4j import usage
 from registry.neo4j.check import check
 from registry.neo4j.errors import store_errors

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lictor_common.version import RegistryVersion
 from registry import model
 from registry.changelog import LogEntry
 from registry.checks import checked
@@ -14,7 +15,7 @@ from registry.exceptions import (
     RegistryUnavailableError,
     StillReferencedError,
 )
-from registry.model import Kind, Library, Record, Ref, RegistryVersion, Setting, Team, Token
+from registry.model import Kind, Library, Record, Ref, Setting, Team, Token
 from registry.neo4j import writes
 from registry.neo4j.errors import store_errors
 from registry.neo4j.metadata import has_entry, take_write_lock, write_revision

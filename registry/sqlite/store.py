@@ -8,11 +8,12 @@ from contextlib import aclosing, asynccontextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
+from lictor_common.version import RegistryVersion
 from registry import changelog
 from registry.changelog import GENESIS, LogEntry
 from registry.checks import check_origin
 from registry.interface import Change, Delta, Export, Finding, Published
-from registry.model import Kind, Record, Ref, RegistryVersion, Token, Usage
+from registry.model import Kind, Record, Ref, Token, Usage
 from registry.sqlite import tables, usage
 from registry.sqlite.connection import Connection
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from lictor_common.version import RegistryVersion
 from registry import model
 from registry.checks import checked
 from registry.exceptions import InvalidRecordError, NotFoundError, StillReferencedError
@@ -18,7 +19,6 @@ from registry.model import (
     Library,
     Record,
     Ref,
-    RegistryVersion,
     Setting,
     Team,
     Token,

@@ -29,7 +29,7 @@ from .conftest import DOCS, GIVEN, PAGES, ROOT, blocks, missing
 README = ROOT / "README.md"
 REFERENCE = DOCS / "reference"
 SHARED = {f"--{field.name.replace('_', '-')}" for field in fields(Common)}
-OURS = {"pdp_client", "mcp_plugin", "lictor", "bundles", "registry"}
+OURS = {"lictor_common", "pdp_client", "mcp_plugin", "lictor", "bundles", "registry"}
 
 
 def told(page):

@@ -10,7 +10,7 @@ import redis
 
 from bundles.exceptions import BundleError
 from lictor.exceptions import ServeUnavailableError
-from pdp_client.freshness.revision import MessageAuthenticator
+from pdp_client.freshness.revision import RevisionAuthenticator
 
 from . import forging
 from .proxy import Fault as Road
@@ -226,13 +226,13 @@ def write_newest(what):
     async def begin(world, rng):
         with world.redis.client() as client:
             before = client.get(NEWEST)
-        authenticator = MessageAuthenticator.from_file(
+        authenticator = RevisionAuthenticator.from_file(
             world.settings.newest_key, namespace="lictor"
         )
         mac, _, body = before.partition(b" ")
         value = {
             "forged": mac + b" " + body.replace(b'"revision":', b'"revision":1'),
-            "other key": MessageAuthenticator(bytes(32), namespace="lictor").sign(
+            "other key": RevisionAuthenticator(bytes(32), namespace="lictor").sign(
                 authenticator.verify(before)
             ),
             "older": before,

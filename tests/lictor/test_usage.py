@@ -12,12 +12,13 @@ from support.stack import until
 from lictor.decision_log import DecisionLogReader
 from lictor.state_dir import require_newest_key
 from lictor.usage import Usages
+from lictor_common.redis import key
 from pdp_client import Action, Credential, Decision, FileRecord, Reason
 from pdp_client.bearer.opaque import digest
 from pdp_client.decision import Context
 from pdp_client.record import entry
 from pdp_client.shared import Shared
-from pdp_client.shared.connection import connect, key
+from pdp_client.shared.connection import connect
 from pdp_client.shared.usage import SharedUsage
 from registry import Token, Usage, User, open_registry
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pdp_client.bearer.opaque import digest, is_intact, label, mint_opaque
+from lictor_common.text import token_label
+from pdp_client.bearer.opaque import digest, is_intact, mint_opaque
 from pdp_client.exceptions import BearerRejected
 from pdp_client.reasons import Reason
 
@@ -78,7 +79,7 @@ def test_any_other_b64token_is_an_opaque_bearer(bearer, verifier):
 def test_a_token_is_shown_as_the_prefix_and_eight_digits_of_its_digest(verifier):
     token = mint_opaque()
     credential = verifier.verify(token)
-    assert credential.label == label(credential.digest) == f"lct_…{credential.digest[:8]}"
+    assert credential.label == token_label(credential.digest) == f"lct_…{credential.digest[:8]}"
     assert token[4:] not in repr(credential)
     assert credential.digest not in repr(credential)
 

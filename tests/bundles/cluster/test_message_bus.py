@@ -7,7 +7,7 @@ import pytest
 from support.stack import until
 
 from bundles.cluster import message_bus as module
-from bundles.cluster.messages import Announcement, MessageAuthenticator, Report
+from bundles.cluster.messages import Announcement, BusAuthenticator, Report
 from bundles.exceptions import LeaseLostError, RedisUnavailableError
 
 pytestmark = pytest.mark.anyio
@@ -102,9 +102,11 @@ async def test_a_report_by_who_can_write_redis_alone_is_ignored_and_counted(
     await heard(here, report(revision="1:5"))
     member = hashlib.sha256(b"opa-1").hexdigest()
     key = f"{{{namespace}}}:reports"
-    forged = MessageAuthenticator(b"x" * 32, namespace).sign(report(at=2.0, revision="1:9"))
+    forged = BusAuthenticator(b"x" * 32, namespace).sign(report(at=2.0, revision="1:9"))
     elsewhere = here.bus._authenticator
-    others = MessageAuthenticator(elsewhere._key, "another").sign(report(at=2.0, revision="1:9"))
+    others = BusAuthenticator(elsewhere._authenticator._key, "another").sign(
+        report(at=2.0, revision="1:9")
+    )
     kinds = elsewhere.sign(Announcement(1, 1, 1, 9))
 
     with server.client() as client:

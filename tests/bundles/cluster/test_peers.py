@@ -9,10 +9,10 @@ from support.stack import until
 from bundles.cluster import peers as module
 from bundles.cluster.messages import Report
 from bundles.cluster.peers import Peers
-from bundles.fleet.propagation import CLOCKS_APART
 from bundles.fleet.tracker import FleetTracker
 from bundles.publish.signing import Bundle
 from bundles.serve.served_bundles import ServedBundles
+from lictor_common.version import CLOCK_TOLERANCE
 from registry import RegistryVersion
 
 pytestmark = pytest.mark.anyio
@@ -144,7 +144,7 @@ async def test_a_server_whose_clock_is_off_is_named_and_not_relied_on(start):
     # The age of what it tells is measured by the clock of Redis.
     there.fleet.acknowledge("opa-1", "live", "1:5")
     await until(here.instance, "it is heard of")
-    assert abs(here.instance().seen_at - here.clock()) < CLOCKS_APART
+    assert abs(here.instance().seen_at - here.clock()) < CLOCK_TOLERANCE
 
 
 async def test_when_redis_is_silent_everybody_may_be_unheard(start, server):

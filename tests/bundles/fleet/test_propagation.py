@@ -13,14 +13,15 @@ from support.stack import until
 from bundles.exceptions import KeyUnusableError, ReceiptInvalidError
 from bundles.fleet.credentials import InstanceCredentials
 from bundles.fleet.last_seen import LAG, LastSeenStore
-from bundles.fleet.propagation import CLOCKS_APART, PropagationTracker
+from bundles.fleet.propagation import PropagationTracker
 from bundles.fleet.receipt import TYPE, document, issue, verify
 from bundles.fleet.tracker import FleetTracker
+from lictor_common.version import CLOCK_TOLERANCE
 from registry import RegistryVersion
 
 pytestmark = pytest.mark.anyio
 
-LIMIT = 30 + CLOCKS_APART
+LIMIT = 30 + CLOCK_TOLERANCE
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ import time
 import pytest
 from support.stack import until
 
+from lictor_common.redis import key
 from pdp_client.bearer.replay import ReplayGuard
 from pdp_client.bearer.verifier import Credential
 from pdp_client.exceptions import BearerRejected
 from pdp_client.reasons import Reason
-from pdp_client.shared.connection import connect, key
+from pdp_client.shared.connection import connect
 from pdp_client.shared.replay import SharedReplay
 
 pytestmark = pytest.mark.anyio

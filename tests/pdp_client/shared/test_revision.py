@@ -11,7 +11,7 @@ from support.stack import until
 
 from lictor.announcer import Announcer
 from pdp_client.exceptions import ConfigurationError
-from pdp_client.freshness.revision import LatestRevision, MessageAuthenticator
+from pdp_client.freshness.revision import LatestRevision, RevisionAuthenticator
 from pdp_client.shared.connection import SharedStateUnavailableError
 from pdp_client.shared.revision import LEASE, SharedNewest
 from registry import RegistryVersion
@@ -34,7 +34,7 @@ class Somewhere:
 
 @pytest.fixture
 def authenticator(namespace):
-    return MessageAuthenticator(KEY, namespace=namespace)
+    return RevisionAuthenticator(KEY, namespace=namespace)
 
 
 @pytest.fixture
@@ -111,8 +111,8 @@ async def test_a_forged_value_is_refused(make_newest, announcer, server, value, 
         forged = {
             "low": mac + b" " + body.replace(b'"revision":7', b'"revision":3'),
             "high": mac + b" " + body.replace(b'"revision":7', b'"revision":70'),
-            "other key": MessageAuthenticator(bytes(32), namespace="x").sign(real),
-            "other namespace": MessageAuthenticator(KEY, namespace="elsewhere").sign(real),
+            "other key": RevisionAuthenticator(bytes(32), namespace="x").sign(real),
+            "other namespace": RevisionAuthenticator(KEY, namespace="elsewhere").sign(real),
             "no mac": body,
         }[forgery]
         client.set(value, forged)
@@ -299,13 +299,13 @@ def test_a_key_that_is_none_is_refused(tmp_path, content):
     if content is not None:
         file.write_text(content)
     with pytest.raises(ConfigurationError):
-        MessageAuthenticator.from_file(file, namespace="x")
+        RevisionAuthenticator.from_file(file, namespace="x")
 
 
 def test_what_a_later_version_has_sealed_is_not_known(authenticator):
     newest = LatestRevision(1, 7, "p", "s", 1_790_000_000.5, "run")
     for body in (b'{"epoch":1}', b'{"more":1}', b"[]", b"garbage"):
-        assert authenticator.verify(authenticator._mac(body) + b" " + body) is None
+        assert authenticator.verify(authenticator._authenticator.sign("newest", body)) is None
     assert authenticator.verify(authenticator.sign(newest)) == newest
 
 

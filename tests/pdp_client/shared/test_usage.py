@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 import pytest
 from support.stack import until
 
+from lictor_common.redis import key
 from pdp_client.bearer.verifier import Credential
 from pdp_client.decision import Decision
 from pdp_client.reasons import Reason
-from pdp_client.shared.connection import connect, key
+from pdp_client.shared.connection import connect
 from pdp_client.shared.usage import SharedUsage, take
 
 pytestmark = pytest.mark.anyio

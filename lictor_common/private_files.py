@@ -9,21 +9,21 @@ BEGUN = ".begun-"
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file, made with mode 0600 if it is not there."""
+    """Write a file; create it with mode 0600 if it does not exist."""
     with os.fdopen(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600), "w") as file:
         file.write(text)
 
 
 def replace_private(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Replace a file as a whole: a reader gets the older or the newer one.
+    """Replace a file atomically: a reader gets the older or the newer content.
 
     Args:
-        path: it need not be there; its folder must.
-        content: all of it.
-        durable: wait until the disk has it.
+        path: the file; its folder must exist.
+        content: the whole content.
+        durable: wait until it is on the disk.
 
     Raises:
-        OSError: the disk is full, or the folder is gone; the older one stays.
+        OSError: the disk is full, or the folder is missing; the older content stays.
     """
     with tempfile.NamedTemporaryFile(prefix=BEGUN, dir=path.parent, delete=False) as file:
         written = Path(file.name)
@@ -34,6 +34,6 @@ def replace_private(path: Path, content: bytes, *, durable: bool = True) -> None
                 os.fsync(file.fileno())
             written.replace(path)
         except OSError:
-            # A disk that is full must not fill with the beginnings of files.
+            # Incomplete files must not fill a full disk.
             written.unlink(missing_ok=True)
             raise
