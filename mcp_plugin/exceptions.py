@@ -16,6 +16,7 @@ from typing import ClassVar
 from fastmcp.exceptions import AuthorizationError
 
 from pdp_client import Decision
+from pdp_client.reasons import quote
 
 
 class PluginError(AuthorizationError):
@@ -25,12 +26,18 @@ class PluginError(AuthorizationError):
 
 
 class ArgumentsRefusedError(PluginError):
-    """A call's arguments do not fit the tool's schema without conversion."""
+    """A call's arguments do not fit the tool's schema without conversion.
+
+    Attributes:
+        parameter: the name of the parameter that does not fit; None if it is not known.
+    """
 
     code = "arguments_refused"
 
-    def __init__(self) -> None:
-        super().__init__("The arguments do not fit the tool's schema.")
+    def __init__(self, parameter: str | None = None) -> None:
+        what = "The arguments do" if parameter is None else f"The argument {quote(parameter)} does"
+        super().__init__(f"{what} not fit the tool's schema without conversion.")
+        self.parameter = parameter
 
 
 class CallDenied(PluginError):

@@ -9,6 +9,9 @@ here; `make test-fastmcp` shows when one of them moves.
 from typing import Any
 
 from fastmcp import Context, FastMCP
+from fastmcp.server.providers.fastmcp_provider import FastMCPProviderTool
+from fastmcp.tools import Tool
+from fastmcp.utilities.versions import VersionSpec
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 
@@ -42,6 +45,18 @@ def wrapped_provider(provider: Any) -> Any:
     while hasattr(provider, "_inner"):
         provider = provider._inner
     return provider
+
+
+def delegate_of(tool: Tool) -> tuple[FastMCP[Any], str, VersionSpec | None] | None:
+    """Return what runs a mounted server's tool; missing: a public name for its server.
+
+    Returns:
+        The server, the tool's name there and its version; None for a tool of the server's own.
+    """
+    if not isinstance(tool, FastMCPProviderTool):
+        return None
+    name = tool.get_span_attributes()["fastmcp.delegate.original_name"]
+    return tool._server, name, VersionSpec(eq=tool.version) if tool.version else None
 
 
 def request_state_security(boundary: RequestStateBoundary) -> RequestStateSecurity:

@@ -182,7 +182,12 @@ class PolicyMiddleware(Lists):
         else:
             sent = call.arguments or {}
             decision = await arguments.enforce(
-                self._enforcer, self._caller(context), call.name, tool, sent
+                self._enforcer,
+                self._caller(context),
+                server=server,
+                name=call.name,
+                tool=tool,
+                sent=sent,
             )
             if tool is None:
                 # Also for tools that FastMCP would find by other means than the listed name.

@@ -91,6 +91,8 @@ class PolicyTasks(TasksExtension):
         carried = get_http_headers(include_all=True).get("authorization")
         headers = [] if carried is None else [(b"authorization", carried.encode())]
         caller = Caller(extract(headers)[1], "http")
-        decision = await arguments.enforce(self.policy.enforcer, caller, named, tool, sent)
+        decision = await arguments.enforce(
+            self.policy.enforcer, caller, server=self.server, name=named, tool=tool, sent=sent
+        )
         with decision_scope(decision):
             yield

@@ -11,6 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, Protocol
 
+from cachetools import LRUCache
+
 from pdp_client.bearer.replay import ReplayGuard
 from pdp_client.bearer.verification_cache import VerificationCache, Verified
 from pdp_client.bearer.verifier import Credential
@@ -30,6 +32,7 @@ Consistency = Literal["bounded", "strict"]
 
 _ANONYMOUS: Mapping[str, Any] = {"kind": "anonymous"}
 _REJECTED: Mapping[str, Any] = {"kind": "anonymous", "rejected": True}
+_MOST_GUESSES = 1024
 _log = logging.getLogger(__name__)
 
 
@@ -91,8 +94,8 @@ class Evaluator:
         self._decisions = decisions
         self._lists = lists
         self._deadline = deadline
-        # Where to begin; what a response says is what counts.
-        self._sends_arguments = False
+        # Where to begin, by a hash of the action's name; what a response says is what counts.
+        self._sends_arguments: LRUCache[int, bool] = LRUCache(_MOST_GUESSES)
 
     async def decide(
         self, bearer: str | None, action: Action, context: Context
@@ -214,7 +217,7 @@ class Evaluator:
             credential=verified.opa_input if verified else _ANONYMOUS,
             action=action,
             context=context,
-            with_arguments=self._sends_arguments,
+            with_arguments=self._sends_arguments.get(_guess_key(action), False),
         )
 
     async def _evaluate(
@@ -244,7 +247,7 @@ class Evaluator:
         if isinstance(query, DecisionQuery):
             # Forgotten until a response says it again: otherwise, arguments that cannot be sent
             # would prevent the discovery that rules no longer read them.
-            self._sends_arguments = False
+            self._sends_arguments.pop(_guess_key(query.action), None)
         if cache is None or state is None or key is None:
             found = await self._opa.query_until_current(query, min_version), 0
         else:
@@ -254,8 +257,8 @@ class Evaluator:
                 # All waiting callers have deadlines of their own; the query outlives each of them.
                 partial(self._opa.query_until_current, query, min_version, timeout=self._deadline),
             )
-        if isinstance(found[0], Decision):
-            self._sends_arguments = found[0].uses_arguments
+        if isinstance(query, DecisionQuery) and isinstance(found[0], Decision):
+            self._sends_arguments[_guess_key(query.action)] = found[0].uses_arguments
         return found
 
     def _cached(
@@ -283,6 +286,10 @@ class Evaluator:
     def _state(self, latest: LatestRevision) -> State | None:
         # Redis may be late. A newer response from OPA invalidates what was cached before.
         return latest.state if latest.version >= self._opa.observed_version else None
+
+
+def _guess_key(action: Action) -> int:
+    return hash((action.method, action.name))
 
 
 def _credential_key(verified: Verified | None) -> str:

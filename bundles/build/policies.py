@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bundles.build import syntax
-from bundles.build.report import RuleReport, describe
+from bundles.build.report import RuleReport, concerns_of_arguments, describe
 from bundles.build.site_folder import SiteFolder, SourceFile, read_site
 from bundles.build.site_rules import Reads, inspect, misplaced_rules, unused_functions
 from bundles.build.staging import CHECK_SECONDS, staged
@@ -89,7 +89,11 @@ def build_site(opa: OPA, folder: Path, key: SigningKey) -> Bundle:
 
 def sign_site(rules: SiteRules, key: SigningKey) -> Bundle:
     """Sign rules that have been checked."""
-    data = {"site": {"manifest": {"revision": rules.revision, **asdict(rules.reads)}}}
+    manifest = {"revision": rules.revision, **asdict(rules.reads)}
+    concerns = concerns_of_arguments(rules.rules)
+    if concerns is not None:
+        manifest["concerns"] = [asdict(one) for one in concerns]
+    data = {"site": {"manifest": manifest}}
     return sign(
         "site", revision=rules.revision, roots=["site"], key=key, data=data, rego=rules.sources
     )

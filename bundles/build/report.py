@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundles.build import builtins, syntax
+from bundles.build import types as t
+from bundles.build.concerns import Concern, concern_of
 from bundles.build.reach import RuleGraph, is_decision
 from bundles.build.syntax import Module, Rule
+from bundles.build.types import Type
 from bundles.build.visible import infer
 from bundles.opa.binary import OPA
 
@@ -21,6 +24,7 @@ class RuleReport:
         code: the code that a refusal carries, where it is written out; else None.
         reads: what it rests on beside actions and the principal: `clock`, `arguments`, `libraries`.
         tests: the site's tests that are about it.
+        concern: the actions that it can concern.
     """
 
     location: str
@@ -28,6 +32,7 @@ class RuleReport:
     code: str | None
     reads: tuple[str, ...]
     tests: tuple[str, ...]
+    concern: Concern
 
 
 def describe(
@@ -38,20 +43,32 @@ def describe(
     decisions = [rule for rule in graph.rules if is_decision(rule)]
     codes = {code for rule in decisions if (code := _code(rule))}
     subjects = _subjects([rule for module in [*modules, *tests] for rule in module.rules], codes)
-    return [
-        RuleReport(
-            location=f"{rule.module.file.path}:{rule.module.locate(rule.head).row}",
-            effect=rule.name,
-            code=(code := _code(rule)),
-            reads=_reads(opa, graph.reached_from([rule]), schemas),
-            tests=tuple(
-                name
-                for name, effects, named in subjects
-                if rule.name in effects and (code is None or not named or code in named)
-            ),
+    found = []
+    for rule in decisions:
+        code = _code(rule)
+        reads, element = _reads(opa, rule, graph.reached_from([rule]), schemas)
+        about = [
+            name
+            for name, effects, named in subjects
+            if rule.name in effects and (code is None or not named or code in named)
+        ]
+        found.append(
+            RuleReport(
+                location=f"{rule.module.file.path}:{rule.module.locate(rule.head).row}",
+                effect=rule.name,
+                code=code,
+                reads=reads,
+                tests=tuple(about),
+                concern=concern_of(rule, element) if rule.name == "deny" else Concern(),
+            )
         )
-        for rule in decisions
-    ]
+    return found
+
+
+def concerns_of_arguments(rules: Sequence[RuleReport]) -> list[Concern] | None:
+    """Return the actions whose arguments some rule can be about; None if that may be any."""
+    found = [rule.concern for rule in rules if "arguments" in rule.reads]
+    return found if found and all(one.is_limited for one in found) else None
 
 
 def _code(rule: Rule) -> str | None:
@@ -62,10 +79,16 @@ def _code(rule: Rule) -> str | None:
     return None
 
 
-def _reads(opa: OPA, rules: Sequence[Rule], schemas: Path) -> tuple[str, ...]:
+def _reads(
+    opa: OPA, decision: Rule, rules: Sequence[Rule], schemas: Path
+) -> tuple[tuple[str, ...], Type]:
+    """Return what a rule reads, and the type of what it adds to its set."""
     inference = infer(opa, rules, schemas)
+    element: Type = frozenset()
     for rule in rules:
-        inference.check(rule)
+        given = inference.check(rule)
+        if rule is decision:
+            element = t.union(one for _, one in given)
     found = {"arguments"} if inference.reads_arguments else set()
     for rule in rules:
         for node in syntax.nodes(rule.node):
@@ -77,7 +100,7 @@ def _reads(opa: OPA, rules: Sequence[Rule], schemas: Path) -> tuple[str, ...]:
                     found.add("libraries")
                 if ".".join(map(str, path)) in builtins.CLOCK:
                     found.add("clock")
-    return tuple(sorted(found))
+    return tuple(sorted(found)), element
 
 
 def _subjects(rules: Sequence[Rule], codes: set[str]) -> list[tuple[str, set[str], set[str]]]:

@@ -180,11 +180,36 @@ default valid_until := null
 valid_until := _unchanged_until if count(reasons & {"behind", "stale_data", "unavailable"}) == 0
 
 # METADATA
-# description: Whether the arguments of an action can change the decision. True unless proven otherwise.
+# description: |
+#   Whether the arguments of the action can change the decision. True unless proven otherwise: by no rule of the
+#   site reading them, or by each rule that does naming the actions that it can concern, and this not being one.
 # scope: document
 default uses_arguments := true
 
-uses_arguments := data.site.manifest.arguments
+uses_arguments := false if {
+	data.site.manifest.arguments == false
+} else := false if {
+	is_array(data.site.manifest.concerns)
+	action := input.action
+	every concern in data.site.manifest.concerns {
+		_cannot_concern(concern, action)
+	}
+}
+
+_cannot_concern(concern, action) if {
+	is_array(concern.names)
+	not action.name in concern.names
+}
+
+_cannot_concern(concern, action) if {
+	is_array(concern.methods)
+	not action.method in concern.methods
+}
+
+_cannot_concern(concern, action) if {
+	some tag in concern.tags
+	not tag in object.get(action, "tags", [])
+}
 
 _unchanged_until := min({registry.deadline} | caller.deadlines) if data.site.manifest.clock == false
 

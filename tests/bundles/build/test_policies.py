@@ -202,6 +202,83 @@ def test_what_a_rule_reads_is_found(opa_binary, site, rule):
     }
 
 
+def rule_about(conditions, element='"action": a.name', more=""):
+    return f"""package site
+
+deny contains {{{element}, "code": "limit", "message": "No."}} if {{
+	some a in data.lictor.actions
+	{conditions}
+	a.arguments.limit > 100
+}}
+{more}"""
+
+
+def only(names=None, methods=None, tags=()):
+    return [{"names": names, "methods": methods, "tags": list(tags)}]
+
+
+CONCERNS = {
+    "a name": (rule_about('a.name == "pay"'), only(["pay"])),
+    "a name on the left": (rule_about('"pay" == a.name'), only(["pay"])),
+    "a name, unified": (rule_about('a.name = "pay"'), only(["pay"])),
+    "one of several names": (rule_about('a.name in {"send", "pay"}'), only(["pay", "send"])),
+    "two conditions": (rule_about('a.name in ["send", "pay"]\n\ta.name == "pay"'), only(["pay"])),
+    "a tag": (rule_about('"money" in a.tags'), only(tags=["money"])),
+    "a method": (rule_about('a.method == "tools/call"'), only(methods=["tools/call"])),
+    "the whole action": (rule_about('a.name == "pay"', '"action": a'), only(["pay"])),
+    "a name in the element": (rule_about("a.name", '"action": "pay"'), only(["pay"])),
+    "a part in the element": (
+        rule_about("a.name", '"action": {"name": "pay", "tags": ["money"]}'), only(["pay"], tags=["money"]),
+    ),
+    "two rules": (
+        "package site\n\nimport data.lictor.actions as every_action\n" + rule_about('a.name == "pay"', more="""
+deny contains {"action": b, "code": "to", "message": "No."} if {
+	some b in every_action
+	b.name == "send"
+	b.arguments.to == "x"
+}
+""").removeprefix("package site\n"), only(["pay"]) + only(["send"]),
+    ),
+    "a helper that reads the arguments": (
+        rule_about('a.name == "pay"\n\tlarge(a)', more="\nlarge(b) if b.arguments.amount > 1\n"), only(["pay"]),
+    ),
+    "a message from a rule": (
+        rule_about('a.name == "pay"', more='\ntext := "No."\n').replace('"No."}', "text}"), only(["pay"]),
+    ),
+    # What is not understood concerns everything.
+    "no name": (rule_about("a.name"), None),
+    "another name than one": (rule_about('a.name != "pay"'), None),
+    "a negated name": (rule_about('not a.name == "pay"'), None),
+    "a pattern": (rule_about('glob.match("pay*", [], a.name)'), None),
+    "a name within a comprehension": (rule_about('count([1 | a.name == "pay"]) == 1'), None),
+    "another action's name": (rule_about('some b in data.lictor.actions\n\tb.name == "pay"'), None),
+    "a tag of something else": (
+        rule_about('some o in [{"name": a.name, "tags": ["t"]}]\n\t"t" in o.tags', '"action": o.name'), None,
+    ),
+    "a part without a name": (rule_about("a.name", '"action": {"annotations": {"readOnlyHint": true}}'), None),
+    "a message that may be no text": (
+        rule_about('a.name == "pay"').replace('"No."}', "a.arguments.text}"), None,
+    ),
+    "one rule of two": (
+        rule_about('a.name == "pay"', more=rule_about("a.name").removeprefix("package site\n").replace("limit", "l")), None,
+    ),
+    "libraries that arguments hide": (
+        rule_about('a.name == "pay"', more="""
+hidden contains "lib-a" if {
+	some a in data.lictor.actions
+	a.arguments.x == 1
+}
+"""), None,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", CONCERNS)
+def test_actions_whose_arguments_concern_a_rule_are_found(opa_binary, site, rule):
+    text, concerns = CONCERNS[rule]
+    assert manifest_of(build_site(opa_binary, site(text), KEY)).get("concerns") == concerns
+
+
 def test_what_a_helper_package_reads_counts(opa_binary, site):
     site(deny("data.site.hours.late"))
     folder = site("package site.hours\n\nlate if time.now_ns() > 0\n", "hours.rego")
