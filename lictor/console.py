@@ -1,7 +1,6 @@
 """The parts that every command shares: settings, output, the registry, the wake-up."""
 
 import getpass
-import json
 import sys
 import tomllib
 from collections.abc import AsyncIterator, Sequence
@@ -21,6 +20,7 @@ from lictor.exceptions import InvalidArgumentError, ServeUnavailableError, WakeF
 from lictor.notify import RevisionNotifier
 from lictor.settings import Settings, require
 from lictor.state_dir import registry_opener
+from lictor_common.text import printable, printable_json
 from registry import Registry
 from registry.operations import Operator
 
@@ -88,12 +88,12 @@ class Common:
         """Print one result on stdout: an object or a list of objects."""
         shown = plain(value)
         if self.format == "json":
-            print(json.dumps(shown, ensure_ascii=False))
+            print(printable_json(shown))
         elif isinstance(shown, list):
             show_table(shown)
         else:
             for key, one in shown.items():
-                print(f"{key}: {_text(one)}")
+                print(f"{printable(str(key))}: {_text(one)}")
 
     async def wake(self, *, revoking: bool = False) -> None:
         """Have `lictor serve` publish what was just written.
@@ -143,11 +143,6 @@ def note(text: str) -> None:
     print("lictor: " + "\n".join(map(printable, text.split("\n"))), file=sys.stderr)
 
 
-def printable(text: str) -> str:
-    """A text with its control characters escaped, so that no name can steer the terminal."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 def plain(value: Any) -> Any:
     """A value as JSON has it: records as objects."""
     if is_dataclass(value) and not isinstance(value, type):
@@ -177,6 +172,6 @@ def _text(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case list() | tuple():
-            return ", ".join(map(str, value)) or "-"
+            return printable(", ".join(map(str, value))) or "-"
         case _:
             return printable(str(value))

@@ -33,6 +33,8 @@ class RevisionNotifier:
                 caching = await announcer.announce(registry)
         except (BundleError, LictorError, PDPError, RegistryError) as error:
             self.error = f"{error.code}: {error}"
+        except Exception as error:  # noqa: BLE001 - the write is committed, and its result not shown yet
+            self.error = f"fault: {type(error).__name__}"
         else:
             self._settled_at = time.monotonic() + caching
 

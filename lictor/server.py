@@ -83,7 +83,7 @@ async def serving(
         served = _Served(settings, registry, opener=opener, key=key, progress=progress)
         several = settings.redis_url and settings.artefacts_url
         parts = await (served.several(exit_) if several else served.alone())
-        parts += await served.shared(exit_, alone=not several)
+        parts |= await served.shared(exit_, alone=not several)
         bundles = bundle_app(
             served.role, served.served_bundles, served.fleet,
             instances=InstanceCredentials.load(settings.instances_key),
@@ -97,7 +97,10 @@ async def serving(
         for_lictor = exit_.enter_context(unix(settings.admin_socket))
         host, port = for_opa.getsockname()[:2]
         servers = [server(bundles), server(admin)]
-        publishing = [asyncio.ensure_future(part()) for part in parts]
+        publishing = [
+            asyncio.ensure_future(served.role.faults.keep_running(name, part))
+            for name, part in parts.items()
+        ]
         listening = [
             asyncio.ensure_future(one.serve(sockets=[listener]))
             for one, listener in zip(servers, (for_opa, for_lictor), strict=True)
@@ -145,21 +148,21 @@ class _Served:
         )
         self.role = ServerRole(self.served_bundles, registry)
 
-    async def alone(self) -> list[Part]:
-        """Start to publish permanently; return the tasks to run."""
+    async def alone(self) -> dict[str, Part]:
+        """Start to publish permanently; return the tasks to run, by name."""
         if missing := self._missing():
             raise NotInitialisedError(missing)
-        parts: list[Part] = []
+        parts: dict[str, Part] = {}
         into: PublishTarget = self.served_bundles
         if self._settings.artefacts_url:
             standalone = cluster.standalone(self._settings, self.served_bundles)
             self.role.cluster, into = standalone, standalone.served_bundles
-            parts.append(standalone.run)
+            parts["upload"] = standalone.run
         publishing = self.role.publishing = await self._start(into)
-        return [*parts, partial(self._publish, publishing)]
+        return {**parts, "publisher": partial(self._publish, publishing)}
 
-    async def several(self, exit_: AsyncExitStack) -> list[Part]:
-        """Create the node of a cluster; return the tasks to run."""
+    async def several(self, exit_: AsyncExitStack) -> dict[str, Part]:
+        """Create the node of a cluster; return the tasks to run, by name."""
 
         async def one_term(into: PublishTarget, _: object) -> None:
             if missing := self._missing():
@@ -178,10 +181,10 @@ class _Served:
             )
         )
         self.role.cluster = cluster_node
-        return [cluster_node.run]
+        return {"cluster": cluster_node.run}
 
-    async def shared(self, exit_: AsyncExitStack, *, alone: bool) -> list[Part]:
-        """Prepare the exchange with MCP servers; return the tasks to run."""
+    async def shared(self, exit_: AsyncExitStack, *, alone: bool) -> dict[str, Part]:
+        """Prepare the exchange with MCP servers; return the tasks to run, by name."""
         settings = self._settings
         usages = Usages(
             self._registry,
@@ -190,19 +193,19 @@ class _Served:
             place=settings.usage_place,
         )
         if not settings.redis_url:
-            return [usages.run]
+            return {"usage": usages.run}
         announcer = await exit_.enter_async_context(aclosing(cluster.announcer(self._settings)))
         self.role.notices = lambda: [announcer.error] if announcer.error else []
-        return [
-            usages.run,
-            partial(
+        return {
+            "usage": usages.run,
+            "announcer": partial(
                 announcer.confirm,
                 self._registry,
                 self.served_bundles,
                 publishing=lambda: self.role.publishing is not None,
                 alone=alone,
             ),
-        ]
+        }
 
     async def _start(self, into: PublishTarget) -> ActivePublisher:
         publisher = Publisher(

@@ -14,12 +14,12 @@ import anyio
 import httpx2
 
 from bundles.build.policies import build_policy, build_site
-from bundles.build.site_folder import printable
 from bundles.opa.binary import OPA
 from bundles.opa.server import OPASettings, client_token_file, command, environment, prepare
 from bundles.publish.signing import Bundle, SigningKey, data_of, sign
 from lictor.exceptions import ServeUnavailableError, TrialFailedError
 from lictor.settings import Settings, read_secret
+from lictor_common.text import printable
 
 _SECONDS = 30.0
 """Seconds in which the temporary OPA must load the published bundles."""

@@ -48,7 +48,6 @@ def create_client(
         more: further arguments of `Redis.from_url`.
     """
     retried = (RedisConnectionError, *([RedisTimeoutError] if retry_timeouts else []))
-    retried = (RedisConnectionError, *([RedisTimeoutError] if retry_timeouts else []))
     try:
         return Redis.from_url(
             url,
@@ -79,7 +78,8 @@ def convert_errors(to: Callable[[str], Exception]) -> Iterator[None]:
     before = task.cancelling() if task else 0
     try:
         yield
-    except (RedisError, OSError, TimeoutError) as error:
+    except (RedisError, OSError, TimeoutError, ValueError, TypeError, LookupError) as error:
+        # The last three come from values that redis-py, or the caller, cannot decode.
         if task and task.cancelling() > before:
             raise asyncio.CancelledError from None
         raise to(type(error).__name__) from None

@@ -1,6 +1,8 @@
-"""The forms in which digests and tokens are written."""
+"""Texts: the forms of digests and tokens, and foreign text that must not steer a terminal."""
 
+import json
 import re
+from typing import Any
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -13,3 +15,24 @@ def is_digest(text: str) -> bool:
 def token_label(digest: str) -> str:
     """Return a token's display form: `lct_…` and the digest's first 8 hex digits."""
     return f"lct_…{digest[:8]}"
+
+
+def printable(text: str, *, longest: int | None = None) -> str:
+    """Return a text with its unprintable characters escaped: controls, lone surrogates, bidi marks.
+
+    Args:
+        text: foreign text.
+        longest: characters of it that are kept; None for all.
+    """
+    cut = text[:longest]
+    if cut.isprintable():
+        return cut
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in cut)[:longest]
+
+
+def printable_json(value: Any, *, indent: int | None = None) -> str:
+    """Return a value as JSON in which every unprintable character is escaped."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return "".join(
+        char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text
+    )

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from bundles.exceptions import PolicyRefusedError
+from lictor_common.text import printable
 
 MAX_FILE_BYTES = 1 << 20
 MAX_FILES = 2_000
@@ -63,11 +64,6 @@ class SiteFolder:
     rules: tuple[SourceFile, ...]
     tests: tuple[SourceFile, ...]
     left_out: tuple[LeftOut, ...]
-
-
-def printable(text: str) -> str:
-    """Escape what could steer a terminal: control characters, bidirectional marks, surrogates."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def read_site(folder: Path) -> SiteFolder:

@@ -11,9 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bundles.build.site_folder import SourceFile, printable
+from bundles.build.site_folder import SourceFile
 from bundles.exceptions import OPAFailedError, PolicyRefusedError
 from bundles.opa.binary import OPA
+from lictor_common.text import printable
 
 Node = dict[str, Any]
 """A node of OPA's syntax tree, as `opa parse --format json --json-include locations` prints it."""

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from bundles.build import syntax
 from bundles.build.policies import product_sources
-from bundles.build.site_folder import SiteFolder, SourceFile, printable, read_site
+from bundles.build.site_folder import SiteFolder, SourceFile, read_site
 from bundles.build.staging import Stage, staged
 from bundles.build.syntax import Module
 from bundles.exceptions import NoTestsError, OPAFailedError
 from bundles.opa.binary import OPA
+from lictor_common.text import printable
 
 TEST_SECONDS = 10.0
 """How long one test may take by default; a rule that never ends is stopped."""

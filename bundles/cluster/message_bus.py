@@ -16,7 +16,7 @@ from bundles.cluster.lease import running_clock
 from bundles.cluster.messages import Announcement, BusAuthenticator, Report
 from bundles.cluster.redis_connection import redis_errors
 from bundles.exceptions import LeaseLostError, RedisUnavailableError
-from lictor_common.periodic import run_periodically
+from lictor_common.periodic import FaultLog, run_periodically
 from lictor_common.redis import NAMESPACE, Redis
 from lictor_common.redis import key as redis_key
 
@@ -70,6 +70,7 @@ class MessageBus:
         *,
         key: bytes,
         namespace: str = NAMESPACE,
+        faults: FaultLog | None = None,
     ) -> None:
         """Create the bus; it connects to Redis at the first command.
 
@@ -77,8 +78,10 @@ class MessageBus:
             redis: from `connect`.
             key: from `bus_key`.
             namespace: before every key.
+            faults: counts unexpected errors.
         """
         self._redis = redis
+        self._faults = faults or FaultLog()
         self._authenticator = BusAuthenticator(key, namespace)
         self._fence, self._published, self._news, self._reports, self._wakes = (
             redis_key(namespace, name)
@@ -187,11 +190,7 @@ class MessageBus:
 
         async with asyncio.TaskGroup() as group:
             for job in (self._drain, self._listen, poll):
-                group.create_task(
-                    run_periodically(
-                        job, pause=_PAUSE, catch=RedisUnavailableError, on_error=self._failed
-                    )
-                )
+                group.create_task(run_periodically(job, pause=_PAUSE, on_error=self._failed))
 
     async def _drain(self) -> None:
         if not self._queue:
@@ -233,7 +232,10 @@ class MessageBus:
                     pipeline.time()
                     (wakes_now, published_now), members, now = await pipeline.execute()
                 values = members and await self._redis.mget(
-                    [self._key_of(member.decode()) for member, _ in members]
+                    [
+                        self._key_of(member.decode("ascii", errors="replace"))
+                        for member, _ in members
+                    ]
                 )
             self.error = ""
             if wakes_now != wakes:
@@ -272,5 +274,9 @@ class MessageBus:
     def _key_of(self, member: str) -> str:
         return f"{self._reports}:{member}"
 
-    def _failed(self, error: RedisUnavailableError) -> None:
-        self.error = str(error)
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, RedisUnavailableError):
+            self.error = str(error)
+        else:
+            self.error = f"fault: {type(error).__name__}"
+            self._faults.add("message_bus", error)

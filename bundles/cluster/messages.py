@@ -1,12 +1,12 @@
 """The messages that go through Redis, each authenticated with an HMAC."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from bundles.publish.signing import SigningKey, canonical
 from lictor_common.authenticator import MessageAuthenticator
+from lictor_common.typed import from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class BusAuthenticator:
     """Signs and verifies the messages of one namespace.
 
     Attributes:
-        rejected: number of values that were not written with the key.
+        rejected: number of values that were not written with the key, or not by this version.
     """
 
     def __init__(self, key: bytes, namespace: str) -> None:
@@ -65,11 +65,11 @@ class BusAuthenticator:
         return self._authenticator.sign(type(message).__name__, canonical(asdict(message)))
 
     def verify(self, kind: type[_Message], value: object) -> _Message | None:
-        """Return a signed message; None for no value, or for one with a wrong HMAC."""
+        """Return a signed message; None for no value, or for one that is not such."""
         if not isinstance(value, bytes):
             return None
         body = self._authenticator.verify(kind.__name__, value)
-        if body is None:
+        message = None if body is None else from_json(kind, body)
+        if message is None:
             self.rejected += 1
-            return None
-        return kind(**json.loads(body))
+        return message

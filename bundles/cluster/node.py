@@ -65,7 +65,7 @@ class ClusterNode:
         self._role = role
         self._has_unreported_instances = has_unreported_instances
         self._sync_requested = asyncio.Event()
-        self.bus = MessageBus(redis, key=bus_key(key))
+        self.bus = MessageBus(redis, key=bus_key(key), faults=role.faults)
         self.lease = Lease(redis)
         self.peers = Peers(
             self.bus,
@@ -92,16 +92,13 @@ class ClusterNode:
         """Follow or publish, send and receive until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self.leader_loop.run())
-                group.create_task(self.peers.run())
-                group.create_task(self._sync_when_requested())
-                group.create_task(
-                    self.bus.run(
-                        woken=self._sync_requested.set,
-                        announced=lambda _: self.leader_loop.request_sync(),
-                        reported=self.peers.receive,
-                    )
-                )
+                for name, job in (
+                    ("leader_loop", self.leader_loop.run),
+                    ("peers", self.peers.run),
+                    ("sync_when_requested", self._sync_when_requested),
+                    ("message_bus", self._exchange),
+                ):
+                    group.create_task(self._role.faults.keep_running(name, job))
         finally:
             await self.peers.leave()
 
@@ -166,6 +163,13 @@ class ClusterNode:
         follower = self.leader_loop.follower
         behind = time.time() - follower.synced_at > LATE
         return [why for name, why in sorted(follower.refused.items()) if behind or name == NAME]
+
+    async def _exchange(self) -> None:
+        await self.bus.run(
+            woken=self._sync_requested.set,
+            announced=lambda _: self.leader_loop.request_sync(),
+            reported=self.peers.receive,
+        )
 
     async def _sync_when_requested(self) -> None:
         while True:

@@ -18,8 +18,9 @@ from bundles.cluster.lease import TTL, running_clock
 from bundles.cluster.message_bus import MessageBus
 from bundles.cluster.messages import Report
 from bundles.exceptions import RedisUnavailableError
-from bundles.fleet.tracker import FleetTracker, Instance, stamp_of
+from bundles.fleet.tracker import LONGEST_TEXT, FleetTracker, Instance, stamp_of
 from bundles.serve.served_bundles import ServedBundles
+from lictor_common.text import printable
 from lictor_common.version import CLOCK_TOLERANCE
 from registry import RegistryVersion
 
@@ -151,7 +152,7 @@ class Peers:
                 self._fleet.merge(_instance(instance, report.told, now=self._clock() - age))
             else:
                 self._note(server, report.told, age)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             self.malformed += 1
             _log.warning("cluster.message_malformed kind=%s", type(error).__name__)
 
@@ -160,7 +161,7 @@ class Peers:
             self._peers.pop(server, None)
         else:
             self._peers[server] = Peer(
-                name=str(content["name"]),
+                name=_text(content["name"]),
                 publishing=bool(content["publishing"]),
                 live=stamp_of(str(content["live"])),
                 heard_at=running_clock() - age,
@@ -199,13 +200,17 @@ class Peers:
 
 def _instance(id_: str, content: Mapping[str, Any], *, now: float) -> Instance:
     """Another server's report of an instance, with its times converted to ours."""
-    learned = {str(name): now - max(0.0, float(ago)) for name, ago in content["learned"].items()}
+    learned = {_text(name): now - max(0.0, float(ago)) for name, ago in content["learned"].items()}
     return Instance(
-        id=id_,
-        version=str(content["version"]),
+        id=_text(id_),
+        version=_text(content["version"]),
         seen_at=now,
-        revisions={str(name): str(revision) for name, revision in content["revisions"].items()},
+        revisions={_text(name): _text(one) for name, one in content["revisions"].items()},
         learned=learned,
-        errors={str(name): str(error) for name, error in content["errors"].items()},
-        refused=str(content["refused"]),
+        errors={_text(name): _text(error) for name, error in content["errors"].items()},
+        refused=_text(content["refused"]),
     )
+
+
+def _text(value: Any) -> str:
+    return printable(str(value), longest=LONGEST_TEXT)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bundles.fleet.last_seen import LastSeenStore
+from lictor_common.text import printable
 from registry import RegistryVersion
 
 _MOST_INSTANCES = 10_000
 _MOST_BUNDLES = 256
-_LONGEST_MESSAGE = 500
+LONGEST_TEXT = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +99,12 @@ class FleetTracker:
         if labels.get("instance") != id_:
             raise self._refuse(instance, "it reports in another instance's name")
         bundles = {
-            str(name)[:_LONGEST_MESSAGE]: one
+            printable(str(name), longest=LONGEST_TEXT): one
             for name, one in list(bundles.items())[:_MOST_BUNDLES]
             if isinstance(one, dict)
         }
         revisions = {
-            name: str(one["active_revision"])[:_LONGEST_MESSAGE]
+            name: printable(str(one["active_revision"]), longest=LONGEST_TEXT)
             for name, one in bundles.items()
             if one.get("active_revision")
         }
@@ -113,11 +114,11 @@ class FleetTracker:
         return self._keep(
             replace(
                 instance,
-                version=str(labels.get("version", ""))[:_LONGEST_MESSAGE],
+                version=printable(str(labels.get("version", "")), longest=LONGEST_TEXT),
                 revisions=revisions,
                 learned=dict.fromkeys(["", *revisions], instance.seen_at),
                 errors={
-                    name: str(one["message"])[:_LONGEST_MESSAGE]
+                    name: printable(str(one["message"]), longest=LONGEST_TEXT)
                     for name, one in bundles.items()
                     if one.get("message")
                 },

@@ -83,7 +83,7 @@ def _answering(
             return JSONResponse(await what(request))
         except (RegistryError, BundleError) as error:
             return JSONResponse({"error": str(error), "code": error.code}, status_code=503)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
             return JSONResponse({"error": "not such a request"}, status_code=400)
 
     return answer
@@ -108,6 +108,7 @@ def _status(role: ServerRole, fleet: FleetTracker) -> dict[str, Any]:
             *state.failing,
             *(cluster.problems() if cluster else ()),
             *role.notices(),
+            *role.faults.problems(),
             *_forgotten(role, fleet),
             *_late(role, state),
             *state.malformed,

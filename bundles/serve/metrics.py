@@ -76,6 +76,14 @@ class _State(Collector):
         yield CounterMetricFamily(
             "lictor_compactions", "Shards that were folded.", value=state.compactions
         )
+        faults = CounterMetricFamily(
+            "lictor_task_faults",
+            "Unexpected errors of background tasks, each of which was tried again.",
+            labels=["task"],
+        )
+        for task, count in self._role.faults.counts.items():
+            faults.add_metric([task], count)
+        yield faults
         cluster = self._role.cluster
         for name, number in (cluster.metrics() if cluster else {}).items():
             yield GaugeMetricFamily(f"lictor_shared_{name}", SHARED[name], value=number)

@@ -11,6 +11,7 @@ from bundles.publish.publisher import Publisher
 from bundles.publish.reconciler import Reconciler
 from bundles.publish.signing import data_of
 from bundles.serve.served_bundles import ServedBundles
+from lictor_common.periodic import FaultLog
 from registry import Registry, RegistryError, RegistryVersion
 
 PATIENCE = 4.0
@@ -87,6 +88,7 @@ class ServerRole:
     Attributes:
         publishing: the local publisher; None while another server publishes.
         cluster: the shared state; None without any.
+        faults: unexpected errors of background tasks.
         notices: other problems, one per line.
     """
 
@@ -103,6 +105,7 @@ class ServerRole:
         self._documents: dict[str, tuple[str, dict[str, Any]]] = {}
         self.publishing: ActivePublisher | None = None
         self.cluster: Cluster | None = None
+        self.faults = FaultLog()
         self.notices: Callable[[], list[str]] = list
 
     @property

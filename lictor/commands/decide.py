@@ -1,6 +1,5 @@
 """`lictor decide`: one real decision, for people and scripts."""
 
-import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from lictor.keys import KeyFolder
 from lictor.question import Question, read_question
 from lictor.settings import require
 from lictor.trial import trial_opa
+from lictor_common.text import printable_json
 from pdp_client import PDP, Decision, FileRecord, ReasonClass
 
 EXIT_CODES = {
@@ -85,7 +85,7 @@ async def decide(
         require(settings)
     decision = await _decided(common, question, _bearer(bearer_file))
     indent = None if common.format == "json" else 2
-    print(json.dumps(as_json(decision), indent=indent, ensure_ascii=False))
+    print(printable_json(as_json(decision), indent=indent))
     return EXIT_CODES[decision.reason_class]
 
 

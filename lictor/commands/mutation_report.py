@@ -8,7 +8,8 @@ from typing import Any
 from bundles.build.equivalents import Matches
 from bundles.build.mutants import Mutant
 from bundles.build.mutation import Outcome, Verdict
-from lictor.console import Common, note, printable
+from lictor.console import Common, note
+from lictor_common.text import printable
 
 
 def show_report(

@@ -1,6 +1,5 @@
 """`lictor policies`: make, check, build, sign and test the Rego."""
 
-import json
 import re
 import shlex
 from dataclasses import asdict, dataclass
@@ -9,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
+from bundles.build.report import RuleReport
 from bundles.build.site_folder import SiteFolder
 from bundles.build.testing import TEST_SECONDS, TestRun, run_tests
 from bundles.opa.binary import find_opa
@@ -19,6 +19,7 @@ from lictor.junit import junit
 from lictor.new_site import make_site_repository
 from lictor.settings import require
 from lictor.state_dir import build_policies
+from lictor_common.text import printable_json
 
 policies = App(name="policies", help="The Rego: make, check, build, sign, test.")
 
@@ -66,7 +67,7 @@ def build(
     rows: list[dict[str, Any]] = [
         {"bundle": b.name, "revision": b.revision, "signed": sign} for b in built.bundles
     ]
-    rules = [asdict(rule) for rule in built.rules.rules]
+    rules = [_rule_json(rule) for rule in built.rules.rules]
     if common.format == "json":
         rows[-1] |= {
             "reads": asdict(built.rules.reads),
@@ -117,7 +118,7 @@ def run_site_tests(
     )
     match common.format:
         case "json":
-            print(json.dumps(_as_json(ran), ensure_ascii=False))
+            print(printable_json(_as_json(ran)))
         case "junit":
             print(junit(ran))
         case _:
@@ -175,6 +176,12 @@ def _show(ran: TestRun, *, verbose: bool) -> None:
         print(f"coverage: {ran.coverage.percent:.1f} %")
         for path, rows in sorted(ran.coverage.missing.items()):
             print(f"  {path}: no test reaches line {', '.join(map(str, rows))}")
+
+
+def _rule_json(rule: RuleReport) -> dict[str, Any]:
+    found = asdict(rule)
+    del found["concern"]  # for the bundle's manifest, in terms of its own
+    return found
 
 
 def _as_json(ran: TestRun) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lictor_common.authenticator import MessageAuthenticator
+from lictor_common.typed import from_json
 from lictor_common.version import RegistryVersion
 from pdp_client.exceptions import ConfigurationError
 
@@ -120,7 +121,4 @@ class RevisionAuthenticator:
         if not isinstance(value, bytes) or len(value) > _LONGEST:
             return None
         body = self._authenticator.verify(_KIND, value)
-        try:
-            return None if body is None else LatestRevision(**json.loads(body))
-        except (TypeError, ValueError):
-            return None
+        return None if body is None else from_json(LatestRevision, body)

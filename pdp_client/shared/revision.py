@@ -152,10 +152,15 @@ class SharedNewest:
                     run_periodically(
                         job,
                         pause=_LOOK_EVERY,
-                        catch=SharedStateUnavailableError,
-                        on_error=self._outages.add,
+                        on_error=self._failed,
                     )
                 )
+
+    def _failed(self, error: Exception) -> None:
+        if not isinstance(error, SharedStateUnavailableError):
+            _log.error("revision.failed error=%s", type(error).__name__, exc_info=error)
+            error = SharedStateUnavailableError(type(error).__name__)
+        self._outages.add(error)
 
     async def _look(self) -> None:
         self._hinted.clear()

@@ -9,6 +9,7 @@ from support.installation import Installation
 from support.stack import fresh_settings, until
 
 from lictor import cluster
+from lictor.announcer import Announcer
 from lictor.cli import run as run_command
 from lictor.exceptions import InvalidArgumentError
 from lictor.notify import RevisionNotifier
@@ -60,6 +61,22 @@ async def test_a_command_that_cannot_tell_it_says_so_and_the_write_stands(run, r
     run.until(
         lambda: run.run("user", "disable", "ada").returncode == 0, "the new Redis is told of it"
     )
+
+
+def test_any_error_after_the_commit_leaves_the_result_shown(settings, capsys, monkeypatch):
+    shell_settings = [f"--state={settings.state}", "--format=json"]
+    assert run_command(["user", "add", "ada", *shell_settings]) == 0
+
+    async def fail(*_, **__):
+        raise KeyError("a foreign value")
+
+    monkeypatch.setenv("LICTOR_REDIS_URL", "redis://127.0.0.1:1")
+    monkeypatch.setattr(Announcer, "announce", fail)
+    capsys.readouterr()
+    run_command(["team", "create", "Docs", "--owner=ada", *shell_settings])
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["jwt"].count(".") == 2
+    assert "Traceback" not in shown.err
 
 
 def test_what_is_shown_once_is_shown_though_redis_cannot_be_told(settings, capsys):

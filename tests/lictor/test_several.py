@@ -1,6 +1,7 @@
 """Two `lictor serve` on one registry, one Redis and one store, each with an OPA; any part may die."""
 
 import asyncio
+import json
 import shutil
 import signal
 import sqlite3
@@ -160,6 +161,31 @@ async def two(short_path, opa_binary, redis_process, prepared):
         two = Two(short_path, opa_binary, redis_process, prepared)
         await two.begin(exit_)
         yield two
+
+
+async def test_an_odd_report_ends_no_server_and_steers_no_terminal(two):
+    side = two.following
+    token = (side.run.state / side.opa / "bundles.token").read_text()
+    odd = {
+        "labels": {"instance": side.opa, "version": "\ud800\x1b[2J"},
+        "bundles": {"\x1b]0;x\x07": {"message": "\x1b[31m\ud800"}},
+    }
+    async with httpx2.AsyncClient(base_url=side.run.env["LICTOR_BUNDLES_URL"]) as client:
+        headers = {"Authorization": f"Bearer {token.strip()}"}
+        for _ in range(3):
+            answer = await client.post("/status", content=json.dumps(odd), headers=headers)
+            assert answer.status_code == 204
+
+    async def everywhere():
+        shown = [(await each.status())["instances"] for each in two.sides]
+        return all(any(one["id"] == side.opa and one["errors"] for one in of) for of in shown)
+
+    await until(everywhere, "both servers show the report", patience=30)
+    for each in two.sides:
+        shown = await asyncio.to_thread(each.run.run, "status")
+        assert shown.returncode == 0
+        assert "\x1b" not in shown.stdout + shown.stderr
+    await two.roles()
 
 
 async def test_a_revocation_on_either_side_reaches_and_counts_both(two):

@@ -2,12 +2,13 @@
 
 import asyncio
 import hashlib
+import json
 
 import pytest
 from support.stack import until
 
 from bundles.cluster import message_bus as module
-from bundles.cluster.messages import Announcement, BusAuthenticator, Report
+from bundles.cluster.messages import Announcement, BusAuthenticator, Report, bus_key
 from bundles.exceptions import LeaseLostError, RedisUnavailableError
 
 pytestmark = pytest.mark.anyio
@@ -167,6 +168,41 @@ async def test_a_redis_that_was_away_is_found_again_and_told_what_waited(
     await heard(there, report(at=2.0))
     await new_bus().request_sync()
     await until(lambda: there.wakes and not there.bus.error, "it is woken again")
+
+
+SEALED_ODD = [
+    {"id": 7, "at": 1.0, "told": {}},
+    {"id": "opa-9", "at": "soon", "told": {}},
+    {"id": "opa-9", "at": 1.0, "told": []},
+    {"id": "opa-9", "at": 1.0},
+    {"id": "\ud800", "at": 1.0, "told": {}},
+    {"id": "opa-9", "at": 1.0, "told": {}, "more": 1},
+    [],
+    "x",
+    7,
+]
+
+
+async def test_odd_values_in_redis_stop_no_bus(server, new_bus, listening, bundle_keys, namespace):
+    here = listening()
+    keys = BusAuthenticator(bus_key(bundle_keys["data"]), namespace)
+    sealed = [keys._authenticator.sign("Report", json.dumps(one).encode()) for one in SEALED_ODD]
+    with server.client() as client:
+        reports = here.bus._reports
+        now = int(client.time()[0]) * 1_000_000
+        for number, value in enumerate(
+            [b"\xff\xfe", b"", "\ud800".encode(errors="surrogatepass"), *sealed]
+        ):
+            member = b"\xff\xfe\x00" if number == 0 else f"odd-{number}".encode()
+            client.set(here.bus._key_of(member.decode("latin-1")), value)
+            client.zadd(reports, {member: now + number})
+        client.set(here.bus._published, keys._authenticator.sign("Announcement", b'{"fence": "x"}'))
+        client.set(here.bus._wakes, b"\xff\xfe")
+    await until(lambda: here.bus.rejected >= len(SEALED_ODD), "all of them are counted")
+    new_bus_ = listening()
+    new_bus_.bus.enqueue(report())
+    await heard(here, report())
+    assert here.bus.error == ""
 
 
 async def test_a_frozen_redis_keeps_nobody_from_sharing(server, new_bus, listening):

@@ -285,6 +285,31 @@ async def test_what_is_no_report_is_a_bad_request(served, body):
     assert all(not one.revisions for one in served.fleet.instances())
 
 
+@pytest.mark.parametrize(
+    "odd", ["\ud800", "\x1b]0;owned\x07", "\x9b2J", "\u202e", "\r\n"], ids=ascii
+)
+async def test_odd_text_in_a_report_is_escaped(served, odd):
+    status = {
+        "labels": {"instance": "opa-1", "version": odd},
+        "bundles": {
+            odd: {"active_revision": odd, "message": odd},
+            "live": {"active_revision": "1:5"},
+        },
+    }
+    async with served.report(json.dumps(status)) as answer:
+        assert answer.status == 204
+    (one,) = served.fleet.instances()
+    texts = [
+        one.version,
+        *one.revisions,
+        *one.revisions.values(),
+        *one.errors,
+        *one.errors.values(),
+    ]
+    assert all(text.isprintable() and text.encode() for text in texts)
+    assert one.revisions["live"] == "1:5"
+
+
 async def test_a_report_past_a_mebibyte_is_refused(served):
     large = {**STATUS, "padding": "x" * (1 << 20)}
     async with served.report(io.BytesIO(json.dumps(large).encode())) as answer:

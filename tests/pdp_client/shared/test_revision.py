@@ -1,9 +1,10 @@
 """The newest revision: believed only where it is authentic, fresh, not lower, and of this Redis."""
 
 import asyncio
+import json
 import time
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from redis.asyncio.client import PubSub
@@ -71,6 +72,17 @@ def value(namespace):
     return f"{{{namespace}}}:newest"
 
 
+@pytest.fixture
+def stored(server, value):
+    """Write a value as anybody with access to Redis could."""
+
+    def write(content):
+        with server.client() as client:
+            client.set(value, content)
+
+    return write
+
+
 async def refused(newest):
     with pytest.raises(SharedStateUnavailableError) as raised:
         await newest.read()
@@ -98,6 +110,31 @@ async def test_it_never_goes_down_whoever_tells_it(make_newest, announcer):
     await announcer.announce(Somewhere(2, 8), rules=RULES)
     await announcer.announce(Somewhere(1, 99))
     assert (await newest.read()).version == (2, 9)
+
+
+ODD = {
+    "epoch": ["five", None, True, [], 1.5, 10**400],
+    "revision": ["five", None, True, {}, 1.5, 10**400],
+    "policy": [7, [], True, "\ud800"],
+    "site": [7, {}, 1.5, "\ud800"],
+    "at": ["now", None, [], True, 10**400],
+    "run": [7, None, [], "\ud800"],
+}
+
+
+@pytest.mark.parametrize("field", ODD)
+async def test_a_sealed_value_of_another_type_is_refused_and_replaced(
+    make_newest, announcer, authenticator, stored, field
+):
+    await announcer.announce(Somewhere(1, 7), rules=RULES)
+    good = await make_newest().read()
+    for odd in ODD[field]:
+        body = json.dumps({**asdict(good), field: odd}).encode()
+        stored(authenticator._authenticator.sign("newest", body))
+        assert await refused(make_newest()) == "latest revision is forged", odd
+        # A command that has just written the registry does not fail on it.
+        await announcer.announce(Somewhere(1, 8))
+        assert (await make_newest().read()).version == (1, 8)
 
 
 @pytest.mark.parametrize("forgery", ["low", "high", "other key", "other namespace", "no mac"])
