@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.utils import base64url_encode
 
 from lictor.exceptions import InvalidArgumentError, KeyFileUnusableError, NoSigningKeyError
-from pdp_client import BearerVerifier, Issuer, Keyring, KeyringError, KeyringFile
+from pdp_client import BearerVerifier, Issuer, KeyringError, KeyringFile
+from pdp_client.bearer.keyring import load_key
 
 TEAM_ISSUER = "mnemosyne"
 YEARS = 5 * 365 * 24 * 3600
@@ -208,6 +209,6 @@ def _check(jwk: dict[str, Any]) -> None:
         InvalidArgumentError: it will not.
     """
     try:
-        Keyring.from_jwks({"keys": [jwk]})
+        load_key(jwk)
     except KeyringError as error:
         raise InvalidArgumentError(str(error)) from None

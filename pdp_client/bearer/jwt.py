@@ -87,12 +87,17 @@ def parse_jwt(bearer: str) -> ParsedJWT | None:
     ):
         raise BearerRejected.because(Reason.INVALID_TOKEN)
     return ParsedJWT(
-        alg=alg,
+        alg=canonical_alg(alg),
         kid=kid,
         claims=claims,
         signing_input=bearer.rpartition(".")[0].encode("ascii"),
         signature=signature,
     )
+
+
+def canonical_alg(alg: Any) -> Any:
+    """Return `EdDSA` for `Ed25519`, its fully specified name (RFC 9864 §2.2); else `alg`."""
+    return "EdDSA" if alg == "Ed25519" else alg
 
 
 def base64url(text: str) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pdp_client.bearer.jwt import canonical_alg
 from pdp_client.bearer.keyring import Keyring, VerificationKey
 from pdp_client.bearer.keyring_file import KeyringFile
 from pdp_client.exceptions import ConfigurationError
@@ -31,14 +32,20 @@ class Issuer:
         name: The exact `iss`.
         keyring: Its keys; with a `KeyringFile`, those that are in the file at the time.
         audience: What `aud` must be or contain; None leaves `aud` alone (RFC 8725 §3.9).
-        algorithms: The only algorithms that its keys may have (RFC 8725 §3.2); None for all that a
-            `Keyring` supports.
+        algorithms: The only algorithms that are used (RFC 8725 §3.2), so that keys of others are
+            left out; None for all that a `Keyring` supports.
     """
 
     name: str
     keyring: Keyring | KeyringFile
     audience: str | None = None
     algorithms: frozenset[str] | None = None
+
+    def refuses(self, key: VerificationKey) -> str:
+        """Return why a key is not used for this issuer; empty if it is."""
+        if self.algorithms is None or key.alg in map(canonical_alg, self.algorithms):
+            return ""
+        return f"kid {quote(key.kid)}: {self.name} does not allow alg {key.alg}"
 
 
 Table = dict[str, tuple[Issuer, VerificationKey]]
@@ -63,8 +70,8 @@ class KeyTable:
             monotonic: Seconds since some moment.
 
         Raises:
-            ConfigurationError: Two issuers share a kid, or a key has an algorithm that its issuer
-                does not allow.
+            ConfigurationError: Two issuers share a kid, or an issuer allows the algorithm of none
+                of its keys.
         """
         self._issuers = list(issuers)
         self._check_every = check_every
@@ -72,8 +79,13 @@ class KeyTable:
         self._looking = threading.Lock()
         self._problems: tuple[ConfigurationError, ...] = ()
         self._keyrings = [_at_hand(issuer.keyring) for issuer in self._issuers]
+        for issuer, keyring in zip(self._issuers, self._keyrings, strict=True):
+            if (refused := [*map(issuer.refuses, keyring)]) and all(refused):
+                raise ConfigurationError(refused[0])
         # One object, so that no thread sees half of a swap.
         self._current: tuple[int, Table] = (0, self._bind(self._keyrings))
+        self._left_out: frozenset[str] = frozenset()
+        self._name_left_out()
         watched = any(isinstance(issuer.keyring, KeyringFile) for issuer in self._issuers)
         self._next_look = monotonic() + check_every if watched else math.inf
 
@@ -120,6 +132,7 @@ class KeyTable:
             generation = self._current[0] + 1
             self._keyrings = fitting
             self._current = (generation, table)
+            self._name_left_out()
             _log.info("keyring.reloaded generation=%d keys=%d", generation, len(table))
 
     def _fit(
@@ -140,6 +153,18 @@ class KeyTable:
                 problems.append(ConfigurationError(str(error)))
         return fitting, table
 
+    def _name_left_out(self) -> None:
+        """Log, once each, the keys that are not used."""
+        found = frozenset(
+            f"{issuer.name}: {text}"
+            for issuer, keyring in zip(self._issuers, self._keyrings, strict=True)
+            for text in (*keyring.left_out, *map(issuer.refuses, keyring))
+            if text
+        )
+        for text in sorted(found - self._left_out):
+            _log.warning("keyring.key_left_out issuer=%s", text)
+        self._left_out = found
+
     def _bind(self, keyrings: Sequence[Keyring]) -> Table:
         table: Table = {}
         for issuer, keyring in zip(self._issuers, keyrings, strict=True):
@@ -149,11 +174,8 @@ class KeyTable:
                     raise ConfigurationError(
                         f"kid {quote(key.kid)} is in the keyrings of {other} and {issuer.name}"
                     )
-                if issuer.algorithms is not None and key.alg not in issuer.algorithms:
-                    raise ConfigurationError(
-                        f"kid {quote(key.kid)}: {issuer.name} does not allow alg {key.alg}"
-                    )
-                table[key.kid] = issuer, key
+                if not issuer.refuses(key):
+                    table[key.kid] = issuer, key
         return table
 
 

@@ -21,6 +21,9 @@ resolution of file systems."""
 class KeyringFile:
     """The keyring in a file; while the file is invalid, the last valid one.
 
+    A set is valid although some of its keys cannot be used, so a key that it no longer lists is
+    withdrawn at once.
+
     Use it in an `Issuer` in place of a `Keyring`. The verifier checks the file periodically, and
     applies changes.
     """
@@ -71,7 +74,7 @@ class KeyringFile:
             raw = read_jwks(self._path)
             digest = hashlib.sha256(raw).digest()
             if digest != self._digest:
-                self._keyring = parse_jwks(raw, self._path)
+                self._keyring = parse_jwks(raw, self._path, at_start=False)
                 self._digest = digest
         except KeyringError as error:
             # A new error: the frames of the original hold what was read.

@@ -80,8 +80,8 @@ class BearerVerifier:
             monotonic: Seconds since any moment, to count `check_every`.
 
         Raises:
-            ConfigurationError: Two issuers share a kid, or a key has an algorithm that its issuer
-                does not allow.
+            ConfigurationError: Two issuers share a kid, or an issuer allows the algorithm of none
+                of its keys.
         """
         self._leeway = leeway
         self._clock = clock

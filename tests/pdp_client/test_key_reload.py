@@ -376,6 +376,36 @@ def test_a_keyring_and_a_file_go_together(path, keys, verifying):
     assert verifier.generation == 0
 
 
+# keys that cannot be used
+
+
+UNUSABLE = {"kty": "EC", "crv": "P-384", "kid": "new", "alg": "ES384", "x": "AA", "y": "AA"}
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_withdrawn_key_ends_though_its_successor_cannot_be_used(
+    others, path, keys, verifying, kept
+):
+    verifier = verifying(Issuer("mnemosyne", KeyringFile(path)))
+    assert keys.accepted(verifier, keys.first)
+    kept_keys = [keys.second.public_jwk()][:others]
+    path.write_text(json.dumps({"keys": [UNUSABLE, *kept_keys]}))
+    assert not keys.accepted(verifier, keys.first)
+    assert keys.accepted(verifier, keys.second) is bool(others)
+    assert verifier.problems == ()
+    (line,) = kept()
+    assert "mnemosyne: kid 'new': alg must be one of" in line
+
+
+def test_a_withdrawn_key_ends_though_the_issuer_allows_no_key_of_the_new_set(
+    path, keys, signers, verifying
+):
+    verifier = verifying(Issuer("mnemosyne", KeyringFile(path), algorithms=frozenset({"EdDSA"})))
+    replace(path, signers["ES256"])
+    assert not keys.accepted(verifier, keys.first)
+    assert not keys.accepted(verifier, signers["ES256"])
+
+
 # the algorithms of an issuer
 
 

@@ -7,11 +7,11 @@ from cryptography.hazmat.primitives.asymmetric.ed448 import Ed448PrivateKey
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 
 from pdp_client.bearer.key_table import Issuer
-from pdp_client.bearer.keyring import Keyring
+from pdp_client.bearer.keyring import Keyring, load_key
 from pdp_client.bearer.verifier import BearerVerifier
 from pdp_client.exceptions import ConfigurationError, KeyringError
 
-from .conftest import encode, keys_refused, oct_jwk
+from .conftest import NOW, encode, keys_refused, oct_jwk
 
 ALGORITHMS = ["EdDSA", "ES256", "RS256", "PS256", "HS256", "HS384", "HS512"]
 
@@ -35,10 +35,68 @@ def test_each_accepted_algorithm_verifies_with_its_own_key(alg, signers):
 
 
 @pytest.mark.parametrize("alg", ["EdDSA", "ES256", "RS256", "PS256"])
-def test_a_private_key_is_reduced_to_its_public_part(alg, signers):
-    key = Keyring.from_jwks({"keys": [signers[alg].jwk()]}).get(f"k-{alg}")
+def test_a_set_with_a_private_key_is_refused(alg, signers):
+    text = keys_refused(signers["HS256"].jwk(), signers[alg].jwk())
+    assert text.startswith(f"kid 'k-{alg}': is a private key;")
+
+
+@pytest.mark.parametrize("alg", ["EdDSA", "ES256", "RS256", "PS256"])
+def test_a_checked_private_key_is_reduced_to_its_public_part(alg, signers):
+    key = load_key(signers[alg].jwk())
     assert not hasattr(key._key, "sign")
     assert not hasattr(key._key, "private_bytes")
+
+
+RSA = {"kty": "RSA", "n": "n4EPtAOCc9AlkeQHPzHStgAbgs7bTZLwUBZdR8_KuKPEHLd4rHVTeT-O-XV2jRojdNhxJWTDvNd7nqQ0VEiZQHz_AJmSCpMaJMRBSFKrKb2wqVwGU_NsYOYL-QtiWN2lbzcEe6XC0dApr5ydQLrHqkHHig3RBordaZ6Aj-oBHqFEHYpPe7Tpe-OfVfHd1E6cS6M1FZcD1NNLYD5lFHpPI9bTwJlsde3uhGqC0ZCuEHg8lhzwOHrtIQbS0FVbb9k3-tVTU4fg_3L_vniUFAKwuCLqKnS2BYwdq_mzSnbLY7h_qixoR7jig3__kRhuaxwUkRz5iaiQkqgc5gHdrNP5zw", "e": "AQAB"}  # fmt: skip
+"""The public key of RFC 7515, appendix A.2."""
+
+LEFT_OUT = {
+    "Keycloak's key for encryption": {**RSA, "kid": "other", "alg": "RSA-OAEP", "use": "enc"},
+    "Entra's key without alg": {**RSA, "kid": "other", "use": "sig"},
+    "an algorithm of later": {"kty": "AKP", "kid": "other", "alg": "ML-DSA-44", "pub": "AAAA"},
+    "another curve": {"kty": "EC", "crv": "P-384", "kid": "other", "alg": "ES384", "x": "AA", "y": "AA"},
+    "Ed448": {"kty": "OKP", "crv": "Ed448", "kid": "other", "alg": "EdDSA", "x": "AA"},
+    "X25519": {"kty": "OKP", "crv": "X25519", "kid": "other", "x": "AA"},
+    "no kid": {**RSA, "alg": "RS256"},
+    "an alg of another type": {**RSA, "kid": "other", "alg": ["RS256"]},
+    "only for signing": {**RSA, "kid": "other", "alg": "RS256", "key_ops": ["sign"]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("other", LEFT_OUT)
+def test_a_key_that_cannot_be_used_is_left_out_and_named(other, ed_jwk):
+    keyring = Keyring.from_jwks({"keys": [LEFT_OUT[other], ed_jwk]})
+    assert [key.kid for key in keyring] == ["k-EdDSA"]
+    (named,) = keyring.left_out
+    assert named.startswith(("kid 'other': ", "key number 0 of the JWK set has no usable kid"))
+
+
+def test_a_set_without_any_usable_key_is_refused_at_the_start():
+    text = keys_refused(*({**jwk, "kid": f"k{n}"} for n, jwk in enumerate(LEFT_OUT.values())))
+    assert "kid 'k0': use or key_ops do not allow verifying; kid 'k1': alg must be one of" in text
+
+
+@pytest.mark.parametrize("name", ["EdDSA", "Ed25519", None])
+@pytest.mark.parametrize("header", ["EdDSA", "Ed25519"])
+def test_ed25519_is_eddsa_in_keys_and_headers(name, header, signer, team_claims):
+    jwk = {**signer.public_jwk(), "alg": name}
+    if name is None:
+        del jwk["alg"]
+    verifier = BearerVerifier(
+        [
+            Issuer(
+                "mnemosyne", Keyring.from_jwks({"keys": [jwk]}), algorithms=frozenset({"Ed25519"})
+            )
+        ],
+        clock=lambda: NOW,
+    )
+    assert verifier.verify(signer.token(team_claims, alg=header)).kind == "jwt"
+
+
+def test_an_unnamed_algorithm_is_that_of_the_curve_and_no_other(signers):
+    jwk = signers["ES256"].public_jwk()
+    del jwk["alg"]
+    assert [key.alg for key in Keyring.from_jwks({"keys": [jwk]})] == ["ES256"]
 
 
 def test_a_keyring_is_read_from_a_file(tmp_path, ed_jwk):
@@ -134,7 +192,7 @@ def test_the_curve_must_be_that_of_the_algorithm():
     ed448 = OKPAlgorithm.to_jwk(Ed448PrivateKey.generate().public_key(), as_dict=True)
     assert "kty and crv" in keys_refused({**p384, "kid": "k1", "alg": "ES256"})
     assert "kty and crv" in keys_refused({**ed448, "kid": "k1", "alg": "EdDSA"})
-    assert "kty and crv" in keys_refused({"kid": "k1", "alg": "EdDSA"})
+    assert "has no kty" in keys_refused({"kid": "k1", "alg": "EdDSA"})
 
 
 @pytest.mark.parametrize("members", [{"use": "enc"}, {"use": None}, {"key_ops": ["sign"]}, {"key_ops": []},
@@ -144,13 +202,9 @@ def test_a_key_that_is_not_for_verifying_is_refused(members, ed_jwk):
 
 
 def test_a_key_that_is_for_verifying_is_taken(signer):
-    public, private = signer.public_jwk(), signer.jwk()
-    for jwk in (
-        {**public, "use": "sig"},
-        {**public, "key_ops": ["verify"]},
-        {**private, "key_ops": ["sign"]},
-    ):
-        assert len(Keyring.from_jwks({"keys": [jwk]})) == 1
+    for members in ({"use": "sig"}, {"key_ops": ["verify"]}):
+        assert len(Keyring.from_jwks({"keys": [{**signer.public_jwk(), **members}]})) == 1
+    assert load_key({**signer.jwk(), "key_ops": ["sign"]}).kid == signer.kid
 
 
 @pytest.mark.parametrize(
@@ -160,10 +214,10 @@ def test_material_that_is_not_canonical_base64url_of_the_right_length_is_refused
     assert "not usable" in keys_refused({**ed_jwk, "x": x})
 
 
-def test_a_private_part_that_belongs_to_another_key_is_refused(signers):
-    other = bytes(range(32))
-    assert "not usable" in keys_refused({**signers["EdDSA"].jwk(), "d": encode(other)})
-    assert "not usable" in keys_refused({**signers["ES256"].jwk(), "d": encode(other)})
+@pytest.mark.parametrize("alg", ["EdDSA", "ES256"])
+def test_a_private_part_that_belongs_to_another_key_is_refused(alg, signers):
+    with pytest.raises(KeyringError, match="not usable"):
+        load_key({**signers[alg].jwk(), "d": encode(bytes(range(32)))})
 
 
 def test_one_bad_key_refuses_the_whole_set(ed_jwk):
