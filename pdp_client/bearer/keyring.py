@@ -28,11 +28,6 @@ _KEY_TYPES: Final[Mapping[str, tuple[str, str | None]]] = {
 }
 """The `kty` and `crv` that each accepted `alg` goes with (RFC 7518 §3.1, RFC 8037 §3.1)."""
 
-_UNAMBIGUOUS: Final[Mapping[tuple[Any, Any], str]] = {
-    kind: alg for alg, kind in _KEY_TYPES.items() if kind[1] is not None
-}
-"""The `alg` of a key that names none: only its curve can say (RFC 8725 §3.1)."""
-
 _PRIVATE: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})
 """Members of private RSA, EC and OKP keys (RFC 7518 §6.2.2, §6.3.2; RFC 8037 §2)."""
 
@@ -89,9 +84,9 @@ class Keyring:
 
         A key can be used if it has a `kid`, its `use` and `key_ops` allow verifying, and its `alg`
         is EdDSA or Ed25519 (RFC 9864), ES256, RS256, PS256 (2048 bits or more), HS256, HS384 or
-        HS512 (a secret no shorter than the hash). An Ed25519 or P-256 key may lack `alg`. Keys that
-        cannot be used, such as those for encryption, are left out (RFC 7517 §5). An empty set gives
-        a keyring without kids.
+        HS512 (a secret no shorter than the hash). Keys that cannot be used, such as those for
+        encryption or without `alg`, are left out (RFC 7517 §5). An empty set gives a keyring
+        without kids.
 
         Raises:
             KeyringError: The file cannot be read or is not strict JSON; a kid stands twice; a key
@@ -215,7 +210,7 @@ def _load(jwk: Mapping[str, Any], position: int) -> VerificationKey | str:
     if not _may_verify(jwk):
         return f"kid {quote(kid)}: use or key_ops do not allow verifying"
     kind = jwk.get("kty"), jwk.get("crv")
-    alg = canonical_alg(jwk["alg"]) if "alg" in jwk else _UNAMBIGUOUS.get(_hashable(kind))
+    alg = canonical_alg(jwk.get("alg"))
     if not isinstance(alg, str) or alg not in _KEY_TYPES:
         return f"kid {quote(kid)}: alg must be one of {', '.join(_KEY_TYPES)}"
     if kind != _KEY_TYPES[alg]:
@@ -259,7 +254,3 @@ def _build(jwk: Mapping[str, Any], algorithm: Algorithm) -> Any:
 def _is_private(jwk: Mapping[str, Any]) -> bool:
     # A symmetric key is entirely in `k`; there, `d` is just an unknown member.
     return jwk.get("kty") != "oct" and not _PRIVATE.isdisjoint(jwk)
-
-
-def _hashable(kind: tuple[Any, Any]) -> tuple[str, str]:
-    return str(kind[0]), str(kind[1])

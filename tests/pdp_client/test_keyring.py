@@ -72,16 +72,15 @@ def test_a_key_that_cannot_be_used_is_left_out_and_named(other, ed_jwk):
 
 
 def test_a_set_without_any_usable_key_is_refused_at_the_start():
-    text = keys_refused(*({**jwk, "kid": f"k{n}"} for n, jwk in enumerate(LEFT_OUT.values())))
+    jwks = [jwk for jwk in LEFT_OUT.values() if "kid" in jwk]
+    text = keys_refused(*({**jwk, "kid": f"k{n}"} for n, jwk in enumerate(jwks)))
     assert "kid 'k0': use or key_ops do not allow verifying; kid 'k1': alg must be one of" in text
 
 
-@pytest.mark.parametrize("name", ["EdDSA", "Ed25519", None])
+@pytest.mark.parametrize("name", ["EdDSA", "Ed25519"])
 @pytest.mark.parametrize("header", ["EdDSA", "Ed25519"])
 def test_ed25519_is_eddsa_in_keys_and_headers(name, header, signer, team_claims):
     jwk = {**signer.public_jwk(), "alg": name}
-    if name is None:
-        del jwk["alg"]
     verifier = BearerVerifier(
         [
             Issuer(
@@ -91,12 +90,6 @@ def test_ed25519_is_eddsa_in_keys_and_headers(name, header, signer, team_claims)
         clock=lambda: NOW,
     )
     assert verifier.verify(signer.token(team_claims, alg=header)).kind == "jwt"
-
-
-def test_an_unnamed_algorithm_is_that_of_the_curve_and_no_other(signers):
-    jwk = signers["ES256"].public_jwk()
-    del jwk["alg"]
-    assert [key.alg for key in Keyring.from_jwks({"keys": [jwk]})] == ["ES256"]
 
 
 def test_a_keyring_is_read_from_a_file(tmp_path, ed_jwk):

@@ -173,7 +173,7 @@ def test_2_9_no_address_in_a_token_is_ever_asked(name, signer, team_claims, reas
 
 
 @pytest.mark.parametrize(
-    "alg", ["eddsa", "Ed25519", "HS256", "RS256", "ES256", "EdDSA ", "EdDSA\x00", "EDDSA"]
+    "alg", ["eddsa", "HS256", "RS256", "ES256", "EdDSA ", "EdDSA\x00", "EDDSA"]
 )
 def test_3_1_an_alg_that_is_not_exactly_the_keys_is_refused(alg, signer, team_claims, refusal):
     """§3.1: perform algorithm verification."""
@@ -192,7 +192,7 @@ def test_3_1_each_key_is_used_with_exactly_one_algorithm(signers, team_claims, r
 
 @pytest.mark.parametrize(
     "alg",
-    [..., None, 7, [], "", "none", "None", "eddsa", "Ed25519", "RS384", "ES384", "HS1", "dir"],
+    [..., None, 7, [], "", "none", "None", "eddsa", "RS384", "ES384", "HS1", "dir"],
 )
 def test_3_2_a_key_without_an_appropriate_algorithm_is_refused(alg, signer):
     """§3.2: use appropriate algorithms."""
