@@ -40,12 +40,10 @@ for module, verbs in {
         "lockdown": "Stop everything but public tools, or go on.",
     },
     "keys": {"key": "Keys that sign JWTs."},
-    "services": {
-        "init": "Make a state directory with keys, settings and an empty registry.",
-        "serve": "Publish the registry as signed bundles, until stopped.",
-        "opa": "Find or build OPA, and run it, joined to `lictor serve`.",
-        "registry": "The registry as a whole: export, import, check.",
-    },
+    "init": {"init": "Make a state directory with keys, settings and an empty registry."},
+    "serve": {"serve": "Publish the registry as signed bundles, until stopped."},
+    "opa": {"opa": "Find or build OPA, and run it, joined to `lictor serve`."},
+    "registry": {"registry": "The registry as a whole: export, import, check."},
     "policies": {"policies": "The Rego: make, check, build, sign, test."},
     "fleet": {
         "status": "What is published, what each OPA runs, and what is wrong.",

@@ -13,7 +13,7 @@ import pytest
 from support.faults import answer, faulty
 
 from lictor.cli import _with_seconds, run
-from lictor.commands.services import _served
+from lictor.commands.opa import _served
 from lictor.keys import KeyFolder
 
 
