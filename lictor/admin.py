@@ -27,7 +27,7 @@ class Admin:
         Raises:
             ServeUnavailableError: it could not be reached, or could not publish.
         """
-        return await self._ask("POST", "/wake")
+        return await self._request("POST", "/wake")
 
     async def effect(
         self, *, epoch: int, revision: int, seconds: float, receipt: bool = False
@@ -38,7 +38,7 @@ class Admin:
             ServeUnavailableError: as `wake`.
         """
         body = {"epoch": epoch, "revision": revision, "seconds": seconds, "receipt": receipt}
-        return await self._ask("POST", "/effect", body, seconds=seconds + _SECONDS)
+        return await self._request("POST", "/effect", body, seconds=seconds + _SECONDS)
 
     async def accept(self, *, actor: str) -> dict[str, Any]:
         """Let through what is held.
@@ -46,7 +46,7 @@ class Admin:
         Raises:
             ServeUnavailableError: as `wake`.
         """
-        return await self._ask("POST", "/accept", {"actor": actor}, seconds=600)
+        return await self._request("POST", "/accept", {"actor": actor}, seconds=600)
 
     async def compact(self) -> dict[str, Any]:
         """Fold the shard that `live` holds most of, though `live` may be small.
@@ -54,7 +54,7 @@ class Admin:
         Raises:
             ServeUnavailableError: as `wake`.
         """
-        return await self._ask("POST", "/compact", seconds=60)
+        return await self._request("POST", "/compact", seconds=60)
 
     async def status(self) -> dict[str, Any]:
         """Return what is published, and what each instance runs.
@@ -62,9 +62,9 @@ class Admin:
         Raises:
             ServeUnavailableError: it does not answer.
         """
-        return await self._ask("GET", "/status")
+        return await self._request("GET", "/status")
 
-    async def _ask(
+    async def _request(
         self,
         method: str,
         path: str,

@@ -39,7 +39,7 @@ class DecisionLogReader:
         self._place = place
         self._piece = piece
 
-    def take(self) -> Uses:
+    def take_uses(self) -> Uses:
         """Read on until there is a use, or the end. Blocks.
 
         Returns:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bundles.build.policies import product_folder
-from bundles.build.rule_kinds import Kind
+from bundles.build.rule_kinds import TermKind
 from bundles.build.rule_names import RuleName
 from bundles.opa.binary import OPA
 from lictor.mcp_components import ServerComponents
@@ -47,7 +47,7 @@ _TESTS: Mapping[str, Callable[[str, str], bool]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class LintFinding:
     """A name that matches nothing, or a tool that no grant reaches.
 
     Attributes:
@@ -80,7 +80,7 @@ class RegistryNames:
 
 def lint(
     opa: OPA, names: Sequence[RuleName], server: ServerComponents, registry: RegistryNames | None
-) -> list[Finding]:
+) -> list[LintFinding]:
     """Compare names in rules and grants with the server and the registry.
 
     Args:
@@ -90,16 +90,16 @@ def lint(
         registry: libraries and grants; None for rules alone.
     """
     known = _known(server, registry)
-    looked_at = [name for name in names if name.kind in known]
+    compared = [name for name in names if name.kind in known]
     grants = _judged(registry.grants if registry else (), server)
-    answers = _ask(opa, looked_at, known, grants, server)
+    answers = _evaluate(opa, compared, known, grants, server)
     matched = {*answers["glob"], *answers["regex"]}
     findings = [
-        Finding(
+        LintFinding(
             f"{name.file}:{name.row}", name.kind.value, name.text, _PROBLEMS[name.kind],
             _nearest(name.text, known[name.kind]),
         )
-        for index, name in enumerate(looked_at)
+        for index, name in enumerate(compared)
         if not _is_met(name, known[name.kind]) and index not in matched
     ]  # fmt: skip
     if registry:
@@ -108,20 +108,24 @@ def lint(
 
 
 _PROBLEMS = {
-    Kind.NAME: "nothing on this server has this name",
-    Kind.METHOD: "lictor decides no such method",
-    Kind.TAG: "nothing on this server has this tag",
-    Kind.LIBRARY: "the registry has no such library",
-    Kind.LIBRARY_TAG: "no library in the registry has this tag",
+    TermKind.NAME: "nothing on this server has this name",
+    TermKind.METHOD: "lictor decides no such method",
+    TermKind.TAG: "nothing on this server has this tag",
+    TermKind.LIBRARY: "the registry has no such library",
+    TermKind.LIBRARY_TAG: "no library in the registry has this tag",
 }
 
 
-def _known(server: ServerComponents, registry: RegistryNames | None) -> dict[Kind, list[str]]:
-    known = {Kind.NAME: server.names(), Kind.TAG: server.tags(), Kind.METHOD: _ALL_METHODS}
+def _known(server: ServerComponents, registry: RegistryNames | None) -> dict[TermKind, list[str]]:
+    known = {
+        TermKind.NAME: server.names(),
+        TermKind.TAG: server.tags(),
+        TermKind.METHOD: _ALL_METHODS,
+    }
     if registry:
-        known[Kind.LIBRARY] = sorted(registry.libraries)
+        known[TermKind.LIBRARY] = sorted(registry.libraries)
         tags = {tag for tags in registry.libraries.values() for tag in tags}
-        known[Kind.LIBRARY_TAG] = sorted(tags)
+        known[TermKind.LIBRARY_TAG] = sorted(tags)
     return known
 
 
@@ -135,14 +139,14 @@ def _judged(grants: Iterable[str], server: ServerComponents) -> list[str]:
     )
 
 
-def _ask(
+def _evaluate(
     opa: OPA,
     names: Sequence[RuleName],
-    known: Mapping[Kind, Sequence[str]],
+    known: Mapping[TermKind, Sequence[str]],
     grants: Sequence[str],
     server: ServerComponents,
 ) -> dict[str, Any]:
-    question = {
+    query = {
         "patterns": [
             {"kind": name.kind.value, "text": name.text, "test": name.test} for name in names
         ],
@@ -153,7 +157,7 @@ def _ask(
     said = opa.run(
         "eval", "--format=json", "--stdin-input",
         "--ignore=*_test.rego", f"--data={product_folder() / 'lictor'}", _QUERY,
-        stdin=json.dumps(question).encode(),
+        stdin=json.dumps(query).encode(),
     )  # fmt: skip
     answer: dict[str, Any] = json.loads(said)["result"][0]["expressions"][0]["value"]
     return answer
@@ -169,10 +173,10 @@ def _of_grants(
     judged: Sequence[str],
     reached: Mapping[str, Sequence[int]],
     server: ServerComponents,
-) -> list[Finding]:
+) -> list[LintFinding]:
     names = server.names()
     findings = [
-        Finding(
+        LintFinding(
             _holders(registry.grants[grant]), "grant", grant, "matches nothing on this server",
             _nearest(grant, names),
         )
@@ -181,7 +185,7 @@ def _of_grants(
     ]  # fmt: skip
     met = {index for indices in reached.values() for index in indices}
     findings += [
-        Finding(None, "unreached", one.name, "no active team or token is granted this tool")
+        LintFinding(None, "unreached", one.name, "no active team or token is granted this tool")
         for index, one in sorted(enumerate(server.components), key=lambda pair: pair[1].name)
         if one.method == _CALL and index not in met
     ]

@@ -91,13 +91,13 @@ class Usages:
         if self._redis_url:
             # The package is needed only with Redis.
             from pdp_client.shared.connection import connect  # noqa: PLC0415
-            from pdp_client.shared.usage import take  # noqa: PLC0415
+            from pdp_client.shared.usage import take_uses  # noqa: PLC0415
 
             async with aclosing(connect(self._redis_url, timeout=_REDIS_SECONDS)) as redis:
-                yield partial(take, redis)
+                yield partial(take_uses, redis)
         elif self._record is not None:
             recorded = DecisionLogReader(self._record, place=self._place)
-            yield partial(asyncio.to_thread, recorded.take)
+            yield partial(asyncio.to_thread, recorded.take_uses)
         else:
             yield _nothing
 

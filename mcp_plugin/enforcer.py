@@ -135,19 +135,19 @@ class Enforcer:
     async def _decide(self, caller: Caller, action: Action) -> tuple[Decision, bool]:
         """Return the decision, and whether the request may run on it."""
 
-        async def ask(bearer: str | None) -> Decision:
+        async def decide(bearer: str | None) -> Decision:
             return await self.pdp.decide(
                 bearer, action, transport=caller.transport, shadow=self.watches(action)
             )
 
-        decision = await ask(caller.bearer)
+        decision = await decide(caller.bearer)
         if decision.reason is Reason.MISSING_TOKEN and caller.transport == "stdio":
             decision = replace(decision, message=NO_IDENTITY)
         if self.requires_auth or decision.reason_class is not ReasonClass.AUTHENTICATION:
             return decision, decision.runs
         # For a bearer that Python refuses, lockdown, outages and site rules were not checked: the
         # request may run only where one without a bearer would.
-        anonymous = decision if caller.bearer is None else await ask(None)
+        anonymous = decision if caller.bearer is None else await decide(None)
         passes = anonymous.reasons == (Reason.MISSING_TOKEN,)
         if passes and caller.bearer is not None:
             self._count(decision.reason)

@@ -76,9 +76,9 @@ class ChainGuard:
             policy: the middleware that decides.
         """
         self._policy = policy
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
-    def look(self, server: FastMCP) -> bool:
+    def verify(self, server: FastMCP) -> bool:
         """Find out whether a request inside the chain now will pass the integrity check.
 
         Returns:
@@ -88,25 +88,27 @@ class ChainGuard:
             ChainNotTrustedError: the request may miss a check, or a cache responds to it.
         """
         if any(isinstance(one, ResponseCachingMiddleware) for one in _chains(server)):
-            self._tell("a response cache would answer one caller with another's results; remove it")
+            self._warn_once(
+                "a response cache would answer one caller with another's results; remove it"
+            )
             raise ChainNotTrustedError(lasting=True)
         chain = server.middleware
         # If the policy is not in the chain itself, middleware in the chain wraps it.
         position = next((i for i, one in enumerate(chain) if one is self._policy), -1)
-        inside = [one for one in chain[position + 1 :] if one is not _SEAL]
+        inside = [one for one in chain[position + 1 :] if one is not _CHECK]
         if not inside:
             return False
-        if chain[-1] is _SEAL:
+        if chain[-1] is _CHECK:
             return True
         names = ", ".join(type(one).__name__ for one in inside)
-        self._tell(f"sealed, as these are inside the policy: {names}")
-        server.middleware[:] = [*(one for one in chain if one is not _SEAL), _SEAL]
+        self._warn_once(f"sealed, as these are inside the policy: {names}")
+        server.middleware[:] = [*(one for one in chain if one is not _CHECK), _CHECK]
         # FastMCP built this request's own chain earlier.
         raise ChainNotTrustedError(lasting=False)
 
-    def _tell(self, what: str) -> None:
-        if what not in self._told:
-            self._told.add(what)
+    def _warn_once(self, what: str) -> None:
+        if what not in self._warned:
+            self._warned.add(what)
             _log.warning("mcp_auth.order %s", what)
 
 
@@ -136,7 +138,7 @@ class IntegrityMiddleware(Middleware):
         return await call_next(context)
 
 
-_SEAL: Final = IntegrityMiddleware()
+_CHECK: Final = IntegrityMiddleware()
 
 
 def require_handler_reached(found: DecisionScope, context: MiddlewareContext[Any]) -> None:

@@ -97,7 +97,7 @@ class PolicyMiddleware(Lists):
             registry=registry,
         )
         super().__init__(enforcer, stdio)
-        self._order = ChainGuard(self)
+        self._chain = ChainGuard(self)
 
     @property
     def enforcer(self) -> Enforcer:
@@ -277,7 +277,7 @@ class PolicyMiddleware(Lists):
         as_decided: bool = True,
     ) -> Result:
         try:
-            integrity_checked = self._order.look(fastmcp_context(context).fastmcp)
+            integrity_checked = self._chain.verify(fastmcp_context(context).fastmcp)
         except ChainNotTrustedError:
             raise CallDenied(Decision.refused(Reason.UNAVAILABLE)) from None
         return await run(
@@ -292,7 +292,7 @@ class PolicyMiddleware(Lists):
     def _trust(self, context: MiddlewareContext[Any]) -> None:
         """Refuse each request, from the first, if the server cannot be guarded as it is."""
         try:
-            self._order.look(fastmcp_context(context).fastmcp)
+            self._chain.verify(fastmcp_context(context).fastmcp)
         except ChainNotTrustedError as wrong:
             if wrong.lasting:
                 raise MCPError(

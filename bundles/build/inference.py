@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from bundles.build import types as t
-from bundles.build.syntax import Finding, Module, Node, Rule
-from bundles.build.terms import Body
+from bundles.build.syntax import Module, Node, Rule, RuleFinding
+from bundles.build.terms import RuleBody
 from bundles.build.types import ANY, Type
 
 Path = tuple[Any, ...]
@@ -36,7 +36,7 @@ class Inference:
         lictor: Type,
         builtins: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        self.findings: set[Finding] = set()
+        self.findings: set[RuleFinding] = set()
         self.reads_arguments = False
         self.input_type = input_type
         self.lictor = lictor
@@ -101,7 +101,7 @@ class Inference:
     def _branches(self, rule: Rule, arguments: Sequence[Type]) -> Iterator[tuple[Node, Type]]:
         for branch in rule.branches:
             head = branch["head"]
-            body = Body(self, rule.module)
+            body = RuleBody(self, rule.module)
             for pattern, given in zip(head.get("args", []), arguments, strict=False):
                 body.bind(pattern, given, binder=0)
             body.run(branch["body"])

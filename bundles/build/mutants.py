@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 from bundles.build import term_operators
-from bundles.build.changes import Change
+from bundles.build.changes import Edit
 from bundles.build.source_text import Node, SourceText, Span, call_name
 
 COMPARISONS = {"equal", "neq", "lt", "lte", "gt", "gte", "eq"}
@@ -71,7 +71,7 @@ def make_mutants(source: SourceText) -> list[Mutant]:
     return mutants
 
 
-def _mutant(source: SourceText, rule: str, change: Change) -> Mutant:
+def _mutant(source: SourceText, rule: str, change: Edit) -> Mutant:
     text = source.text
     content = text[: change.start] + change.text + text[change.end :]
     before, after = change.label or (text[change.start : change.end], change.text)
@@ -94,7 +94,7 @@ def _first_line(source: SourceText, rule: Node) -> str:
     return ("default " if rule.get("default") else "") + text.split("\n", 1)[0].strip()
 
 
-def _changes(source: SourceText, rule: Node) -> Iterator[Change]:
+def _changes(source: SourceText, rule: Node) -> Iterator[Edit]:
     if rule.get("default"):
         yield from _of_default(source, rule)
     else:
@@ -110,13 +110,13 @@ def _changes(source: SourceText, rule: Node) -> Iterator[Change]:
         yield from (c for c in _changes(source, rule["else"]) if c.operator != "drop-rule")
 
 
-def _of_default(source: SourceText, rule: Node) -> Iterator[Change]:
+def _of_default(source: SourceText, rule: Node) -> Iterator[Edit]:
     word, head = source.span(rule), source.span(rule["head"])
     if word and head:
-        yield Change("drop-default", word[0], head[1], "", (source.text[word[0] : head[1]], ""))
+        yield Edit("drop-default", word[0], head[1], "", (source.text[word[0] : head[1]], ""))
 
 
-def _of_rule(source: SourceText, rule: Node) -> Iterator[Change]:
+def _of_rule(source: SourceText, rule: Node) -> Iterator[Edit]:
     """`drop-rule`: a rule that never holds. Others may go on to name it."""
     whole = source.span(rule)
     if not whole:
@@ -125,45 +125,45 @@ def _of_rule(source: SourceText, rule: Node) -> Iterator[Change]:
     first = rule["body"][0]
     if first.get("generated"):
         if "else" not in rule:
-            yield Change("drop-rule", whole[1], whole[1], " if false", label)
+            yield Edit("drop-rule", whole[1], whole[1], " if false", label)
     elif (body := _body_span(source, rule["body"])) is not None:
         text = source.text[slice(*body)]
         braces = source.text[: body[0]].rstrip().endswith("{")
-        yield Change(
+        yield Edit(
             "drop-rule", *body, f"false; {text}" if braces else f"{{ false; {text} }}", label
         )
 
 
-def _of_implied_value(source: SourceText, rule: Node) -> Iterator[Change]:
+def _of_implied_value(source: SourceText, rule: Node) -> Iterator[Edit]:
     """`head-value`: what is true without saying so is false."""
     head = rule["head"]
     span = source.span(head)
     if span and "key" not in head and head.get("value", {}).get("location") is None:
-        yield Change("head-value", span[1], span[1], " := false", ("", ":= false"))
+        yield Edit("head-value", span[1], span[1], " := false", ("", ":= false"))
 
 
-def _of_else(source: SourceText, rule: Node) -> Iterator[Change]:
+def _of_else(source: SourceText, rule: Node) -> Iterator[Edit]:
     span = source.span(rule["else"]) if "else" in rule else None
     if span:
         after = source.span(rule["else"]["else"]) if "else" in rule["else"] else None
         end = after[0] if after else span[1]
-        yield Change("drop-else", span[0], end, "", (source.text[span[0] : end].strip(), ""))
+        yield Edit("drop-else", span[0], end, "", (source.text[span[0] : end].strip(), ""))
 
 
-def _of_body(source: SourceText, body: Sequence[Node]) -> Iterator[Change]:
+def _of_body(source: SourceText, body: Sequence[Node]) -> Iterator[Edit]:
     for index, expression in enumerate(body):
         if not expression.get("generated"):
             yield from _of_expression(source, expression)
             yield from _of_some(source, body[index:])
 
 
-def _of_expression(source: SourceText, expression: Node) -> Iterator[Change]:
+def _of_expression(source: SourceText, expression: Node) -> Iterator[Edit]:
     terms, span = expression["terms"], source.span(expression)
     if span:
         yield from _of_whole_expression(source, expression, span)
     for modifier in expression.get("with", []):
         if place := source.span(modifier):
-            yield Change("drop-with", *place, "", (source.text[slice(*place)], ""))
+            yield Edit("drop-with", *place, "", (source.text[slice(*place)], ""))
         yield from _of_term(source, modifier["value"])
     if isinstance(terms, list):
         # One that is nothing but `x in y` is dropped as a whole.
@@ -181,31 +181,31 @@ def _of_expression(source: SourceText, expression: Node) -> Iterator[Change]:
         yield from _of_term(source, terms)
 
 
-def _of_whole_expression(source: SourceText, expression: Node, span: Span) -> Iterator[Change]:
+def _of_whole_expression(source: SourceText, expression: Node, span: Span) -> Iterator[Edit]:
     terms, text = expression["terms"], source.text[slice(*span)]
     name = call_name(terms)
     declares = isinstance(terms, dict) and "symbols" in terms
     every = isinstance(terms, dict) and "domain" in terms
     if name != "assign":
-        yield Change("drop-expression", *span, "true", (text, ""))
+        yield Edit("drop-expression", *span, "true", (text, ""))
     if expression.get("negated"):
-        yield Change("drop-not", *span, text.removeprefix("not").lstrip())
+        yield Edit("drop-not", *span, text.removeprefix("not").lstrip())
     elif not (declares or every or name == "assign" or name in COMPARISONS):
-        yield Change("add-not", *span, f"not {text}")
+        yield Edit("add-not", *span, f"not {text}")
     if every:
         yield from _of_every(source, terms, span)
 
 
-def _of_every(source: SourceText, every: Node, span: Span) -> Iterator[Change]:
+def _of_every(source: SourceText, every: Node, span: Span) -> Iterator[Edit]:
     """`every-some`: one is enough."""
     domain, body = source.span(every["domain"]), _body_span(source, every["body"])
     if domain and body:
         text = source.text
         declared = text[span[0] : domain[1]].replace("every", "some", 1)
-        yield Change("every-some", *span, f"{declared}; {text[slice(*body)]}")
+        yield Edit("every-some", *span, f"{declared}; {text[slice(*body)]}")
 
 
-def _of_some(source: SourceText, body: Sequence[Node]) -> Iterator[Change]:
+def _of_some(source: SourceText, body: Sequence[Node]) -> Iterator[Edit]:
     """`some-every`: one is not enough."""
     terms = body[0]["terms"]
     symbols = terms.get("symbols", [{}]) if isinstance(terms, dict) else [{}]
@@ -215,7 +215,7 @@ def _of_some(source: SourceText, body: Sequence[Node]) -> Iterator[Change]:
     if declared and rest:
         text = source.text[slice(*declared)].replace("some", "every", 1)
         held = source.text[declared[1] : rest[1]].lstrip(" \t;")
-        yield Change("some-every", declared[0], rest[1], f"{text} {{ {held} }}")
+        yield Edit("some-every", declared[0], rest[1], f"{text} {{ {held} }}")
 
 
 def _body_span(source: SourceText, body: Sequence[Node]) -> Span | None:
@@ -224,7 +224,7 @@ def _body_span(source: SourceText, body: Sequence[Node]) -> Span | None:
     return (known[0][0], known[-1][1]) if known and len(known) == len(spans) else None
 
 
-def _of_term(source: SourceText, term: Node) -> Iterator[Change]:
+def _of_term(source: SourceText, term: Node) -> Iterator[Edit]:
     yield from term_operators.of_term(source, term)
     kind, value = term.get("type"), term.get("value")
     if isinstance(value, dict) and str(kind).endswith("comprehension"):

@@ -45,7 +45,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class MutantOutcome:
     """A mutant, what became of it, and the test that noticed it, if a test did."""
 
     mutant: Mutant
@@ -151,7 +151,9 @@ class MutationRun:
         slowest = max(durations.values())
         return Baseline(durations, self._timeout or max(_LEAST_LIMIT, _LIMIT_FACTOR * slowest))
 
-    def run(self, mutants: Iterable[Mutant], baseline: Baseline, *, jobs: int) -> Iterator[Outcome]:
+    def run(
+        self, mutants: Iterable[Mutant], baseline: Baseline, *, jobs: int
+    ) -> Iterator[MutantOutcome]:
         """Run the tests against each mutant, several at once; outcomes come as they are known."""
         stages = baseline.stages()
         with ExitStack() as stack:
@@ -175,7 +177,7 @@ class MutationRun:
         folders: "SimpleQueue[Path]",
         stages: Sequence[Sequence[str]],
         baseline: Baseline,
-    ) -> Outcome:
+    ) -> MutantOutcome:
         folder, file = folders.get(), self._prefix + mutant.file
         try:
             (folder / file).write_bytes(mutant.content.encode())
@@ -191,25 +193,27 @@ class MutationRun:
             folders.put(folder)
         return outcome
 
-    def _stage(self, mutant: Mutant, folder: Path, names: Sequence[str], limit: float) -> Outcome:
+    def _stage(
+        self, mutant: Mutant, folder: Path, names: Sequence[str], limit: float
+    ) -> MutantOutcome:
         try:
             run = self._test(folder, names=names, timeout=limit, kill_after=2 * limit + _GRACE)
         except subprocess.TimeoutExpired:
-            return Outcome(mutant, Verdict.TIMED_OUT)
+            return MutantOutcome(mutant, Verdict.TIMED_OUT)
         if run.code == _NOT_RUN and not run.results:
-            return Outcome(mutant, Verdict.INVALID)
+            return MutantOutcome(mutant, Verdict.INVALID)
         failed = [result for result in run.results if _has_failed(result)]
         if failed:
             slow = all(_has_timed_out(result) for result in failed)
-            return Outcome(
+            return MutantOutcome(
                 mutant, Verdict.TIMED_OUT if slow else Verdict.KILLED, min(map(_name, failed))
             )
         if run.code:
             # OPA itself broke down, as it does over a recursion that it does not see.
-            return Outcome(mutant, Verdict.KILLED)
+            return MutantOutcome(mutant, Verdict.KILLED)
         if {_name(result) for result in run.results} != set(names):
             raise MutationError("opa test did not run the tests that it was asked to run.")
-        return Outcome(mutant, Verdict.SURVIVED)
+        return MutantOutcome(mutant, Verdict.SURVIVED)
 
     def _test(
         self, folder: Path, *, names: Sequence[str] = (), timeout: float, kill_after: float

@@ -16,7 +16,7 @@ _ROUNDS = 3
 """How far a kind is passed on: from rule to function to function."""
 
 
-class Kind(Enum):
+class TermKind(Enum):
     """The kind of a value; the name of a kind of names is for people."""
 
     NAME = "tool"
@@ -34,21 +34,21 @@ class Kind(Enum):
 
 
 ELEMENTS = {
-    Kind.ACTIONS: Kind.ACTION, Kind.NAMES: Kind.NAME, Kind.TAGS: Kind.TAG,
-    Kind.LIBRARIES: Kind.LIBRARY, Kind.LIBRARY_TAGS: Kind.LIBRARY_TAG,
+    TermKind.ACTIONS: TermKind.ACTION, TermKind.NAMES: TermKind.NAME, TermKind.TAGS: TermKind.TAG,
+    TermKind.LIBRARIES: TermKind.LIBRARY, TermKind.LIBRARY_TAGS: TermKind.LIBRARY_TAG,
 }  # fmt: skip
 _COLLECTIONS = {element: whole for whole, element in ELEMENTS.items()}
 _FIELDS = {
-    (Kind.ACTION, "name"): Kind.NAME,
-    (Kind.ACTION, "method"): Kind.METHOD,
-    (Kind.ACTION, "tags"): Kind.TAGS,
-    (Kind.LIBRARY_RECORD, "tags"): Kind.LIBRARY_TAGS,
+    (TermKind.ACTION, "name"): TermKind.NAME,
+    (TermKind.ACTION, "method"): TermKind.METHOD,
+    (TermKind.ACTION, "tags"): TermKind.TAGS,
+    (TermKind.LIBRARY_RECORD, "tags"): TermKind.LIBRARY_TAGS,
 }
 _ROOTS = {
-    ("input", "action"): Kind.ACTION,
-    ("input", "actions"): Kind.ACTIONS,
-    ("data", "lictor", "actions"): Kind.ACTIONS,
-    ("data", "lictor", "granted_libraries"): Kind.LIBRARIES,
+    ("input", "action"): TermKind.ACTION,
+    ("input", "actions"): TermKind.ACTIONS,
+    ("data", "lictor", "actions"): TermKind.ACTIONS,
+    ("data", "lictor", "granted_libraries"): TermKind.LIBRARIES,
 }
 LIBRARY = ("data", "lictor", "library")
 _SETS = {"and", "or", "minus"}
@@ -64,15 +64,15 @@ class Scope:
     """
 
     aliases: Mapping[str, Sequence[str]]
-    variables: dict[str, Kind] = field(default_factory=dict)
+    variables: dict[str, TermKind] = field(default_factory=dict)
 
-    def kind(self, term: Node) -> Kind | None:
+    def kind(self, term: Node) -> TermKind | None:
         """The kind of a term's value."""
         match term["type"]:
             case "var" | "ref":
                 return self._kind_of_path(term)
             case "call" if self.path(term["value"][0]) == LIBRARY:
-                return Kind.LIBRARY_RECORD
+                return TermKind.LIBRARY_RECORD
             case "call" if call_name(term["value"]) in _SETS:
                 kinds = [self.kind(one) for one in term["value"][1:]]
                 return next((kind for kind in kinds if kind in ELEMENTS), None)
@@ -90,7 +90,7 @@ class Scope:
         )
         return (*first, *(one["value"] if one["type"] == "string" else None for one in rest))
 
-    def _kind_of_path(self, term: Node) -> Kind | None:
+    def _kind_of_path(self, term: Node) -> TermKind | None:
         path = self.path(term)
         head = term["value"][0] if term["type"] == "ref" else term
         kind = self.variables.get(path[0]) if path[0] else None
@@ -178,7 +178,7 @@ def _bind(node: Node, scope: Scope) -> None:
         _bind_variable(scope, node["value"], ELEMENTS.get(kind) if kind else None)
 
 
-def _bind_variable(scope: Scope, term: Node, kind: Kind | None) -> None:
+def _bind_variable(scope: Scope, term: Node, kind: TermKind | None) -> None:
     if kind and term["type"] == "var":
         scope.variables.setdefault(term["value"], kind)
 

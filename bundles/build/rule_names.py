@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from bundles.build.rule_kinds import (
     ELEMENTS,
     LIBRARY,
-    Kind,
     Scope,
+    TermKind,
     applied,
     nodes,
     rule_name,
@@ -17,9 +17,9 @@ from bundles.build.source_text import Node, SourceText, call_name
 
 _COMPARED = {"equal", "neq", "eq", "and", "minus", "or"}
 _TEXT_TESTS = {"startswith": "prefix", "endswith": "suffix", "contains": "part"}
-NAMED = (Kind.NAME, Kind.METHOD, Kind.TAG, Kind.LIBRARY, Kind.LIBRARY_TAG)
+NAMED = (TermKind.NAME, TermKind.METHOD, TermKind.TAG, TermKind.LIBRARY, TermKind.LIBRARY_TAG)
 """The kinds of names."""
-_MEMBERS = {"name": Kind.NAME, "method": Kind.METHOD, "tags": Kind.TAG}
+_MEMBERS = {"name": TermKind.NAME, "method": TermKind.METHOD, "tags": TermKind.TAG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class RuleName:
 
     file: str
     row: int
-    kind: Kind
+    kind: TermKind
     text: str
     test: str = "equal"
 
@@ -59,7 +59,7 @@ def names_in_rules(sources: Sequence[SourceText]) -> list[RuleName]:
     return sorted(found, key=lambda name: (name.file, name.row, name.kind.value, name.text))
 
 
-_Found = tuple[Kind, Node, str]
+_Found = tuple[TermKind, Node, str]
 
 
 def _of_rule(rule: Node, scope: Scope) -> Iterator[_Found]:
@@ -79,7 +79,7 @@ def _of_rule(rule: Node, scope: Scope) -> Iterator[_Found]:
         elif name == "regex.match":
             yield from _tested(scope, terms[2], terms[1], "regex")
         elif terms and scope.path(terms[0]) == LIBRARY:
-            yield Kind.LIBRARY, terms[1], "equal"
+            yield TermKind.LIBRARY, terms[1], "equal"
         if node.get("type") == "ref" and len(node["value"]) > 1:
             yield from _looked_up(scope, node["value"])
 
@@ -89,7 +89,7 @@ def _of_head(rule: Node) -> Iterator[_Found]:
     if key is None:
         return
     if rule_name(rule) == "hidden":
-        yield Kind.LIBRARY, key, "equal"
+        yield TermKind.LIBRARY, key, "equal"
     elif rule_name(rule) == "deny" and key["type"] == "object":
         for member, value in key["value"]:
             if member["value"] == "action":
@@ -98,7 +98,7 @@ def _of_head(rule: Node) -> Iterator[_Found]:
 
 def _of_action(value: Node) -> Iterator[_Found]:
     if value["type"] != "object":
-        yield Kind.NAME, value, "equal"
+        yield TermKind.NAME, value, "equal"
         return
     for member, part in value["value"]:
         if member["value"] in _MEMBERS:

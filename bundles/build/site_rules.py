@@ -12,7 +12,7 @@ from pathlib import Path
 from bundles.build import builtins, syntax
 from bundles.build.elements import faults_of_denial, faults_of_hidden
 from bundles.build.reach import DECISIONS, RuleGraph, is_decision
-from bundles.build.syntax import Finding, Module, Node, Rule
+from bundles.build.syntax import Module, Node, Rule, RuleFinding
 from bundles.build.visible import READABLE, infer, members_of_an_action
 from bundles.opa.binary import OPA
 
@@ -44,7 +44,7 @@ def unused_functions(modules: Sequence[Module]) -> list[str]:
     ]
 
 
-def inspect(opa: OPA, modules: Sequence[Module], schemas: Path) -> tuple[list[Finding], Reads]:
+def inspect(opa: OPA, modules: Sequence[Module], schemas: Path) -> tuple[list[RuleFinding], Reads]:
     """Look through a site's rules.
 
     Args:
@@ -57,7 +57,7 @@ def inspect(opa: OPA, modules: Sequence[Module], schemas: Path) -> tuple[list[Fi
     return sorted(inspection.findings), inspection.reads
 
 
-def misplaced_rules(tests: Sequence[Module]) -> list[Finding]:
+def misplaced_rules(tests: Sequence[Module]) -> list[RuleFinding]:
     """Rules in test files that were meant to be in force: tests are not signed."""
     return [
         module.finding(
@@ -73,7 +73,7 @@ def misplaced_rules(tests: Sequence[Module]) -> list[Finding]:
 
 class _Inspection:
     def __init__(self, opa: OPA, modules: Sequence[Module], schemas: Path) -> None:
-        self.findings: list[Finding] = []
+        self.findings: list[RuleFinding] = []
         self._modules = modules
         self._declared = builtins.declared(opa)
         self._rules = [rule for module in modules for rule in module.rules]

@@ -35,7 +35,7 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Finding:
+class RuleFinding:
     """Something that keeps a site's rules from being signed.
 
     Attributes:
@@ -84,10 +84,10 @@ class Module:
         location = node.get("location", {})
         return Location(self.file.path, location.get("row", 1), location.get("col", 1))
 
-    def finding(self, node: Node, message: str) -> Finding:
+    def finding(self, node: Node, message: str) -> RuleFinding:
         """A finding at a node, with its source line."""
         location = self.locate(node)
-        return Finding(location, printable(message), self.file.line(location.row))
+        return RuleFinding(location, printable(message), self.file.line(location.row))
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def parse(opa: OPA, files: Sequence[SourceFile]) -> list[Module]:
     return [one for one in parsed if isinstance(one, Module)]
 
 
-def _parse(opa: OPA, folder: Path, number: int, file: SourceFile) -> Module | list[Finding]:
+def _parse(opa: OPA, folder: Path, number: int, file: SourceFile) -> Module | list[RuleFinding]:
     path = folder / f"{number}.rego"
     path.write_bytes(file.content)
     try:
@@ -165,11 +165,11 @@ def _parse(opa: OPA, folder: Path, number: int, file: SourceFile) -> Module | li
         return findings_of(error, {str(path): file})
     tree = json.loads(said)
     if "package" not in tree:
-        return [Finding(Location(file.path, 1, 1), "the file is empty; it needs a package")]
+        return [RuleFinding(Location(file.path, 1, 1), "the file is empty; it needs a package")]
     return Module(file, tree)
 
 
-def refuse(findings: Sequence[Finding]) -> None:
+def refuse(findings: Sequence[RuleFinding]) -> None:
     """Refuse a site's rules for all that was found; do nothing where that is nothing.
 
     Raises:
@@ -184,7 +184,7 @@ def refuse(findings: Sequence[Finding]) -> None:
     raise PolicyRefusedError("\n".join(lines))
 
 
-def findings_of(error: OPAFailedError, files: Mapping[str, SourceFile]) -> list[Finding]:
+def findings_of(error: OPAFailedError, files: Mapping[str, SourceFile]) -> list[RuleFinding]:
     """OPA's errors, which it prints as JSON or as lines, by the author's own files.
 
     Args:
@@ -198,12 +198,12 @@ def findings_of(error: OPAFailedError, files: Mapping[str, SourceFile]) -> list[
         row, col = max(1, location.get("row", 1)), max(1, location.get("col", 1))
         message = printable(str(one.get("message", "")))
         if file is None:
-            found.append(Finding(Location("opa", 1, 1), message))
+            found.append(RuleFinding(Location("opa", 1, 1), message))
             continue
         details = one.get("details")
         line = details.get("line", "") if isinstance(details, dict) else ""
         line = file.line(row) or printable(str(line))
-        found.append(Finding(Location(file.path, row, col), message, line))
+        found.append(RuleFinding(Location(file.path, row, col), message, line))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from bundles.build.changes import Change
+from bundles.build.changes import Edit
 from bundles.build.source_text import Node, SourceText, Span, call_name
 
 NEGATED = {"equal": "!=", "neq": "==", "eq": "!=", "lt": ">=", "lte": ">", "gt": "<=", "gte": "<"}
@@ -23,7 +23,7 @@ SHAPING = {"sort", "lower", "upper", "trim_space", "round", "floor", "ceil", "ab
 _MEMBER = "internal.member_2"
 
 
-def of_term(source: SourceText, term: Node) -> Iterator[Change]:
+def of_term(source: SourceText, term: Node) -> Iterator[Edit]:
     """Yield the changes of a term itself; of what is in it, only those of its elements' number."""
     span = source.span(term)
     if not span:
@@ -31,13 +31,13 @@ def of_term(source: SourceText, term: Node) -> Iterator[Change]:
     kind, value = term["type"], term.get("value")
     text = source.text[slice(*span)]
     if kind == "string" and text[:1] in {'"', "`"}:
-        yield Change("string", *span, '""' if value else '"mutant"')
+        yield Edit("string", *span, '""' if value else '"mutant"')
     elif kind == "number":
         for operator, change in (("number-up", 1), ("number-down", -1)):
             if isinstance(value, int | float):
-                yield Change(operator, *span, str(value + change))
+                yield Edit(operator, *span, str(value + change))
     elif kind in {"boolean", "null"}:
-        yield Change("constant", *span, "true" if text == "false" else "false")
+        yield Edit("constant", *span, "true" if text == "false" else "false")
     elif kind in {"array", "set", "object"}:
         yield from _of_collection(source, term, span)
     elif kind == "call":
@@ -46,7 +46,7 @@ def of_term(source: SourceText, term: Node) -> Iterator[Change]:
 
 def of_call(
     source: SourceText, terms: Sequence[Node], span: Span | None, *, widen: bool
-) -> Iterator[Change]:
+) -> Iterator[Edit]:
     """Yield the changes of a function's or an infix operator's application.
 
     Args:
@@ -61,11 +61,11 @@ def of_call(
         return
     for operator, others in (("comparison", NEGATED), ("boundary", BOUNDARY)):
         if name in others:
-            yield Change(operator, *word, others[name])
+            yield Edit(operator, *word, others[name])
     for sign in ARITHMETIC.get(name, ""):
-        yield Change("arithmetic", *word, sign)
+        yield Edit("arithmetic", *word, sign)
     if name in SIBLINGS and source.text[slice(*word)] == name:
-        yield Change("builtin", *word, SIBLINGS[name])
+        yield Edit("builtin", *word, SIBLINGS[name])
     places = [place for term in terms[1:] if (place := source.span(term))]
     if len(places) == len(terms) - 1:
         yield from _of_arguments(source, name, word, span, places, widen=widen)
@@ -73,19 +73,19 @@ def of_call(
 
 def _of_arguments(
     source: SourceText, name: str, word: Span, span: Span | None, places: list[Span], *, widen: bool
-) -> Iterator[Change]:
+) -> Iterator[Edit]:
     texts = [source.text[slice(*place)] for place in places]
     if name in ARITHMETIC and len(places) == 2:  # noqa: PLR2004 - infix
         whole = (places[0][0], places[1][1])
         kept = texts if name in _COMMUTATIVE else texts[:1]
-        yield from (Change("drop-operand", *whole, text) for text in kept)
+        yield from (Edit("drop-operand", *whole, text) for text in kept)
     elif name == _MEMBER and widen:
-        yield Change("widen-membership", *places[1], f"{{{texts[0]}}}")
+        yield Edit("widen-membership", *places[1], f"{{{texts[0]}}}")
     elif name in SHAPING and span:
-        yield Change("drop-call", *_from_word(span, word), texts[0])
+        yield Edit("drop-call", *_from_word(span, word), texts[0])
     elif len(places) > 1 and word[0] < places[0][0] and texts[0] != texts[1]:
         between = source.text[places[0][1] : places[1][0]]
-        yield Change("swap-arguments", places[0][0], places[1][1], f"{texts[1]}{between}{texts[0]}")
+        yield Edit("swap-arguments", places[0][0], places[1][1], f"{texts[1]}{between}{texts[0]}")
 
 
 def _from_word(span: Span, word: Span) -> Span:
@@ -93,22 +93,22 @@ def _from_word(span: Span, word: Span) -> Span:
     return word[0], span[1]
 
 
-def _of_collection(source: SourceText, term: Node, span: Span) -> Iterator[Change]:
+def _of_collection(source: SourceText, term: Node, span: Span) -> Iterator[Edit]:
     empty = {"array": "[]", "set": "set()", "object": "{}"}[term["type"]]
     if not term.get("value"):
         filled = {"array": '["mutant"]', "set": '{"mutant"}', "object": '{"mutant": true}'}
-        yield Change("fill-collection", *span, filled[term["type"]])
+        yield Edit("fill-collection", *span, filled[term["type"]])
         return
     places = sorted(_elements(source, term))
     if len(places) != len(term["value"]):
         return
     if len(places) == 1:
-        yield Change("drop-element", *span, empty)
+        yield Edit("drop-element", *span, empty)
         return
     for index, (start, end) in enumerate(places):
         last = index == len(places) - 1
         cut = (places[index - 1][1], end) if last else (start, places[index + 1][0])
-        yield Change("drop-element", *cut, "", (source.text[start:end], ""))
+        yield Edit("drop-element", *cut, "", (source.text[start:end], ""))
 
 
 def _elements(source: SourceText, term: Node) -> Iterator[Span]:

@@ -20,7 +20,7 @@ _COMPARISONS = {
 }  # fmt: skip
 
 
-class Body:
+class RuleBody:
     """Expressions that share variables.
 
     Attributes:
@@ -106,7 +106,7 @@ class Body:
             for symbol in terms["symbols"]:
                 self._some(symbol)
         elif "domain" in terms:
-            inner = Body(self._inference, self.module, self._scope)
+            inner = RuleBody(self._inference, self.module, self._scope)
             patterns = [one for one in (terms["key"], terms["value"]) if one]
             inner._iterate(patterns, terms["domain"])
             inner.run(terms["body"])
@@ -158,7 +158,7 @@ class Body:
         return t.STRING
 
     def _comprehension(self, kind: str, value: Node) -> Type:
-        inner = Body(self._inference, self.module, self._scope)
+        inner = RuleBody(self._inference, self.module, self._scope)
         inner.run(value["body"])
         if kind == "objectcomprehension":
             self._pass_on(inner.type(value["key"]))

@@ -109,11 +109,11 @@ class Follower:
         wanted = [name for name in self.index.bundles if not self._serves(name)]
         waits = asyncio.Semaphore(_AT_ONCE)
 
-        async def take(name: str) -> None:
+        async def fetch(name: str) -> None:
             async with waits:
                 await self._take(name)
 
-        bases = (take(name) for name in wanted if name not in EDGE)
+        bases = (fetch(name) for name in wanted if name not in EDGE)
         for failed in await asyncio.gather(*bases, return_exceptions=True):
             if failed is not None:
                 raise failed

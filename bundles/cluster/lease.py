@@ -156,7 +156,7 @@ class Lease:
         asked_at = self._clock()
         self._tries += 1
         owner = f"{self._process}:{self._tries}"
-        fence = await self._ask(self._acquire, self._keys, owner, floor)
+        fence = await self._run_script(self._acquire, self._keys, owner, floor)
         if not fence:
             return None
         return LeaseTerm(fence, owner=owner, until=asked_at + self._ttl * _USED, clock=self._clock)
@@ -168,7 +168,7 @@ class Lease:
             RedisUnavailableError: the result is unknown; the term goes on until its time is over.
         """
         asked_at = self._clock()
-        if await self._ask(self._renew, self._keys[:1], term.owner):
+        if await self._run_script(self._renew, self._keys[:1], term.owner):
             term.extend(asked_at + self._ttl * _USED)
         else:
             term.end()
@@ -177,7 +177,7 @@ class Lease:
         """Release the lease, so that the next holder need not wait for its end."""
         term.end()
         with suppress(RedisUnavailableError):
-            await self._ask(self._release, self._keys[:1], term.owner)
+            await self._run_script(self._release, self._keys[:1], term.owner)
 
     @asynccontextmanager
     async def term(self, *, floor: Callable[[], Awaitable[int]]) -> AsyncIterator[LeaseTerm]:
@@ -217,7 +217,7 @@ class Lease:
             except RedisUnavailableError as error:
                 self.error, pause = str(error), self._ttl / 20
 
-    async def _ask(self, script: Any, names: list[str], owner: str, *arguments: int) -> int:
+    async def _run_script(self, script: Any, names: list[str], owner: str, *arguments: int) -> int:
         """Run a script under its own deadline: connecting and querying may each take a while."""
         values = [owner, int(self._ttl * 1000), *arguments]
         with redis_errors():

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from bundles.opa.binary import find_opa
+from lictor.call_input import CallInput, read_call_input
 from lictor.console import Common, note
 from lictor.exceptions import InvalidArgumentError
 from lictor.keys import KeyFolder
-from lictor.question import Question, read_question
 from lictor.settings import require
 from lictor.trial import trial_opa
 from lictor_common.text import printable_json
@@ -68,7 +68,7 @@ async def decide(
         bearer_file: read the bearer from here instead.
         common: the flags that every command has.
     """
-    question = read_question(
+    call = read_call_input(
         action,
         method=method or ("tools/call" if tool else None),
         name=tool if tool is not None else name,
@@ -83,24 +83,26 @@ async def decide(
     settings = common.settings
     if not settings.keys.is_dir():
         require(settings)
-    decision = await _decided(common, question, _bearer(bearer_file))
+    decision = await _decided(common, call, _bearer(bearer_file))
     indent = None if common.format == "json" else 2
     print(printable_json(as_json(decision), indent=indent))
     return EXIT_CODES[decision.reason_class]
 
 
-async def _decided(common: Common, question: Question, bearer: str | None) -> Decision:
+async def _decided(common: Common, call: CallInput, bearer: str | None) -> Decision:
     settings = common.settings
     if common.site is not None:
         async with trial_opa(settings, find_opa(), settings.site) as trial:
-            return await _ask(common, question, bearer, trial.url, trial.token_file, record=False)
+            return await _decide_with(
+                common, call, bearer, trial.url, trial.token_file, record=False
+            )
     token_file = settings.opa_token_file if settings.opa_token_file.exists() else None
-    return await _ask(common, question, bearer, settings.opa_url, token_file, record=True)
+    return await _decide_with(common, call, bearer, settings.opa_url, token_file, record=True)
 
 
-async def _ask(
+async def _decide_with(
     common: Common,
-    question: Question,
+    call: CallInput,
     bearer: str | None,
     opa_url: str,
     opa_token_file: Path | None,
@@ -113,9 +115,9 @@ async def _ask(
         opa_token_file=opa_token_file,
         verifier=KeyFolder(settings.keys).verifier(),
         record=FileRecord(settings.record) if record and settings.state.is_dir() else None,
-        server=question.server,
+        server=call.server,
     ) as pdp:
-        return await pdp.decide(bearer, question.action, transport=question.transport)
+        return await pdp.decide(bearer, call.action, transport=call.transport)
 
 
 def as_json(decision: Decision) -> dict[str, Any]:

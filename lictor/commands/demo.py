@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lictor.console import Common, note
-from lictor.demo.calls import Outcome, Rotation, call_all, rotate_while_calling
+from lictor.demo.calls import CallOutcome, Rotation, call_all, rotate_while_calling
 from lictor.demo.processes import Demo, running
 from lictor.exceptions import DemoFailedError
 
@@ -49,7 +49,7 @@ async def demo(
     return 0
 
 
-def _print(outcomes: list[Outcome], rotation: Rotation) -> None:
+def _print(outcomes: list[CallOutcome], rotation: Rotation) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("who", "tool", "outcome", "reason", "libraries"):
         table.add_column(column, no_wrap=True)

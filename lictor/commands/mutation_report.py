@@ -7,7 +7,7 @@ from typing import Any
 
 from bundles.build.equivalents import Matches
 from bundles.build.mutants import Mutant
-from bundles.build.mutation import Outcome, Verdict
+from bundles.build.mutation import MutantOutcome, Verdict
 from lictor.console import Common, note
 from lictor_common.text import printable
 
@@ -15,8 +15,8 @@ from lictor_common.text import printable
 def show_report(
     common: Common,
     matches: Matches,
-    outcomes: Sequence[Outcome],
-    tried: Sequence[Outcome] = (),
+    outcomes: Sequence[MutantOutcome],
+    tried: Sequence[MutantOutcome] = (),
     *,
     threshold: float,
     seconds: float,
@@ -68,7 +68,7 @@ def show_report(
     return int(not passed)
 
 
-def _disproof(outcome: Outcome) -> str:
+def _disproof(outcome: MutantOutcome) -> str:
     mutant = outcome.mutant
     return (
         f"{mutant.file}:{mutant.row}: {mutant.operator} of `{mutant.before}` is listed, "

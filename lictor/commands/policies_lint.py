@@ -11,7 +11,7 @@ from bundles.build.source_text import SourceText
 from bundles.opa.binary import find_opa
 from lictor.console import Common, note
 from lictor.exceptions import InvalidArgumentError, NotInitialisedError
-from lictor.lint import Finding, RegistryNames, lint
+from lictor.lint import LintFinding, RegistryNames, lint
 from lictor.mcp_components import ServerComponents
 from lictor.settings import read_secret
 from registry import Library, Registry, Team, Token, User
@@ -82,6 +82,6 @@ async def _grants(registry: Registry) -> dict[str, list[str]]:
     return holders
 
 
-def _show(common: Common, findings: Sequence[Finding]) -> None:
-    columns = [field.name for field in fields(Finding)]
+def _show(common: Common, findings: Sequence[LintFinding]) -> None:
+    columns = [field.name for field in fields(LintFinding)]
     common.show([dict(zip(columns, astuple(one), strict=True)) for one in findings])

@@ -13,7 +13,7 @@ from rich.progress import track
 
 from bundles.build.equivalents import DEFAULT_PATH, Matches, load_equivalents, match_equivalents
 from bundles.build.mutants import Mutant, make_mutants
-from bundles.build.mutation import Baseline, MutationRun, Outcome
+from bundles.build.mutation import Baseline, MutantOutcome, MutationRun
 from bundles.build.rule_sources import RuleSources
 from bundles.build.source_text import SourceText
 from bundles.opa.binary import OPA, find_opa
@@ -102,12 +102,12 @@ def _mutants(opa: OPA, sources: RuleSources, only: Sequence[str] | None) -> list
 
 def _run(
     run: MutationRun, mutants: Sequence[Mutant], baseline: Baseline, jobs: int, what: str
-) -> list[Outcome]:
+) -> list[MutantOutcome]:
     outcomes = run.run(mutants, baseline, jobs=jobs)
     if sys.stderr.isatty():
         console = Console(stderr=True)
         return list(track(outcomes, what, total=len(mutants), console=console, transient=True))
-    done: list[Outcome] = []
+    done: list[MutantOutcome] = []
     for outcome in outcomes:
         done.append(outcome)
         if 10 * len(done) // len(mutants) > 10 * (len(done) - 1) // len(mutants):

@@ -10,7 +10,7 @@ from typing import Any
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
 
-from lictor.demo.people import Caller
+from lictor.demo.people import DemoCaller
 from lictor.demo.processes import LICTOR, Demo
 from lictor.exceptions import DemoFailedError
 
@@ -19,7 +19,7 @@ _CALLS = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class CallOutcome:
     """The result of a call; `ms` is the client's time for it, everything included."""
 
     who: str
@@ -47,10 +47,10 @@ class Rotation:
     refused: int
     outlived_ms: float
     reason: str
-    new: Outcome
+    new: CallOutcome
 
 
-async def call_all(demo: Demo) -> list[Outcome]:
+async def call_all(demo: Demo) -> list[CallOutcome]:
     """Have every caller make its call, one after the other."""
     return [await _call(demo, caller) for caller in demo.people.callers]
 
@@ -88,7 +88,7 @@ async def rotate_while_calling(demo: Demo) -> Rotation:
             raise DemoFailedError(f"lictor team rotate exited with {process.returncode}")
         await refused.wait()
     reason = _last_record(demo)["reason"]
-    caller = Caller("the new JWT", json.loads(said)["jwt"], "list_libraries", {})
+    caller = DemoCaller("the new JWT", json.loads(said)["jwt"], "list_libraries", {})
     return Rotation(
         allowed=len(began[True]),
         refused=len(began[False]),
@@ -98,13 +98,13 @@ async def rotate_while_calling(demo: Demo) -> Rotation:
     )
 
 
-async def _call(demo: Demo, caller: Caller) -> Outcome:
+async def _call(demo: Demo, caller: DemoCaller) -> CallOutcome:
     async with _client(demo, caller.bearer) as client:
         began = time.perf_counter()
         result = await client.call_tool(caller.tool, caller.arguments, raise_on_error=False)
         took = time.perf_counter() - began
     record = _last_record(demo)
-    return Outcome(
+    return CallOutcome(
         who=caller.who,
         tool=caller.tool,
         allowed=not result.is_error,

@@ -25,7 +25,7 @@ _SHELVES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class DemoCaller:
     """A caller: a name for the table, a bearer or none, a tool and its arguments."""
 
     who: str
@@ -44,7 +44,7 @@ class People:
         team_jwt: its token.
     """
 
-    callers: list[Caller]
+    callers: list[DemoCaller]
     team_id: str
     team_jwt: str
 
@@ -79,24 +79,24 @@ class _Minting:
 
         search = ("search", {"query": "heart"})
         callers = [
-            Caller("nobody", None, "get_health", {}),
-            Caller("nobody", None, *search),
-            Caller("an opaque token", await self._token("ada", "*", library="poe"), *search),
-            Caller("a team's JWT", team_jwt, *search),
-            Caller(
+            DemoCaller("nobody", None, "get_health", {}),
+            DemoCaller("nobody", None, *search),
+            DemoCaller("an opaque token", await self._token("ada", "*", library="poe"), *search),
+            DemoCaller("a team's JWT", team_jwt, *search),
+            DemoCaller(
                 "a team without workspaces",
                 await self._team_jwt(await self._team("Empty")),
                 *search,
             ),
-            Caller(
+            DemoCaller(
                 "a token without the tool",
                 await self._token("ada", "get_*", library="poe"),
                 *search,
             ),
-            Caller("a disabled user's token", of_bob, *search),
-            Caller("a per-turn JWT", await self._per_turn_jwt(), *search),
-            Caller("a retired key's JWT", of_retired_key, *search),
-            Caller("a forged JWT", _forged(team_jwt), *search),
+            DemoCaller("a disabled user's token", of_bob, *search),
+            DemoCaller("a per-turn JWT", await self._per_turn_jwt(), *search),
+            DemoCaller("a retired key's JWT", of_retired_key, *search),
+            DemoCaller("a forged JWT", _forged(team_jwt), *search),
         ]
         return People(callers, team.id, team_jwt)
 

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-class Body:
+class RequestBody:
     """The body of a request, read ahead; later ASGI applications can still receive it."""
 
     def __init__(self, receive: Receive) -> None:
@@ -60,7 +60,7 @@ class Body:
         return self._messages.pop(0) if self._messages else await self._receive()
 
 
-def asked(body: bytes | None) -> tuple[str, str] | None:
+def method_and_name(body: bytes | None) -> tuple[str, str] | None:
     """Return the method of a body that is one JSON-RPC message, and the name it is about, if any.
 
     Returns:
@@ -98,7 +98,7 @@ def is_misrouted(headers: Headers, body: bytes | None) -> bool:
     if find_duplicated_routing_header(texts):
         return True
     said = dict(texts)
-    found = asked(body)
+    found = method_and_name(body)
     if found is None:
         return True
     method, name = found
@@ -160,7 +160,7 @@ def force_private_cache(server: FastMCP) -> None:
         _log.warning("mcp_auth.cache_scope public is not possible here; it is private")
 
 
-async def answer(
+async def respond(
     send: Send, status: int, document: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> None:
     """Send a JSON response."""

@@ -167,7 +167,7 @@ class BearerAuthMiddleware:
         if not any(one is self._policy for one in server.middleware):
             # Any authenticated caller would be allowed everything.
             _log.error("mcp_auth.unguarded the policy is not in the server's middleware; add it")
-            await asgi.answer(send, 500, {"error": "This server has no policy."})
+            await asgi.respond(send, 500, {"error": "This server has no policy."})
             return
         # The policy does so too, but the SDK compares before it, even on the first request.
         compare_nothing(sdk_server(server))
@@ -175,10 +175,10 @@ class BearerAuthMiddleware:
             await self._answer(endpoint, scope, receive, asgi.no_store(send))
 
     async def _answer(self, endpoint: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        headers, body = scope["headers"], asgi.Body(receive)
+        headers, body = scope["headers"], asgi.RequestBody(receive)
         origin = asgi.header(headers, b"origin")
         if origin is not None and origin not in self._auth.origins:
-            await asgi.answer(send, 403, {"error": "This origin is not allowed."})
+            await asgi.respond(send, 403, {"error": "This origin is not allowed."})
             return
         outcome, bearer = extract(headers, scope["query_string"])
         refused = await self._refusal(scope, body, bearer, endpoint)
@@ -189,12 +189,12 @@ class BearerAuthMiddleware:
             content = await body.read(asgi.MAX_BODY)
             if content is not None and asgi.is_misrouted(headers, content):
                 error = {"code": HEADER_MISMATCH, "message": "Headers do not match the body"}
-                await asgi.answer(send, 400, {"jsonrpc": "2.0", "id": None, "error": error})
+                await asgi.respond(send, 400, {"jsonrpc": "2.0", "id": None, "error": error})
                 return
         await self._app(scope, body.receive, send)
 
     async def _refusal(
-        self, scope: Scope, body: asgi.Body, bearer: str | None, endpoint: ASGIApp
+        self, scope: Scope, body: asgi.RequestBody, bearer: str | None, endpoint: ASGIApp
     ) -> Reason | None:
         """Return why a request is rejected; None if it is admitted, authenticated or anonymous."""
         policy = self._policy
@@ -213,13 +213,13 @@ class BearerAuthMiddleware:
         scope[_PASSAGE] = endpoint
         return None
 
-    async def _is_open(self, scope: Scope, body: asgi.Body) -> bool:
+    async def _is_open(self, scope: Scope, body: asgi.RequestBody) -> bool:
         """Return whether the request is open to anonymous callers."""
         if scope["method"] != "POST":
             # A session's stream, and its end. The SDK checks which caller owns the session.
             named = asgi.header(scope["headers"], _SESSION)
             return bool(named) and self._policy.enforcer.is_open("ping", "")
-        found = asgi.asked(await body.read(_STRANGERS_BODY))
+        found = asgi.method_and_name(await body.read(_STRANGERS_BODY))
         return found is not None and self._policy.enforcer.is_open(*found)
 
     async def _turn_away(self, scope: Scope, send: Send, reason: Reason, outcome: Outcome) -> None:
@@ -233,7 +233,7 @@ class BearerAuthMiddleware:
         said = {**told, "resource_metadata": where}
         challenge = "Bearer " + ", ".join(f'{name}="{value}"' for name, value in said.items())
         self._policy.enforcer.rejected(reason)
-        await asgi.answer(send, status, told, {"www-authenticate": challenge})
+        await asgi.respond(send, status, told, {"www-authenticate": challenge})
 
 
 class AnonymousRoute(Route):

@@ -25,7 +25,7 @@ FRESH = 30.0
 CACHING = 10_000
 """Milliseconds after each read for which a process counts as caching."""
 
-_LOOK_EVERY = LEASE / 3
+_REFRESH_EVERY = LEASE / 3
 
 _log = logging.getLogger(__name__)
 
@@ -147,11 +147,11 @@ class SharedNewest:
     async def _watch(self) -> None:
         """Read periodically, and at once after an announcement, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for job in (self._look, self._listen):
+            for job in (self._refresh, self._listen):
                 group.create_task(
                     run_periodically(
                         job,
-                        pause=_LOOK_EVERY,
+                        pause=_REFRESH_EVERY,
                         on_error=self._failed,
                     )
                 )
@@ -162,7 +162,7 @@ class SharedNewest:
             error = SharedStateUnavailableError(type(error).__name__)
         self._outages.add(error)
 
-    async def _look(self) -> None:
+    async def _refresh(self) -> None:
         self._hinted.clear()
         with redis_errors():
             # First: writers that wait for caches must know that this one exists.
@@ -171,7 +171,7 @@ class SharedNewest:
         await self.read()
         self._until = began + LEASE
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_EVERY):
+            async with asyncio.timeout(_REFRESH_EVERY):
                 await self._hinted.wait()
 
     async def _listen(self) -> None:

@@ -165,7 +165,7 @@ class SharedUsage:
             self.dropped += 1
 
 
-async def take(redis: Redis, *, namespace: str = NAMESPACE, most: int = BATCH) -> Uses:
+async def take_uses(redis: Redis, *, namespace: str = NAMESPACE, most: int = BATCH) -> Uses:
     """Remove uses from Redis and return them; they are gone even if the response is lost.
 
     Args:

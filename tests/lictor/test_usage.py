@@ -203,10 +203,10 @@ def test_where_nobody_knows_how_far_it_was_nothing_before_is_counted(record, pla
     record.write_bytes(line(decided(A), 1.0))
     place.write_bytes(garbage)
     recorded = DecisionLogReader(record, place=place)
-    assert recorded.take() == {}
+    assert recorded.take_uses() == {}
     append(record, line(decided(B), 2.0))
-    assert recorded.take() == {B: (1, 2.0)}
-    assert DecisionLogReader(record, place=place).take() == {}
+    assert recorded.take_uses() == {B: (1, 2.0)}
+    assert DecisionLogReader(record, place=place).take_uses() == {}
 
 
 def test_more_than_it_reads_at_a_time_is_read_whole(record, place):
@@ -215,7 +215,7 @@ def test_more_than_it_reads_at_a_time_is_read_whole(record, place):
     none = line(Decision.refused(Reason.MISSING_TOKEN), 1.0)
     record.write_bytes(b"".join([*lines[:50], giant, none * 20, *lines[50:]]))
     recorded, count, last = DecisionLogReader(record, place=place, piece=1000), 0, 0.0
-    while uses := recorded.take():
+    while uses := recorded.take_uses():
         count, last = count + uses[A][0], max(last, uses[A][1])
     assert (count, last) == (100, 99.0)
 
@@ -224,9 +224,9 @@ def test_what_cannot_be_noted_is_not_taken(record, tmp_path):
     record.write_bytes(line(decided(), 1.0))
     recorded = DecisionLogReader(record, place=tmp_path / "folder" / "place.json")
     with pytest.raises(FileNotFoundError):
-        recorded.take()
+        recorded.take_uses()
     (tmp_path / "folder").mkdir()
-    assert recorded.take() == {A: (1, 1.0)}
+    assert recorded.take_uses() == {A: (1, 1.0)}
 
 
 async def test_a_file_that_cannot_be_read_is_told_once_and_read_later(

@@ -171,9 +171,9 @@ async def test_a_list_is_no_use_of_a_token(recorded, ada, tmp_path):
 
     await recorded.visible(ada, actions=[Action(name="search")])
     place = tmp_path / "place"
-    assert DecisionLogReader(tmp_path / "decisions.jsonl", place=place).take() == {}
+    assert DecisionLogReader(tmp_path / "decisions.jsonl", place=place).take_uses() == {}
     await recorded.authorize(ada, tool="search")
-    assert len(DecisionLogReader(tmp_path / "decisions.jsonl", place=place).take()) == 1
+    assert len(DecisionLogReader(tmp_path / "decisions.jsonl", place=place).take_uses()) == 1
 
 
 # The page and the dashboard

@@ -12,7 +12,7 @@ from pdp_client.bearer.verifier import Credential
 from pdp_client.decision import Decision
 from pdp_client.reasons import Reason
 from pdp_client.shared.connection import connect
-from pdp_client.shared.usage import SharedUsage, take
+from pdp_client.shared.usage import SharedUsage, take_uses
 
 pytestmark = pytest.mark.anyio
 
@@ -240,8 +240,8 @@ async def test_what_is_taken_is_there_no_more(new_counter, in_redis, connected, 
     counter.count(use(B), 2.0)
     await until(lambda: len(in_redis()) == 2, "both are there")
     redis = connected()
-    assert await take(redis, namespace=namespace) == {A: (1, 1.0), B: (1, 2.0)}
-    assert await take(redis, namespace=namespace) == {}
+    assert await take_uses(redis, namespace=namespace) == {A: (1, 1.0), B: (1, 2.0)}
+    assert await take_uses(redis, namespace=namespace) == {}
     assert in_redis() == {}
 
 
@@ -255,7 +255,7 @@ async def test_two_who_take_at_once_never_take_the_same(
 
     async def taker():
         redis, taken = connected(), []
-        while uses := await take(redis, namespace=namespace, most=7):
+        while uses := await take_uses(redis, namespace=namespace, most=7):
             assert len(uses) <= 7
             taken += uses
         return taken
@@ -289,7 +289,7 @@ async def test_what_nobody_of_us_wrote_is_thrown_away(
         if last is not None:
             client.hset(key(namespace, "usage:last"), name, last)
     redis = connected()
-    assert await take(redis, namespace=namespace) == {B: (3, 2.5)}
+    assert await take_uses(redis, namespace=namespace) == {B: (3, 2.5)}
     assert in_redis() == {}
 
 
@@ -301,6 +301,6 @@ async def test_a_key_of_another_kind_is_in_nobody_s_way_for_long(
     counter = new_counter()
     counter.count(use(), 1.0)
     await until(lambda: counter.lost == 1, "it is given up")
-    assert await take(connected(), namespace=namespace) == {}
+    assert await take_uses(connected(), namespace=namespace) == {}
     counter.count(use(), 2.0)
     await until(lambda: in_redis() == {A: (1, 2.0)}, "it counts again")

@@ -1,4 +1,4 @@
-"""The query of `lictor decide`, from flags and a file: an action and its context."""
+"""The input of `lictor decide`, from flags and a file: an action and its context."""
 
 import json
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ class _Given(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """An action, the MCP server that it is asked for on, and the transport."""
+class CallInput:
+    """An action, and the MCP server and the transport of the call."""
 
     action: Action
     server: str
     transport: str
 
 
-def read_question(file: Path | None, **flags: Any) -> Question:
-    """Build the query; a flag takes precedence over the file.
+def read_call_input(file: Path | None, **flags: Any) -> CallInput:
+    """Build the input; a flag takes precedence over the file.
 
     Args:
         file: a JSON object.
@@ -47,7 +47,7 @@ def read_question(file: Path | None, **flags: Any) -> Question:
             as JSON text.
 
     Raises:
-        InvalidArgumentError: the file or a flag is not what it should be, or nothing is asked.
+        InvalidArgumentError: the file or a flag is invalid, or neither names a call.
     """
     given = _Given.model_validate({}) if file is None else _from_file(file)
     changes = {}
@@ -68,7 +68,7 @@ def read_question(file: Path | None, **flags: Any) -> Question:
         version=given.version,
         uri=given.uri,
     )
-    return Question(action, given.server, given.transport)
+    return CallInput(action, given.server, given.transport)
 
 
 def _from_file(file: Path) -> _Given:

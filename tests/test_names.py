@@ -1,0 +1,30 @@
+"""Names of the packages: one class for one name, and functions that say what they do."""
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("lictor_common", "registry", "bundles", "pdp_client", "mcp_plugin", "lictor")
+VAGUE = {"ask", "tell", "told", "look", "take", "place", "shown", "found"}
+
+
+def _definitions(*types):
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, types):
+                    yield node.name, f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def test_public_classes_have_names_of_their_own():
+    places = defaultdict(list)
+    for name, place in _definitions(ast.ClassDef):
+        if not name.startswith("_"):
+            places[name].append(place)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_public_functions_have_no_vague_names():
+    functions = _definitions(ast.FunctionDef, ast.AsyncFunctionDef)
+    assert [place for name, place in functions if name in VAGUE] == []
