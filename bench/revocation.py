@@ -144,8 +144,8 @@ async def measure(arguments):
         # `live` as full as it may be before anything is folded.
         for n in victims[arguments.revocations :][: arguments.live]:
             await operator.revoke_token(world.digest(n))
-        stamp = await registry.stamp()
-        await admin.effect(epoch=stamp.epoch, revision=stamp.revision, seconds=60)
+        version = await registry.version()
+        await admin.effect(epoch=version.epoch, revision=version.revision, seconds=60)
         safe = sorted(set(range(min(world.tokens, 50_000))) - set(victims))[:2000]
         load = fleet_load(fleet, told, [world.bearer(n) for n in safe], arguments.rate)
         taken, seconds = await revoke(
@@ -222,7 +222,7 @@ async def revoke(arguments, world, *, fleet, operator, admin, pdps, victims):
         started = time.perf_counter()
         done = await verb
         effect = await admin.effect(
-            epoch=done.stamp.epoch, revision=done.stamp.revision, seconds=60
+            epoch=done.version.epoch, revision=done.version.revision, seconds=60
         )
         taken.append(time.perf_counter() - started)
         assert effect["effective"], effect

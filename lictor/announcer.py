@@ -100,9 +100,11 @@ class Announcer:
             if before is not None and before.run != run:
                 before = None
             # Read after `run_id`, so this includes every write from before that process started.
-            stamp = await registry.stamp()
+            version = await registry.version()
             policy, site = rules or (before and (before.policy, before.site)) or (None, None)
-            newest = LatestRevision(stamp.epoch, stamp.revision, policy, site, self._clock(), run)
+            newest = LatestRevision(
+                version.epoch, version.revision, policy, site, self._clock(), run
+            )
             if before is not None and before.version > newest.version:
                 newest = LatestRevision(*before.version, policy, site, self._clock(), run)
             if rules is None and before is not None and before.version >= newest.version:

@@ -76,7 +76,7 @@ class Usages:
 
     async def _bring(self, take: _Take) -> None:
         # While the registry is away, nothing is taken that could not be written.
-        await self._registry.stamp()
+        await self._registry.version()
         while taken := await take():
             now = self._clock()
             # By a clock that is ahead a token would have been used last for a long time to come.

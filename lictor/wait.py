@@ -54,8 +54,8 @@ class WaitOptions:
                 common.show(shown)
                 sys.stdout.flush()
             effect = await Admin(common.settings.admin_socket).effect(
-                epoch=done.stamp.epoch,
-                revision=done.stamp.revision,
+                epoch=done.version.epoch,
+                revision=done.version.revision,
                 seconds=_RECEIPT_SECONDS if self.wait is None else self.wait,
                 receipt=self.receipt is not None and done.changed,
             )

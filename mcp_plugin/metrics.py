@@ -99,7 +99,7 @@ class Metrics:
         if decision.shadowed:
             self._shadowed.labels(method=method, reason=decision.reason.value).inc()
         self._seconds.labels(cached=cached).observe(seconds)
-        self._stamp(decision)
+        self._record_version(decision)
         if decision.data_age_ms is not None:
             self._age.set(decision.data_age_ms / 1000)
 
@@ -109,14 +109,14 @@ class Metrics:
         self._lists.labels(reason=visible.reason.value, cached=cached).inc()
         self._list_seconds.observe(seconds)
         self._hidden.inc(len(actions) - len(visible.indices))
-        self._stamp(visible)
+        self._record_version(visible)
 
     def authenticated(self, reason: Reason, *, seconds: float) -> None:
         """As `Observer.authenticated`."""
         self._authentications.labels(reason=reason.value).inc()
         self._authentication_seconds.observe(seconds)
 
-    def _stamp(self, answer: Decision | Visible) -> None:
+    def _record_version(self, answer: Decision | Visible) -> None:
         for error in answer.errors:
             self._rule_errors.labels(code=error.code).inc()
         if answer.epoch is not None and answer.revision is not None:

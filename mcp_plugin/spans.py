@@ -65,7 +65,7 @@ class Spans:
                 said["enduser.id"] = quote(str(decision.principal))[1:-1]
             if decision.data_age_ms is not None:
                 said["lictor.data_age_ms"] = decision.data_age_ms
-            span.set_attributes({**said, **_stamp(decision)})
+            span.set_attributes({**said, **_version_attributes(decision)})
 
     def listed(self, actions: Sequence[Action], visible: Visible, *, seconds: float) -> None:
         """As `Observer.listed`."""
@@ -75,7 +75,7 @@ class Spans:
                 "lictor.list.asked": len(actions),
                 "lictor.list.shown": len(visible.indices),
             }
-            span.set_attributes({**said, **_stamp(visible)})
+            span.set_attributes({**said, **_version_attributes(visible)})
 
     def authenticated(self, reason: Reason, *, seconds: float) -> None:
         """As `Observer.authenticated`."""
@@ -104,7 +104,7 @@ def _span(name: str, reason: Reason, seconds: float) -> Iterator[Span]:
         span.end(ended)
 
 
-def _stamp(answer: Decision | Visible) -> Attributes:
+def _version_attributes(answer: Decision | Visible) -> Attributes:
     if answer.epoch is None or answer.revision is None:
         return {}
     return {"lictor.epoch": answer.epoch, "lictor.revision": answer.revision}

@@ -37,7 +37,7 @@ class Imported:
     """A completed import: the document's number of records, and the resulting state."""
 
     records: int
-    stamp: RegistryVersion
+    version: RegistryVersion
 
 
 async def export_document(registry: Registry, *, actor: str) -> str:
@@ -77,7 +77,7 @@ async def import_document(registry: Registry, text: str, *, actor: str) -> Impor
     records = list(_records(_parsed(text)))
     async with registry.transaction(actor=actor, action="registry import") as tx:
         await tx.put(*records)
-    return Imported(records=len(records), stamp=tx.stamp)
+    return Imported(records=len(records), version=tx.version)
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -39,14 +39,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """The changes after a revision, as of `stamp`. Settings are complete, and not in `changes`.
+    """The changes after a revision, as of `version`. Settings are complete, and not in `changes`.
 
     Attributes:
-        head: the hash of the log's newest entry as of `stamp`. A registry that was reset to an
-            earlier state and written again can have the same stamp, but has another head.
+        head: the hash of the log's newest entry as of `version`. A registry that was reset to an
+            earlier state and written again can have the same version, but has another head.
     """
 
-    stamp: RegistryVersion
+    version: RegistryVersion
     head: str
     changes: Mapping[Ref, Change]
     settings: Mapping[str, Any]
@@ -56,11 +56,11 @@ class Delta:
 class Export:
     """Every record as published, by kind and id. `records` can be read once.
 
-    Each record is as of `stamp` or later. To get one consistent state, apply
-    `changed_since(stamp.revision)` after reading all records.
+    Each record is as of `version` or later. To get one consistent state, apply
+    `changed_since(version.revision)` after reading all records.
     """
 
-    stamp: RegistryVersion
+    version: RegistryVersion
     records: AsyncIterator[tuple[Ref, Published]]
 
 
@@ -82,7 +82,7 @@ class Transaction(Protocol):
     """Reads and writes that happen together or not at all."""
 
     @property
-    def stamp(self) -> RegistryVersion:
+    def version(self) -> RegistryVersion:
         """The registry's state when the transaction began; after the commit, the new state."""
         ...
 
@@ -128,7 +128,7 @@ class Transaction(Protocol):
 class Registry(Protocol):
     """The registry; each method may raise `RegistryUnavailableError`."""
 
-    async def stamp(self) -> RegistryVersion:
+    async def version(self) -> RegistryVersion:
         """Return the registry's current state."""
         ...
 

@@ -37,7 +37,7 @@ class Done(Generic[R]):
     """A verb's result: the record as it is now, and the state of the registry that holds it."""
 
     record: R
-    stamp: RegistryVersion
+    version: RegistryVersion
     changed: bool
 
 
@@ -128,7 +128,7 @@ class Operator:
             before = await _existing(tx, Team, team_id)
             after = checked(replace(before, workspaces=(*before.workspaces, workspace_id)))
             await tx.put(after)
-        return Done(record=after, stamp=tx.stamp, changed=after != before)
+        return Done(record=after, version=tx.version, changed=after != before)
 
     async def unassign(self, team_id: str, workspace_id: str) -> Done[Team]:
         """Withdraw a workspace's libraries from a team."""
@@ -139,7 +139,7 @@ class Operator:
                 before, workspaces=tuple(w for w in before.workspaces if w != workspace_id)
             )
             await tx.put(after)
-        return Done(record=after, stamp=tx.stamp, changed=after != before)
+        return Done(record=after, version=tx.version, changed=after != before)
 
     async def create_token(
         self,
@@ -185,7 +185,7 @@ class Operator:
             before = await _token(tx, token_id)
             after = replace(before, active=False)
             await tx.put(after)
-        return Done(record=after, stamp=tx.stamp, changed=after != before)
+        return Done(record=after, version=tx.version, changed=after != before)
 
     async def add_key(self, kid: str, *, alg: str) -> Done[Key]:
         """Register a signing key by its id and its one algorithm."""
@@ -214,14 +214,14 @@ class Operator:
             if await tx.get(type(record), ref.id) is not None:
                 raise AlreadyExistsError(ref.kind, ref.id)
             await tx.put(record)
-        return Done(record=record, stamp=tx.stamp, changed=True)
+        return Done(record=record, version=tx.version, changed=True)
 
     async def _change(self, type_: type[R], id_: str, *, action: str, **fields: Any) -> Done[R]:
         async with self._transaction(action) as tx:
             before = await _existing(tx, type_, id_)
             after = replace(before, **fields)
             await tx.put(after)
-        return Done(record=after, stamp=tx.stamp, changed=after != before)
+        return Done(record=after, version=tx.version, changed=after != before)
 
 
 def _new_jti() -> str:

@@ -16,7 +16,7 @@ from bundles.cluster.order import Facts, facts_of
 from bundles.cluster.uploader import StoreUploader
 from bundles.cluster.verify import BundleVerifier
 from bundles.exceptions import BundleError, ObjectStoreUnavailableError
-from bundles.fleet.tracker import stamp_of
+from bundles.fleet.tracker import version_of
 from bundles.publish.policy_releases import NAMES
 from bundles.publish.signing import Bundle
 from bundles.publish.store import Published, Store
@@ -84,10 +84,10 @@ class LeaderLoop:
         self.error = ""
 
     @property
-    def stamp(self) -> RegistryVersion:
+    def version(self) -> RegistryVersion:
         """The state of the registry that is served here; below every other when nothing is."""
         live = self._served_bundles.get("live")
-        return stamp_of(live.revision if live else "")
+        return version_of(live.revision if live else "")
 
     def request_sync(self) -> None:
         """Have the follower sync now: something was published."""
@@ -140,9 +140,9 @@ class LeaderLoop:
 
     async def _announce(self, index: Index) -> None:
         live = index.bundles.get("live")
-        stamp = stamp_of(live.revision if live else "")
+        version = version_of(live.revision if live else "")
         await self._bus.announce(
-            Announcement(index.fence, index.sequence, stamp.epoch, stamp.revision)
+            Announcement(index.fence, index.sequence, version.epoch, version.revision)
         )
 
 
@@ -173,18 +173,18 @@ def adopt(served_bundles: ServedBundles, store: Store, index: Index) -> bool:
     if live is None or not all(f"{_BASE}{shard}" in facts for shard in live.since):
         return False
     here = store.load("live")
-    if here is not None and stamp_of(here.revision) > live.stamp:
+    if here is not None and version_of(here.revision) > live.version:
         return False
     bases = {shard: facts[f"{_BASE}{shard}"] for shard in live.since}
     for one in (*bases.values(), live):
         _keep(store, one.bundle)
-    before = store.published() or Published(live.stamp.epoch, live.since)
+    before = store.published() or Published(live.version.epoch, live.since)
     store.save_published(
         replace(
             before,
-            epoch=live.stamp.epoch,
+            epoch=live.version.epoch,
             since=dict(live.since),
-            bases={shard: base.stamp.revision for shard, base in bases.items()},
+            bases={shard: base.version.revision for shard, base in bases.items()},
             reconciled_at=heartbeat.reconciled_at if heartbeat else before.reconciled_at,
         )
     )

@@ -110,9 +110,9 @@ class ClusterNode:
         """
         await self.bus.request_sync()
 
-    def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
+    def has_unreported_instances(self, version: RegistryVersion) -> bool:
         """Whether an OPA that does not report here may run an older state."""
-        return self._has_unreported_instances or self.peers.has_unreported_instances(stamp)
+        return self._has_unreported_instances or self.peers.has_unreported_instances(version)
 
     def status(self) -> Mapping[str, Any]:
         """The fields for `lictor status`."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bundles.exceptions import ObjectRefusedError
-from bundles.fleet.tracker import stamp_of
+from bundles.fleet.tracker import version_of
 from bundles.publish.policy_releases import NAMES
 from bundles.publish.signing import Bundle, data_of
 from lictor_common.version import CLOCK_TOLERANCE
@@ -28,7 +28,7 @@ class Facts:
 
     Attributes:
         bundle: the bundle that they are about.
-        stamp: the state of the registry that it holds, or that a heartbeat demands.
+        version: the state of the registry that it holds, or that a heartbeat demands.
         since: shard to revision, of `live`.
         accepted: the revisions of policies that a heartbeat accepts.
         synced_at: a heartbeat's, in seconds since 1970.
@@ -36,7 +36,7 @@ class Facts:
     """
 
     bundle: Bundle
-    stamp: RegistryVersion = _NOTHING
+    version: RegistryVersion = _NOTHING
     since: Mapping[str, int] = field(default_factory=dict)
     accepted: Mapping[str, Any] = field(default_factory=dict)
     synced_at: float = 0.0
@@ -50,15 +50,15 @@ def facts_of(bundle: Bundle) -> Facts:
         ObjectRefusedError: it does not hold what a bundle of its name holds.
     """
     if bundle.name not in {"live", "heartbeat"}:
-        return Facts(bundle, stamp_of(bundle.revision))
+        return Facts(bundle, version_of(bundle.revision))
     try:
         document = data_of(bundle.content)["registry"][bundle.name]
-        stamp = RegistryVersion(int(document["epoch"]), int(document["revision"]))
+        version = RegistryVersion(int(document["epoch"]), int(document["revision"]))
         if bundle.name == "live":
-            return Facts(bundle, stamp, since={s: int(r) for s, r in document["since"].items()})
+            return Facts(bundle, version, since={s: int(r) for s, r in document["since"].items()})
         return Facts(
             bundle,
-            stamp,
+            version,
             accepted={name: list(document.get(name, [])) for name in NAMES},
             synced_at=document["synced_at_ns"] / _NANOSECONDS,
             reconciled_at=document.get("reconciled_at_ns", 0) / _NANOSECONDS,
@@ -91,13 +91,13 @@ class VisibleBundles:
                     f"base-{shard}"
                     for shard, revision in facts.since.items()
                     if not self._reaches(
-                        f"base-{shard}", RegistryVersion(facts.stamp.epoch, revision)
+                        f"base-{shard}", RegistryVersion(facts.version.epoch, revision)
                     )
                 ),
                 "",
             )
         if name == "heartbeat":
-            return "" if self._reaches("live", facts.stamp) else "live"
+            return "" if self._reaches("live", facts.version) else "live"
         if name in NAMES:
             heartbeat = self.facts.get("heartbeat")
             accepts = heartbeat and facts.bundle.revision in heartbeat.accepted[name]
@@ -117,11 +117,11 @@ class VisibleBundles:
         if facts.bundle.name == "heartbeat":
             # OPA refuses a heartbeat from the future, which must not bar the way until then.
             newer = facts.synced_at < held.synced_at <= now + CLOCK_TOLERANCE
-            return facts.stamp.epoch < held.stamp.epoch or newer
-        return facts.stamp < held.stamp
+            return facts.version.epoch < held.version.epoch or newer
+        return facts.version < held.version
 
-    def _reaches(self, name: str, stamp: RegistryVersion) -> bool:
+    def _reaches(self, name: str, version: RegistryVersion) -> bool:
         found = self.facts.get(name)
-        if found is None or found.stamp.epoch != stamp.epoch:
+        if found is None or found.version.epoch != version.epoch:
             return False
-        return found.stamp >= stamp
+        return found.version >= version

@@ -18,7 +18,7 @@ from bundles.cluster.lease import TTL, running_clock
 from bundles.cluster.message_bus import MessageBus
 from bundles.cluster.messages import Report
 from bundles.exceptions import RedisUnavailableError
-from bundles.fleet.tracker import LONGEST_TEXT, FleetTracker, Instance, stamp_of
+from bundles.fleet.tracker import LONGEST_TEXT, FleetTracker, Instance, version_of
 from bundles.serve.served_bundles import ServedBundles
 from lictor_common.text import printable
 from lictor_common.version import CLOCK_TOLERANCE
@@ -111,10 +111,10 @@ class Peers:
         latest = running_clock() - CUT_OFF
         return sorted(peer.name for peer in self._known() if peer.heard_at >= latest)
 
-    def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
+    def has_unreported_instances(self, version: RegistryVersion) -> bool:
         """Whether another server may have unknown OPAs that run an older state."""
         return self._bus.silent_for > _SILENT or any(
-            peer.live < stamp or abs(peer.ahead) > CLOCK_TOLERANCE for peer in self._known()
+            peer.live < version or abs(peer.ahead) > CLOCK_TOLERANCE for peer in self._known()
         )
 
     def problems(self) -> list[str]:
@@ -163,7 +163,7 @@ class Peers:
             self._peers[server] = Peer(
                 name=_text(content["name"]),
                 publishing=bool(content["publishing"]),
-                live=stamp_of(str(content["live"])),
+                live=version_of(str(content["live"])),
                 heard_at=running_clock() - age,
                 ahead=float(content["clock"]) + age - self._clock(),
             )

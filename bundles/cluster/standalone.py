@@ -44,7 +44,7 @@ class StandalonePublisher:
     async def request_sync(self) -> None:
         """Do nothing: a standalone server has no peers."""
 
-    def has_unreported_instances(self, stamp: RegistryVersion) -> bool:  # noqa: ARG002 - whatever state it is
+    def has_unreported_instances(self, version: RegistryVersion) -> bool:  # noqa: ARG002 - whatever state it is
         """Whether an OPA that does not report here may run an older state."""
         return self._has_unreported_instances
 

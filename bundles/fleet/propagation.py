@@ -29,7 +29,7 @@ class Propagation:
     """The propagation of a change.
 
     Attributes:
-        stamp: the state of the registry that holds the change.
+        version: the state of the registry that holds the change.
         effective: whether no OPA can still allow a call by the state before it.
         how: `acknowledged` by every instance, `limit` when the staleness limit has passed since
             publication, `waiting` if neither.
@@ -38,7 +38,7 @@ class Propagation:
         missing: the instances that were seen within the limit and have not acknowledged it.
     """
 
-    stamp: RegistryVersion
+    version: RegistryVersion
     effective: bool
     how: str
     published_at: float
@@ -48,8 +48,8 @@ class Propagation:
     def as_json(self) -> dict[str, Any]:
         """A JSON object."""
         return {
-            "epoch": self.stamp.epoch,
-            "revision": self.stamp.revision,
+            "epoch": self.version.epoch,
+            "revision": self.version.revision,
             "effective": self.effective,
             "how": self.how,
             "published_at": self.published_at,
@@ -68,10 +68,10 @@ class ChangeSource(Protocol):
     async def sync(self, *, seconds: float) -> None:
         """Have the registry's current state published, within so many seconds."""
 
-    def published_at(self, stamp: RegistryVersion) -> float:
+    def published_at(self, version: RegistryVersion) -> float:
         """When a state of the registry was published, in seconds since 1970, or at the latest."""
 
-    def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
+    def has_unreported_instances(self, version: RegistryVersion) -> bool:
         """Whether an OPA that does not report here may run an older state."""
 
 
@@ -97,7 +97,7 @@ class PropagationTracker:
         self._fleet = fleet
         self._clock = clock
 
-    async def wait(self, stamp: RegistryVersion, *, seconds: float) -> Propagation:
+    async def wait(self, version: RegistryVersion, *, seconds: float) -> Propagation:
         """Publish the current state, then wait until a change is effective, or time is over.
 
         Raises:
@@ -106,13 +106,13 @@ class PropagationTracker:
         """
         deadline = time.monotonic() + seconds
         await self._source.sync(seconds=max(seconds, _LEAST))
-        published_at = self._source.published_at(stamp)
+        published_at = self._source.published_at(version)
         acknowledged: dict[str, float] = {}
         # Wait for every instance of that moment, also if it is silent from then on: it may have
         # fetched a heartbeat since it was last seen.
         expected = {one.id for one in self._fleet.seen_within(self._limit)}
         while True:
-            effect = self._now(stamp, published_at, expected, acknowledged)
+            effect = self._now(version, published_at, expected, acknowledged)
             left = deadline - time.monotonic()
             if effect.effective or left <= 0:
                 return effect
@@ -129,7 +129,7 @@ class PropagationTracker:
 
     def _now(
         self,
-        stamp: RegistryVersion,
+        version: RegistryVersion,
         published_at: float,
         expected: set[str],
         acknowledged: dict[str, float],
@@ -139,13 +139,13 @@ class PropagationTracker:
         for one in self._fleet.instances():
             if one.id not in expected:
                 continue
-            if one.live >= stamp:
+            if one.live >= version:
                 acknowledged.setdefault(one.id, one.live_at)
             else:
                 missing.append(one.id)
                 acknowledged.pop(one.id, None)
         has_unreported_instances = self._source.has_unreported_instances(
-            stamp
+            version
         ) or self._fleet.forgot_within(self._limit)
         if missing or not acknowledged or has_unreported_instances:
             passed = self._clock() >= published_at + self._limit
@@ -155,7 +155,7 @@ class PropagationTracker:
         else:
             how = "acknowledged"
         return Propagation(
-            stamp=stamp,
+            version=version,
             effective=how != "waiting",
             how=how,
             published_at=published_at,

@@ -48,7 +48,7 @@ class Instance:
     @property
     def live(self) -> RegistryVersion:
         """The state of the registry that it answers from."""
-        return stamp_of(self.revisions.get("live", ""))
+        return version_of(self.revisions.get("live", ""))
 
 
 class FleetTracker:
@@ -109,7 +109,7 @@ class FleetTracker:
             if one.get("active_revision")
         }
         for name, revision in revisions.items():
-            if stamp_of(revision) > published:
+            if version_of(revision) > published:
                 raise self._refuse(instance, f"it reports a {name} that was never published")
         return self._keep(
             replace(
@@ -187,14 +187,14 @@ class FleetTracker:
         forgot_at = self._last_seen.forgot_at if self._last_seen else None
         return forgot_at is not None and forgot_at >= self._clock() - seconds
 
-    def all_run(self, name: str, *, stamp: RegistryVersion, within: float) -> bool:
+    def all_run(self, name: str, *, version: RegistryVersion, within: float) -> bool:
         """Whether each instance seen within the last seconds runs at least this revision.
 
         False when none was seen: silence does not prove anything.
         """
         recent = self.seen_within(within)
         return bool(recent) and all(
-            stamp_of(one.revisions.get(name, "")) >= stamp for one in recent
+            version_of(one.revisions.get(name, "")) >= version for one in recent
         )
 
     async def news(self) -> None:
@@ -234,8 +234,8 @@ class FleetTracker:
         return instance
 
 
-def stamp_of(revision: str) -> RegistryVersion:
-    """`"1:812"` as a stamp; any other text is below every revision."""
+def version_of(revision: str) -> RegistryVersion:
+    """`"1:812"` as a version; any other text is below every revision."""
     found = re.fullmatch("([0-9]{1,18}):([0-9]{1,18})", revision)
     return RegistryVersion(int(found[1]), int(found[2])) if found else RegistryVersion(-1, -1)
 
@@ -244,5 +244,7 @@ def newest_in(status: Any) -> RegistryVersion:
     """The newest state that a status report names; below every other where it is none."""
     bundles = status.get("bundles") if isinstance(status, dict) else None
     named = bundles.values() if isinstance(bundles, dict) else ()
-    stamps = (stamp_of(str(one.get("active_revision"))) for one in named if isinstance(one, dict))
-    return max(stamps, default=stamp_of(""))
+    versions = (
+        version_of(str(one.get("active_revision"))) for one in named if isinstance(one, dict)
+    )
+    return max(versions, default=version_of(""))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bundles.exceptions import StoreUnusableError
-from bundles.fleet.tracker import FleetTracker, stamp_of
+from bundles.fleet.tracker import FleetTracker, version_of
 from bundles.publish.scan import spool_of
 from bundles.publish.shards import Header, Records, build, compact, run_offloaded
 from bundles.publish.signing import Bundle, SigningKey
@@ -91,7 +91,7 @@ class BaseBundles:
             for shard, latest in self.pending.items()
             if self._clock() >= latest
             or self._fleet.all_run(
-                f"base-{shard}", stamp=RegistryVersion(epoch, bases[shard]), within=GRACE
+                f"base-{shard}", version=RegistryVersion(epoch, bases[shard]), within=GRACE
             )
         }
         if activated:
@@ -111,11 +111,11 @@ class BaseBundles:
         bases = {shard: self._store.load(f"base-{shard}") for shard in before.since}
         served: dict[str, int] = {}
         for shard, base in bases.items():
-            stamp = stamp_of(base.revision if base else "")
+            version = version_of(base.revision if base else "")
             # A base that is newer than noted was written just before a kill, and is as good.
-            if stamp.epoch != before.epoch or stamp.revision < before.since[shard]:
+            if version.epoch != before.epoch or version.revision < before.since[shard]:
                 return False
-            served[shard] = stamp.revision
+            served[shard] = version.revision
         for base in bases.values():
             if base is not None:
                 self._served_bundles.put(base)
@@ -138,7 +138,7 @@ class BaseBundles:
         await asyncio.to_thread(self._store.save, base)
         self._served_bundles.put(base)
         self.compacted += 1
-        self._note(bases={**self.published.bases, shard: stamp_of(base.revision).revision})
+        self._note(bases={**self.published.bases, shard: version_of(base.revision).revision})
         self.pending[shard] = self._clock() + GRACE
 
     def _note(self, **changes: Any) -> None:

@@ -49,15 +49,15 @@ class Heartbeat:
             self.clock_moved = f"the clock of this host was moved by {moved:+.0f} s at {when}"
             _log.warning("publisher.clock_moved seconds=%+.0f", moved)
 
-    def published(self, stamp: RegistryVersion, *, at: float | None = None) -> None:
+    def published(self, version: RegistryVersion, *, at: float | None = None) -> None:
         """Note that a state of the registry was published; now, unless another moment is given."""
-        entry = stamp, self._clock() if at is None else at
+        entry = version, self._clock() if at is None else at
         self._history.append(entry)
         self._reached.append(entry)
 
-    def published_at(self, stamp: RegistryVersion) -> float:
+    def published_at(self, version: RegistryVersion) -> float:
         """When a state of the registry was published, in seconds since 1970, or at the latest."""
-        return next((at for one, at in self._history if one >= stamp), self._clock())
+        return next((at for one, at in self._history if one >= version), self._clock())
 
     def document(
         self, *, epoch: int, reconciled_at: float, accepted: Mapping[str, list[str]]

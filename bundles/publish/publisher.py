@@ -88,9 +88,9 @@ class Publisher:
         return self._validator.problems
 
     @property
-    def stamp(self) -> RegistryVersion:
+    def version(self) -> RegistryVersion:
         """The state of the registry that `live` has reached."""
-        return self._rollback_guard.stamp
+        return self._rollback_guard.version
 
     @property
     def held(self) -> str:
@@ -158,10 +158,10 @@ class Publisher:
             async with self._sync_lock:
                 self.heartbeat.watch_clock()
                 started = self._clock()
-                stamp = await self._registry.stamp()
-                anew = stamp.epoch > self.bases.published.epoch
+                version = await self._registry.version()
+                anew = version.epoch > self.bases.published.epoch
                 if not anew:
-                    await self._advance(stamp)
+                    await self._advance(version)
             if anew:
                 await self._rebuild()
         except (RegistryError, BundleError) as error:
@@ -215,11 +215,11 @@ class Publisher:
         It starts an epoch that nothing was published in: whatever an OPA has of the other past no
         longer counts.
         """
-        while (await self._registry.stamp()).epoch <= self.bases.published.epoch:
+        while (await self._registry.version()).epoch <= self.bases.published.epoch:
             async with self._registry.transaction(actor=actor, action="registry accept") as tx:
                 await tx.next_epoch()
         await self.sync()
-        return self.stamp
+        return self.version
 
     async def publish_external(
         self, folder: Path, read: Scan, refs: Sequence[Ref], *, began_at: float
@@ -246,12 +246,12 @@ class Publisher:
         rest = {shard_of(ref, len(self.live.since)) for ref in refs[self._live_limit :]}
         async with self._base_lock:
             for shard in sorted(rest):
-                changes = self.live.of_shard(shard, after=read.stamp.revision)
+                changes = self.live.of_shard(shard, after=read.version.revision)
                 await self.bases.rewrite(folder, shard, self._rollback_guard.header, changes)
         newer = {
             ref
             for shard in self.live.since
-            for ref in self.live.of_shard(shard, after=read.stamp.revision)
+            for ref in self.live.of_shard(shard, after=read.version.revision)
         }
         self._validator.problems = {
             **{ref: why for ref, why in read.problems.items() if ref not in newer},
@@ -267,14 +267,14 @@ class Publisher:
             self._reconciling = 0.0, set()
             self.bases.reconciled(began_at)
 
-    async def _advance(self, stamp: RegistryVersion) -> None:
+    async def _advance(self, version: RegistryVersion) -> None:
         """Publish `live` if the registry has moved, or a new base has arrived everywhere."""
-        before = self._rollback_guard.stamp
+        before = self._rollback_guard.version
         since = before.revision if self._live_from is None else self._live_from
-        moved = stamp != before or self._live_from is not None
+        moved = version != before or self._live_from is not None
         # Together: each is a round trip that a revocation waits for.
         delta, _ = await asyncio.gather(
-            self._changes(since, moved=moved), self._rollback_guard.check(self._registry, stamp)
+            self._changes(since, moved=moved), self._rollback_guard.check(self._registry, version)
         )
         activated = self.bases.activated()
         for shard, revision in activated.items():
@@ -284,7 +284,7 @@ class Publisher:
             self._note_reconciled()
         if delta is not None:
             self.live.apply(delta)
-            self._rollback_guard.reach(delta.stamp, delta.head)
+            self._rollback_guard.reach(delta.version, delta.head)
             self._live_from = None
             self._unpublished = True
         if self._unpublished:
@@ -295,25 +295,25 @@ class Publisher:
 
     def _publish_live(self) -> None:
         document = {**self.live.document(), **self._rollback_guard.header}
-        bundle = self._signed("live", text(self.stamp), document)
+        bundle = self._signed("live", text(self.version), document)
         # Should a power cut take it, it is made anew from the registry.
         self._store.save(bundle, durable=False)
         self._served_bundles.put(bundle)
-        self.heartbeat.published(self.stamp)
+        self.heartbeat.published(self.version)
         self._unpublished = False
 
     async def _rebuild(self, *, anew: bool = False) -> None:
         """Publish every shard anew: a new epoch, or nothing to go on from."""
         async with self._base_lock:
             began = self._clock()
-            stamp = await self._registry.stamp()
-            if not anew and stamp.epoch <= self.bases.published.epoch:
+            version = await self._registry.version()
+            if not anew and version.epoch <= self.bases.published.epoch:
                 return  # another task saw the new epoch too, and was first
             total = sum((await self._registry.counts()).values())
             count = self._shards or (1 if total < scan.SMALL else 64)
             with self._store.spool() as folder:
                 read = await self.reader.read(folder, shards=count, total=total)
-                guard = RollbackGuard(read.stamp, read.head)
+                guard = RollbackGuard(read.version, read.head)
                 since = await self.bases.write_all(
                     folder,
                     guard.header,
@@ -323,7 +323,7 @@ class Publisher:
                     ),
                 )
             async with self._sync_lock:
-                self.bases.begin(Published(read.stamp.epoch, since, since, began))
+                self.bases.begin(Published(read.version.epoch, since, since, began))
                 self._validator.problems = dict(read.problems)
                 self.live = LiveRecords(since, self._validator)
                 self.live.settings = dict(read.settings)
@@ -338,17 +338,17 @@ class Publisher:
         live, base = self._store.load("live"), self._served_bundles.get(f"base-{newest}")
         for bundle in (base, live):
             document = await asyncio.to_thread(_document, bundle) if bundle else {}
-            stamp = RegistryVersion(document.get("epoch", -1), document.get("revision", -1))
-            if stamp.epoch == published.epoch and stamp >= self.stamp and "head" in document:
-                self._rollback_guard.reach(stamp, document["head"])
+            version = RegistryVersion(document.get("epoch", -1), document.get("revision", -1))
+            if version.epoch == published.epoch and version >= self.version and "head" in document:
+                self._rollback_guard.reach(version, document["head"])
                 if bundle is live:
                     # What was served before is demanded as if there had been no restart.
-                    self.heartbeat.published(stamp, at=self._store.saved_at("live"))
+                    self.heartbeat.published(version, at=self._store.saved_at("live"))
         self.live = LiveRecords(published.since, self._validator)
         self._live_from = min(published.since.values())
         if live is not None:
             self._served_bundles.put(live)
-        return self.stamp.revision >= 0
+        return self.version.revision >= 0
 
     def _signed(self, name: str, revision: str, document: Mapping[str, Any]) -> Bundle:
         return sign(

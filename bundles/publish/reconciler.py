@@ -129,7 +129,7 @@ class Reconciler:
                     folder, shards=len(shards), total=total, rest=0.0 if late or accept else _REST
                 )
                 await self._publisher.sync()
-                if read.stamp.epoch != self._publisher.stamp.epoch:
+                if read.version.epoch != self._publisher.version.epoch:
                     # A new epoch was published from a scan of its own meanwhile.
                     return self._done(began_at, began, read, [], {})
                 refs, held = await self._compared(folder, read, shards)
@@ -154,7 +154,7 @@ class Reconciler:
         published = Counter[Kind]()
         for shard in shards:
             # What was written through lictor after the scan is published already.
-            newer = live.of_shard(shard, after=read.stamp.revision)
+            newer = live.of_shard(shard, after=read.version.revision)
             content, changes = bases.content(shard), live.of_shard(shard)
             size = len(content) + spool_of(folder, shard).stat().st_size
             found = await run_offloaded(

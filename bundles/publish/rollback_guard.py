@@ -15,38 +15,38 @@ class RollbackGuard:
     """The state of the registry that was published last.
 
     Attributes:
-        stamp: its epoch and revision.
+        version: its epoch and revision.
         head: the hash of the log's newest entry then.
         held: why nothing more is published; empty while nothing is held.
     """
 
-    def __init__(self, stamp: RegistryVersion, head: str = GENESIS) -> None:
-        self.stamp = stamp
+    def __init__(self, version: RegistryVersion, head: str = GENESIS) -> None:
+        self.version = version
         self.head = head
         self.held = ""
 
     @property
     def header(self) -> dict[str, Any]:
         """The part that a bundle carries."""
-        return {"epoch": self.stamp.epoch, "revision": self.stamp.revision, "head": self.head}
+        return {"epoch": self.version.epoch, "revision": self.version.revision, "head": self.head}
 
-    def reach(self, stamp: RegistryVersion, head: str) -> None:
+    def reach(self, version: RegistryVersion, head: str) -> None:
         """Go on to a later state."""
-        self.stamp, self.head, self.held = stamp, head, ""
+        self.version, self.head, self.held = version, head, ""
 
-    async def check(self, registry: Registry, stamp: RegistryVersion) -> None:
-        """Check that a registry that is at `stamp` has what was published in its past.
+    async def check(self, registry: Registry, version: RegistryVersion) -> None:
+        """Check that a registry that is at `version` has what was published in its past.
 
         Raises:
             PublishingHeldError: it has not.
             RegistryError: its log cannot be read.
         """
-        if stamp < self.stamp:
-            raise self._hold(f"it is at {text(stamp)}, and {text(self.stamp)} was published")
-        if stamp == self.stamp:
+        if version < self.version:
+            raise self._hold(f"it is at {text(version)}, and {text(self.version)} was published")
+        if version == self.version:
             self.held = ""
             return
-        revision = self.stamp.revision
+        revision = self.version.revision
         entries = await registry.log(after=revision - 1, limit=1)
         found = entries[0].hash if entries and entries[0].revision == revision else GENESIS
         if found != self.head:
@@ -61,6 +61,6 @@ class RollbackGuard:
         return PublishingHeldError(self.held)
 
 
-def text(stamp: RegistryVersion) -> str:
+def text(version: RegistryVersion) -> str:
     """A state of the registry as a bundle's revision: `"1:812"`."""
-    return f"{stamp.epoch}:{stamp.revision}"
+    return f"{version.epoch}:{version.revision}"

@@ -35,7 +35,7 @@ class Scan:
     """The result of a scan.
 
     Attributes:
-        stamp: the one state of the registry that the spool holds.
+        version: the one state of the registry that the spool holds.
         head: the hash of the log's newest entry at that state.
         settings: the settings then; those that are not JSON values are left out.
         records: how many records were read.
@@ -43,7 +43,7 @@ class Scan:
         problems: the records that do not fit, and why; in the spool they are null.
     """
 
-    stamp: RegistryVersion
+    version: RegistryVersion
     head: str
     settings: Mapping[str, Any]
     records: int
@@ -139,11 +139,11 @@ async def scan(registry: Registry, folder: Path, *, shards: int, rest: float = 0
                     worked_from = time.monotonic()
                     if count % (40 * _BATCH) == 0:
                         (folder / "progress").write_text(str(count))
-        delta = await registry.changed_since(export.stamp.revision)
+        delta = await registry.changed_since(export.version.revision)
         for ref, change in delta.changes.items():
             write(ref, change.record)
     return Scan(
-        stamp=delta.stamp,
+        version=delta.version,
         head=delta.head,
         settings=validator.valid_settings(delta.settings),
         records=count,

@@ -34,16 +34,16 @@ def admin_app(
 
     async def wake(_: Request) -> dict[str, Any]:
         await role.sync()
-        return {"epoch": role.stamp.epoch, "revision": role.stamp.revision}
+        return {"epoch": role.version.epoch, "revision": role.version.revision}
 
     async def effect(request: Request) -> dict[str, Any]:
         asked = json.loads(await request.body())
-        stamp = RegistryVersion(int(asked["epoch"]), int(asked["revision"]))
+        version = RegistryVersion(int(asked["epoch"]), int(asked["revision"]))
         seconds = min(max(0.0, float(asked["seconds"])), _MOST_SECONDS)
-        found = await propagation.wait(stamp, seconds=seconds)
+        found = await propagation.wait(version, seconds=seconds)
         answer = found.as_json()
         if asked.get("receipt") and found.effective:
-            entries = await registry.log(after=stamp.revision - 1, limit=1)
+            entries = await registry.log(after=version.revision - 1, limit=1)
             if entries:
                 answer["receipt"] = receipt.issue(found, entries[0], key)
         return answer
@@ -92,8 +92,8 @@ def _answering(
 def _status(role: ServerRole, fleet: FleetTracker) -> dict[str, Any]:
     state, cluster = role.state(), role.cluster
     return {
-        "epoch": state.stamp.epoch,
-        "revision": state.stamp.revision,
+        "epoch": state.version.epoch,
+        "revision": state.version.revision,
         "role": "publishing" if role.publishing else "following",
         **(cluster.status() if cluster else {}),
         "synced_at": state.synced_at,
@@ -112,9 +112,9 @@ def _status(role: ServerRole, fleet: FleetTracker) -> dict[str, Any]:
             *_forgotten(role, fleet),
             *_late(role, state),
             *state.malformed,
-            *(line for one in fleet.instances() for line in _wrong_with(one, state.stamp)),
+            *(line for one in fleet.instances() for line in _wrong_with(one, state.version)),
         ],
-        "instances": [_instance_json(one, state.stamp) for one in fleet.instances()],
+        "instances": [_instance_json(one, state.version) for one in fleet.instances()],
     }
 
 

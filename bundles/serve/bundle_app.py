@@ -129,13 +129,13 @@ async def _newer(
     """
     deadline = time.monotonic() + seconds
     keeps = {etag.etag: etag for etag in etags}
-    newest = max(etags, key=lambda etag: etag.stamp, default=None)
+    newest = max(etags, key=lambda etag: etag.version, default=None)
     while True:
         left = max(0.0, deadline - time.monotonic())
         found = await state.served_bundles.changed(name, frozenset(keeps), seconds=left)
         if found is None or found.etag in keeps:
             return found, found and keeps[found.etag]
-        if newest is None or not await state.role.is_behind(as_etag(found).stamp, newest.stamp):
+        if newest is None or not await state.role.is_behind(as_etag(found).version, newest.version):
             return found, None
         keeps[found.etag] = newest
 

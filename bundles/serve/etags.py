@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from bundles.fleet.tracker import stamp_of
+from bundles.fleet.tracker import version_of
 from bundles.publish.signing import Bundle
 from registry import RegistryVersion
 
@@ -26,9 +26,9 @@ class ETag:
         return f'"{self.revision}.{self.etag[1:]}' if self.revision else self.etag
 
     @property
-    def stamp(self) -> RegistryVersion:
+    def version(self) -> RegistryVersion:
         """The state of the registry; below every other where the revision is none."""
-        return stamp_of(self.revision)
+        return version_of(self.revision)
 
 
 def as_etag(bundle: Bundle) -> ETag:

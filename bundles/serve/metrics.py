@@ -58,8 +58,8 @@ class _State(Collector):
     def collect(self) -> Iterator[Metric]:
         state, live = self._role.state(), self._served_bundles.get("live")
         for name, text, value in [
-            ("revision", "Revision of the registry that live has reached", state.stamp.revision),
-            ("epoch", "Epoch of the registry that is published", state.stamp.epoch),
+            ("revision", "Revision of the registry that live has reached", state.version.revision),
+            ("epoch", "Epoch of the registry that is published", state.version.epoch),
             ("live_records", "Records that live carries", state.live_records),
             ("live_bytes", "Size of live, packed", len(live.content) if live else 0),
             ("synced_timestamp_seconds", "When all of the log was published", state.synced_at),
@@ -98,8 +98,8 @@ class _State(Collector):
             labels=["instance"],
         )
         for one in self._fleet.instances():
-            same = one.live.epoch == state.stamp.epoch
-            behind = state.stamp.revision - one.live.revision if same else -1
+            same = one.live.epoch == state.version.epoch
+            behind = state.version.revision - one.live.revision if same else -1
             lag.add_metric([one.id], behind)
             seen.add_metric([one.id], one.seen_at)
         yield lag

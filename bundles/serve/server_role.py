@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bundles.exceptions import BundleError, NotPublishedError, NotPublishingError
-from bundles.fleet.tracker import stamp_of
+from bundles.fleet.tracker import version_of
 from bundles.publish.publisher import Publisher
 from bundles.publish.reconciler import Reconciler
 from bundles.publish.signing import data_of
@@ -38,7 +38,7 @@ class Cluster(Protocol):
     async def request_sync(self) -> None:
         """Have the publishing server sync with the registry; raises `BundleError`."""
 
-    def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
+    def has_unreported_instances(self, version: RegistryVersion) -> bool:
         """Whether an OPA that does not report here may run an older state."""
 
     def status(self) -> Mapping[str, Any]:
@@ -56,7 +56,7 @@ class PublicationState:
     """The progress of publishing.
 
     Attributes:
-        stamp: the state of the registry that `live` has reached.
+        version: the state of the registry that `live` has reached.
         synced_at: when all of the log was known to be published, in seconds since 1970.
         reconciled_at: when the newest read of everything began that was published; likewise.
         live_records: how many records `live` carries.
@@ -69,7 +69,7 @@ class PublicationState:
         reconcile_records: how many records it read.
     """
 
-    stamp: RegistryVersion
+    version: RegistryVersion
     synced_at: float
     reconciled_at: float
     live_records: int
@@ -109,12 +109,12 @@ class ServerRole:
         self.notices: Callable[[], list[str]] = list
 
     @property
-    def stamp(self) -> RegistryVersion:
+    def version(self) -> RegistryVersion:
         """The newest published state of the registry that this server knows."""
         if self.publishing:
-            return self.publishing.publisher.stamp
+            return self.publishing.publisher.version
         live = self._served_bundles.get("live")
-        return stamp_of(live.revision if live else "")
+        return version_of(live.revision if live else "")
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -145,12 +145,12 @@ class ServerRole:
         Args:
             claimed: the revision that a caller claims. The registry is read only if it is news.
         """
-        if claimed <= self.stamp or self.cluster is None or self.cluster.alone:
-            return self.stamp
+        if claimed <= self.version or self.cluster is None or self.cluster.alone:
+            return self.version
         try:
-            return max(self.stamp, await self._registry.stamp())
+            return max(self.version, await self._registry.version())
         except RegistryError:
-            return self.stamp
+            return self.version
 
     async def is_behind(self, served: RegistryVersion, has: RegistryVersion) -> bool:
         """Whether this server serves an older state than another server has published.
@@ -174,14 +174,14 @@ class ServerRole:
         if self.publishing:
             await self.publishing.publisher.sync()
             return
-        wanted, why = await self._registry.stamp(), "no lictor serve has published it"
+        wanted, why = await self._registry.version(), "no lictor serve has published it"
         if self.cluster:
             try:
                 await self.cluster.request_sync()
             except BundleError as error:
                 why = str(error)
         deadline = time.monotonic() + seconds
-        while self.stamp < wanted:
+        while self.version < wanted:
             before = self._served_bundles.get("live")
             etags = frozenset([before.etag] if before else [])
             left = max(0.0, deadline - time.monotonic())
@@ -189,17 +189,17 @@ class ServerRole:
             if after is None or after.etag in etags:
                 raise NotPublishedError(f"not within {seconds:g} s: {why}")
 
-    def published_at(self, stamp: RegistryVersion) -> float:
+    def published_at(self, version: RegistryVersion) -> float:
         """When a state of the registry was published, in seconds since 1970, or at the latest."""
         if self.publishing:
-            return self.publishing.publisher.heartbeat.published_at(stamp)
+            return self.publishing.publisher.heartbeat.published_at(version)
         history = self._served_bundles.history("live")
-        ages = [age for revision, age in history if stamp_of(revision) >= stamp]
+        ages = [age for revision, age in history if version_of(revision) >= version]
         return self._clock() - max(ages, default=0.0)
 
-    def has_unreported_instances(self, stamp: RegistryVersion) -> bool:
+    def has_unreported_instances(self, version: RegistryVersion) -> bool:
         """Whether an OPA that does not report here may run an older state."""
-        return self.cluster is not None and self.cluster.has_unreported_instances(stamp)
+        return self.cluster is not None and self.cluster.has_unreported_instances(version)
 
     def state(self) -> PublicationState:
         """Return the progress of publishing."""
@@ -209,7 +209,7 @@ class ServerRole:
         live, heartbeat = self._document("live"), self._document("heartbeat")
         records = (live.get(kind) for kind in live if kind not in {"since", "settings"})
         return PublicationState(
-            stamp=self.stamp,
+            version=self.version,
             synced_at=heartbeat.get("synced_at_ns", 0) / _NANOSECONDS,
             reconciled_at=heartbeat.get("reconciled_at_ns", 0) / _NANOSECONDS,
             live_records=sum(len(of_kind) for of_kind in records if isinstance(of_kind, dict)),
@@ -232,7 +232,7 @@ def _published(publishing: ActivePublisher) -> PublicationState:
     publisher, reconciler = publishing.publisher, publishing.reconciler
     latest = reconciler.latest
     return PublicationState(
-        stamp=publisher.stamp,
+        version=publisher.version,
         synced_at=publisher.heartbeat.synced_at,
         reconciled_at=publisher.bases.published.reconciled_at,
         live_records=len(publisher.live),

@@ -23,8 +23,8 @@ async def show_done(
         waiting: where something was taken away, how long to wait for that to hold.
         secrets: shown this once, and so before anything else can fail.
     """
-    stamp = {"epoch": done.stamp.epoch, "revision": done.stamp.revision}
-    shown = {**as_shown(done.record), **secrets, **stamp}
+    version = {"epoch": done.version.epoch, "revision": done.version.revision}
+    shown = {**as_shown(done.record), **secrets, **version}
     if waiting is not None and waiting.asked:
         await waiting.report_propagation(common, shown, done)
     else:

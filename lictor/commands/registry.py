@@ -36,8 +36,8 @@ async def import_registry(file: Path, /, *, common: Common = _DEFAULT) -> None:
     async with common.reading() as opened:
         done = await import_document(opened, text, actor=getpass.getuser())
         await common.notifier.notify(opened)
-    stamp = done.stamp
-    common.show({"records": done.records, "epoch": stamp.epoch, "revision": stamp.revision})
+    version = done.version
+    common.show({"records": done.records, "epoch": version.epoch, "revision": version.revision})
     await common.wake()
 
 
@@ -69,12 +69,12 @@ async def check_registry(
     """
     async with common.reading() as opened:
         findings = await opened.check(fix=fix)
-        entries, stamp = await opened.verify_log(), await opened.stamp()
+        entries, version = await opened.verify_log(), await opened.version()
     common.show(
         {
             "entries": entries,
-            "epoch": stamp.epoch,
-            "revision": stamp.revision,
+            "epoch": version.epoch,
+            "revision": version.revision,
             "intact": True,
             "findings": [str(finding) for finding in findings],
         }

@@ -41,8 +41,8 @@ async def serve(*, common: Common = _DEFAULT) -> None:
         with PublicationProgress(bar=not settings.redis_url) as progress:
             running = await exit_.enter_async_context(serving(settings, progress=progress))
         if running.role.publishing:
-            stamp = running.role.stamp
-            log.info("serving", url=running.url, epoch=stamp.epoch, revision=stamp.revision)
+            version = running.role.version
+            log.info("serving", url=running.url, epoch=version.epoch, revision=version.revision)
         else:
             log.info("serving, one of several", url=running.url)
         stop_asked = asyncio.ensure_future(stop.wait())

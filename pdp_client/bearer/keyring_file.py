@@ -40,7 +40,7 @@ class KeyringFile:
         """
         self._path = Path(path)
         self._problem: KeyringError | None = None
-        self._stamp = self._stat()
+        self._file_state = self._stat()
         self._read_at = time.time()
         raw = read_jwks(self._path)
         self._keyring = parse_jwks(raw, self._path)
@@ -62,10 +62,10 @@ class KeyringFile:
         Returns:
             The same object as before, unless the content has changed and is valid.
         """
-        stamp = self._stat()
+        state = self._stat()
         # A problem may end without a change to the file, such as a folder that was not mounted.
-        if stamp != self._stamp or self._problem or not self._is_settled():
-            self._stamp, self._read_at = stamp, time.time()
+        if state != self._file_state or self._problem or not self._is_settled():
+            self._file_state, self._read_at = state, time.time()
             self._take()
         return self._keyring
 
@@ -91,4 +91,4 @@ class KeyringFile:
         return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def _is_settled(self) -> bool:
-        return self._stamp is None or self._read_at - self._stamp[3] / 1e9 >= _SETTLED
+        return self._file_state is None or self._read_at - self._file_state[3] / 1e9 >= _SETTLED

@@ -41,7 +41,7 @@ def parse_decision(result: Any, *, shadow: bool = False) -> Decision:
             raise ResponseUnusableError("an action runs without a principal")
         libraries = shadowed
     _no_obligations(result)
-    epoch, revision = _stamp(result, required=allow or shadowed is not None)
+    epoch, revision = _version_of(result, required=allow or shadowed is not None)
     text = result.get("message")
     if not isinstance(text, str):
         raise ResponseUnusableError("`message` must be text")
@@ -77,7 +77,7 @@ def parse_visible(result: Any, *, count: int) -> Visible:
     if len(known) != len(indices):
         raise ResponseUnusableError("`indices` must be distinct positions of the list")
     _no_obligations(result)
-    epoch, revision = _stamp(result, required=bool(known))
+    epoch, revision = _version_of(result, required=bool(known))
     return Visible(
         indices=tuple(known),
         reason=_reason(result.get("reason")),
@@ -114,7 +114,7 @@ def _shadowed(value: Any, reasons: list[str]) -> list[str] | None:
     return _texts(value.get("libraries"))
 
 
-def _stamp(result: Mapping[str, Any], *, required: bool) -> tuple[int | None, int | None]:
+def _version_of(result: Mapping[str, Any], *, required: bool) -> tuple[int | None, int | None]:
     epoch, revision = _integer(result.get("epoch")), _integer(result.get("revision"))
     if required and (epoch is None or revision is None):
         raise ResponseUnusableError("a response that allows must have an epoch and a revision")

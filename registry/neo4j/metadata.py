@@ -1,4 +1,4 @@
-"""The metadata of a registry in a graph: its stamp, settings and log; and the locks.
+"""The metadata of a registry in a graph: its version, settings and log; and the locks.
 
 Neo4j's readers do not lock, and may see part of a commit in progress. So a writer holds
 `WriteLock` from its beginning, and writers wait for each other; it locks the `Registry` node at its
@@ -89,9 +89,9 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A registry's stamp, and the hash of its newest log entry."""
+    """A registry's version, and the hash of its newest log entry."""
 
-    stamp: RegistryVersion
+    version: RegistryVersion
     head: str
 
 

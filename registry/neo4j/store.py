@@ -73,9 +73,9 @@ class Neo4jRegistry:
         self._clock = clock
         self._writing = asyncio.Lock()
 
-    async def stamp(self) -> RegistryVersion:
-        """See `Registry.stamp`."""
-        return (await self._graph.read(read_state)).stamp
+    async def version(self) -> RegistryVersion:
+        """See `Registry.version`."""
+        return (await self._graph.read(read_state)).version
 
     @asynccontextmanager
     async def transaction(self, *, actor: str, action: str) -> AsyncIterator[Neo4jTransaction]:
@@ -120,10 +120,10 @@ class Neo4jRegistry:
     @asynccontextmanager
     async def export_records(self) -> AsyncIterator[Export]:
         """See `Registry.export_records`; it may include records written meanwhile."""
-        # Held, as otherwise a commit included in the stamp may not be readable everywhere yet.
-        stamp = (await self._held_state()).stamp
-        async with aclosing(self._exported(stamp)) as records:
-            yield Export(stamp=stamp, records=records)
+        # Held, as otherwise a commit included in the version may not be readable everywhere yet.
+        version = (await self._held_state()).version
+        async with aclosing(self._exported(version)) as records:
+            yield Export(version=version, records=records)
 
     async def counts(self) -> Mapping[Kind, int]:
         """See `Registry.counts`."""
@@ -144,7 +144,7 @@ class Neo4jRegistry:
 
     async def log(self, *, after: int = 0, limit: int | None = None) -> list[LogEntry]:
         """See `Registry.log`."""
-        until = (await self._held_state()).stamp.revision
+        until = (await self._held_state()).version.revision
         entries: list[LogEntry] = []
         while limit is None or len(entries) < limit:
             size = _LOG_PAGE if limit is None else min(_LOG_PAGE, limit - len(entries))
@@ -157,7 +157,7 @@ class Neo4jRegistry:
 
     async def verify_log(self) -> int:
         """See `Registry.verify_log`."""
-        until = (await self._held_state()).stamp.revision
+        until = (await self._held_state()).version.revision
         chain, after = Chain(), BEFORE_ALL
         while page := await self._log_page(after, until, _LOG_PAGE):
             for entry in page:
@@ -168,7 +168,7 @@ class Neo4jRegistry:
                 chain.add(entry)
             if await count_log(opened) != chain.count:  # some have no revision, or another's
                 raise LogBrokenError(chain.count + 1)
-            chain.end(revision=state.stamp.revision)
+            chain.end(revision=state.version.revision)
         return chain.count
 
     async def check(self, *, fix: bool = False) -> list[Finding]:
@@ -218,21 +218,21 @@ class Neo4jRegistry:
                 found = await self._reader.published(opened, kind, part)
                 records |= {Ref(kind, id_): record for id_, record in found.items()}
         return Delta(
-            stamp=state.stamp,
+            version=state.version,
             head=state.head,
             changes={ref: Change(at, records.get(ref)) for ref, at in changes.items()},
             settings={setting.name: setting.value for setting in settings},
         )
 
     async def _exported(
-        self, stamp: RegistryVersion
+        self, version: RegistryVersion
     ) -> AsyncGenerator[tuple[Ref, Published], None]:
         async with aclosing(export(self._graph, self._reader)) as records:
             async for row in records:
                 yield row
         # A graph emptied during the export must not be mistaken for one with few records.
-        now = await self.stamp()
-        if now.epoch != stamp.epoch or now.revision < stamp.revision:
+        now = await self.version()
+        if now.epoch != version.epoch or now.revision < version.revision:
             raise UnreadableRegistryError(
                 f"{self._graph.place} became another registry while it was read"
             )

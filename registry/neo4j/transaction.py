@@ -36,7 +36,7 @@ _BATCH = 1000
 class Neo4jTransaction:
     """A `registry.interface.Transaction`."""
 
-    stamp: RegistryVersion
+    version: RegistryVersion
 
     def __init__(self, graph: Graph, reader: Reader) -> None:
         self._graph = graph
@@ -50,7 +50,7 @@ class Neo4jTransaction:
     async def begin(self) -> None:
         """Acquire the write lock of the graph."""
         self._opened, state = await self._graph.begin(take_write_lock)
-        self.stamp, self._head = state.stamp, state.head
+        self.version, self._head = state.version, state.head
 
     async def get(self, type_: type[R], id_: str, /) -> R | None:
         """See `Transaction.get`."""
@@ -101,9 +101,9 @@ class Neo4jTransaction:
         """Write the revision and its log entry, if anything was touched."""
         if not (self._touched or self._next_epoch):
             return
-        stamp = RegistryVersion(self.stamp.epoch + self._next_epoch, self.stamp.revision + 1)
+        version = RegistryVersion(self.version.epoch + self._next_epoch, self.version.revision + 1)
         entry = LogEntry(
-            revision=stamp.revision,
+            revision=version.revision,
             at=at,
             actor=actor,
             action=action,
@@ -111,13 +111,13 @@ class Neo4jTransaction:
             previous=self._head,
         ).sealed()
         with self._use() as opened:
-            await write_revision(opened, entry, epoch=stamp.epoch)
+            await write_revision(opened, entry, epoch=version.epoch)
         try:
             with self._use() as opened:
                 await opened.commit()
         except RegistryUnavailableError:
             await self._find_out(entry)
-        self.stamp = stamp
+        self.version = version
 
     async def end(self) -> None:
         """Roll back what is not committed, and refuse any further use."""

@@ -32,7 +32,7 @@ _BEFORE_ALL = -(2**63)  # as a revision; an entry that is not ours may have any 
 class SQLiteTransaction:
     """A `registry.interface.Transaction`."""
 
-    stamp: RegistryVersion
+    version: RegistryVersion
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -42,7 +42,7 @@ class SQLiteTransaction:
 
     async def begin(self) -> None:
         """Become the file's only writer."""
-        self.stamp = await self._run(_begin)
+        self.version = await self._run(_begin)
 
     async def get(self, type_: type[R], id_: str, /) -> R | None:
         """See `Transaction.get`."""
@@ -91,13 +91,13 @@ class SQLiteTransaction:
             if self._next_epoch:
                 db.execute("UPDATE registry SET epoch = epoch + 1")
             if touched or self._next_epoch:
-                revision = self.stamp.revision + 1
+                revision = self.version.revision + 1
                 _write_log(db, revision, touched, at=at, actor=actor, action=action)
-            after = tables.stamp(db)
+            after = tables.version(db)
             db.execute("COMMIT")
             return after
 
-        self.stamp = await self._run(job)
+        self.version = await self._run(job)
 
     async def end(self) -> None:
         """Undo what is not committed, and refuse any further use."""
@@ -123,9 +123,9 @@ class SQLiteRegistry:
         self._writer = Connection(path)
         self._writing = asyncio.Lock()
 
-    async def stamp(self) -> RegistryVersion:
-        """See `Registry.stamp`."""
-        return await self._reader.run(tables.stamp)
+    async def version(self) -> RegistryVersion:
+        """See `Registry.version`."""
+        return await self._reader.run(tables.version)
 
     @asynccontextmanager
     async def transaction(self, *, actor: str, action: str) -> AsyncIterator[SQLiteTransaction]:
@@ -159,7 +159,7 @@ class SQLiteRegistry:
             )
             refs = [(Ref(Kind(kind), id_), touched) for kind, id_, touched in rows]
             return Delta(
-                stamp=tables.stamp(db),
+                version=tables.version(db),
                 head=_head(db),
                 changes={ref: Change(touched, tables.published(db, ref)) for ref, touched in refs},
                 settings=tables.settings(db),
@@ -175,8 +175,8 @@ class SQLiteRegistry:
             aclosing(_batches(connection)) as records,
         ):
             await connection.run(lambda db: db.execute("BEGIN"))
-            stamp = await connection.run(tables.stamp)
-            yield Export(stamp=stamp, records=records)
+            version = await connection.run(tables.version)
+            yield Export(version=version, records=records)
 
     async def counts(self) -> Mapping[Kind, int]:
         """See `Registry.counts`."""
@@ -209,7 +209,7 @@ class SQLiteRegistry:
 
         def job(db: sqlite3.Connection) -> int:
             entries = _read_log(db, after=_BEFORE_ALL, limit=None)
-            return changelog.verify(entries, revision=tables.stamp(db).revision)
+            return changelog.verify(entries, revision=tables.version(db).revision)
 
         async with aclosing(Connection(self._path)) as connection:
             return await connection.run(_consistent(job))
@@ -228,7 +228,7 @@ class SQLiteRegistry:
 
 def _begin(db: sqlite3.Connection) -> RegistryVersion:
     db.execute("BEGIN IMMEDIATE")
-    return tables.stamp(db)
+    return tables.version(db)
 
 
 def _rollback(db: sqlite3.Connection) -> None:

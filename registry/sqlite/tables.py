@@ -109,7 +109,7 @@ _TABLES: dict[type[Record], _Table] = {
 _TYPES = {type_.kind: type_ for type_ in RECORD_TYPES}
 
 
-def stamp(db: sqlite3.Connection) -> RegistryVersion:
+def version(db: sqlite3.Connection) -> RegistryVersion:
     """Return the registry's epoch and revision."""
     return RegistryVersion(*db.execute("SELECT epoch, revision FROM registry").fetchone())
 

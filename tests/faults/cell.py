@@ -43,7 +43,7 @@ class Call:
     who: str
     allow: bool
     reason: str
-    stamp: tuple
+    version: tuple
 
 
 @dataclass
@@ -287,15 +287,15 @@ class Cell:
         """Answers that began after another had ended must not be from an older state."""
         newest = (0, 0)
         rows = [
-            c for c in self.calls if c.mode == mode and c.reason not in _OUTAGES and any(c.stamp)
+            c for c in self.calls if c.mode == mode and c.reason not in _OUTAGES and any(c.version)
         ]
         ended = sorted(rows, key=lambda c: c.until)
         position = 0
         for call in sorted(rows, key=lambda c: c.at):
             while position < len(ended) and ended[position].until <= call.at:
-                newest = max(newest, ended[position].stamp)
+                newest = max(newest, ended[position].version)
                 position += 1
-            if call.stamp < newest:
+            if call.version < newest:
                 return True
         return False
 

@@ -50,12 +50,12 @@ class Answer:
     at: float
     reason: str
     libraries: tuple
-    stamp: tuple | None
+    version: tuple | None
 
     @property
     def is_no_answer(self):
         """Whether nobody looked at the data."""
-        return self.reason in OUTAGES or (self.stamp is None and self.reason == YET_UNKNOWN)
+        return self.reason in OUTAGES or (self.version is None and self.reason == YET_UNKNOWN)
 
 
 class House:
@@ -119,8 +119,8 @@ class House:
         async def once(depth):
             at = time.monotonic()
             found = await self._world.ask(mode, bearer, tool=tool, depth=depth)
-            stamp = (found.epoch, found.revision) if found.revision is not None else None
-            return Answer(at, found.reason.value, found.libraries, stamp)
+            version = (found.epoch, found.revision) if found.revision is not None else None
+            return Answer(at, found.reason.value, found.libraries, version)
 
         async def answered(depth):
             answer = await once(depth)
@@ -138,7 +138,7 @@ class House:
 
     def revision(self):
         """The registry's."""
-        return self._call(self._world.registry.stamp).revision
+        return self._call(self._world.registry.version).revision
 
     def stop(self, part):
         """As `kill -9`. Redis comes back empty."""

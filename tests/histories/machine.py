@@ -71,7 +71,7 @@ class Histories(RuleBasedStateMachine):
     def write(self, verb, change):
         """Have an operator do something, and note it. Returns the record."""
         done, said = self.house.write(verb)
-        revision = done.stamp.revision
+        revision = done.version.revision
         if not said:
             self.acknowledged.append((time.monotonic(), revision))
         self.house.counts["commands that returned" if not said else "commands that failed"] += 1
@@ -282,10 +282,10 @@ class Histories(RuleBasedStateMachine):
         if answer.is_no_answer:
             assert answer.libraries == ()
             return
-        said = f"{mode}, {asked}: {answer.reason} {answer.libraries} from {answer.stamp}"
-        assert answer.stamp >= before, f"{said}, after {before}"
-        self.newest[mode] = max(self.newest[mode], answer.stamp)
-        _, revision = answer.stamp
+        said = f"{mode}, {asked}: {answer.reason} {answer.libraries} from {answer.version}"
+        assert answer.version >= before, f"{said}, after {before}"
+        self.newest[mode] = max(self.newest[mode], answer.version)
+        _, revision = answer.version
         patience = 0.0 if mode.startswith("strict") else LIMIT + SETTLED
         due = [number for at, number in self.acknowledged if at + patience < answer.at]
         assert revision >= max(due, default=0), f"{said}, and {max(due)} was due"

@@ -87,17 +87,17 @@ async def test_one_that_is_alone_publishes_and_keeps_the_store_up_to_date(settin
     async with serving(settings.model_copy(update={"artefacts_url": url})) as running:
         await Operator(running.registry, actor="tests").add_user("ada")
         await running.publisher.sync()
-        stamp = running.role.stamp
+        version = running.role.version
 
         async def arrived():
             found = await store.get("index.json")
             index = found and decoded(found.content)
             live = index and index.bundles.get("live")
-            return live and live.revision == f"{stamp.epoch}:{stamp.revision}"
+            return live and live.revision == f"{version.epoch}:{version.revision}"
 
         await until(arrived, "it is in the store")
         await until(lambda: running.role.cluster.status() == {"waiting": 0}, "all of it")
         assert running.role.cluster.problems() == []
-        assert running.role.has_unreported_instances(stamp)
+        assert running.role.has_unreported_instances(version)
     names = {path.name for path in (settings.state / "artefacts" / "bundles").iterdir()}
     assert names >= {"live.tar.gz", "heartbeat.tar.gz", "policy.tar.gz", "base-00.tar.gz"}

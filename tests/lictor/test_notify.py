@@ -118,11 +118,15 @@ async def test_a_server_confirms_it_and_what_others_wrote(settings, redis_proces
                     return None
             return (await shared.newest.read()).version
 
-        stamp = running.role.stamp
-        await until(lambda: _equals(told, (stamp.epoch, stamp.revision)), "it is told at the start")
+        version = running.role.version
+        await until(
+            lambda: _equals(told, (version.epoch, version.revision)), "it is told at the start"
+        )
         # Nobody announces this write but the server that finds it.
         done = await Operator(running.registry, actor="tests").add_user("bea")
-        await until(lambda: _equals(told, (done.stamp.epoch, done.stamp.revision)), "it is told")
+        await until(
+            lambda: _equals(told, (done.version.epoch, done.version.revision)), "it is told"
+        )
         newest = await shared.newest.read()
         assert newest.policy
         assert newest.site

@@ -425,7 +425,7 @@ async def test_calls_are_counted_and_redis_killed_costs_counts_and_no_decision(s
         found = await stack.registry.usage([used])
         return found[used].uses if found else 0
 
-    before = await stack.registry.stamp()
+    before = await stack.registry.version()
     try:
         assert (await pdp.authorize(bearer, tool="search")).reason is Reason.OK
         assert (await pdp.authorize(bearer, tool="other")).reason is Reason.TOOL_NOT_ALLOWED
@@ -450,4 +450,4 @@ async def test_calls_are_counted_and_redis_killed_costs_counts_and_no_decision(s
     finally:
         bringing.cancel()
         await asyncio.gather(bringing, return_exceptions=True)
-    assert await stack.registry.stamp() == before
+    assert await stack.registry.version() == before

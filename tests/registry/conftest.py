@@ -77,12 +77,12 @@ async def registry(url):
 
 @pytest.fixture
 def write(registry):
-    """Put records in one transaction, and return the stamp after it."""
+    """Put records in one transaction, and return the version after it."""
 
     async def write(*records):
         async with registry.transaction(actor="tests", action="write") as tx:
             await tx.put(*records)
-        return tx.stamp
+        return tx.version
 
     return write
 

@@ -38,12 +38,12 @@ TEAM = Team(
 
 async def exported(registry):
     async with registry.export_records() as export:
-        return export.stamp, {ref: record async for ref, record in export.records}
+        return export.version, {ref: record async for ref, record in export.records}
 
 
 async def test_a_new_registry_is_at_epoch_1_and_revision_0_with_default_settings(registry):
     delta = await registry.changed_since(0)
-    assert delta.stamp == await registry.stamp() == RegistryVersion(1, 0)
+    assert delta.version == await registry.version() == RegistryVersion(1, 0)
     assert delta.changes == {}
     assert delta.settings == {
         "lockdown": False,
@@ -87,12 +87,12 @@ async def test_records_are_listed_by_id_in_code_point_order(registry, write):
 
 async def test_a_transaction_is_one_revision_and_says_which(registry, house):
     async with registry.transaction(actor="tests", action="two") as tx:
-        assert tx.stamp == RegistryVersion(1, 1)
+        assert tx.version == RegistryVersion(1, 1)
         await tx.put(User(id="bob", name="Bob"))
         await tx.put(User(id="eve", name="Eve"))
         assert await tx.get(User, "bob") == User(id="bob", name="Bob")
         assert await registry.get(User, "bob") is None
-    assert tx.stamp == await registry.stamp() == RegistryVersion(1, 2)
+    assert tx.version == await registry.version() == RegistryVersion(1, 2)
 
 
 async def test_an_exception_undoes_the_whole_transaction(registry, house):
@@ -100,7 +100,7 @@ async def test_an_exception_undoes_the_whole_transaction(registry, house):
         async with registry.transaction(actor="tests", action="oops") as tx:
             await tx.put(User(id="bob", name="Bob"), replace(TEAM, owner="nobody"))
     assert await registry.get(User, "bob") is None
-    assert await registry.stamp() == RegistryVersion(1, 1)
+    assert await registry.version() == RegistryVersion(1, 1)
     assert await registry.verify_log() == 1
 
 
@@ -135,8 +135,8 @@ async def test_writing_what_is_already_stored_makes_no_revision(registry, house,
 
 
 async def test_concurrent_transactions_lose_no_revision(registry, write):
-    stamps = await asyncio.gather(*(write(User(id=f"u{n}", name="n")) for n in range(20)))
-    assert sorted(stamps) == [RegistryVersion(1, n) for n in range(1, 21)]
+    versions = await asyncio.gather(*(write(User(id=f"u{n}", name="n")) for n in range(20)))
+    assert sorted(versions) == [RegistryVersion(1, n) for n in range(1, 21)]
     assert await registry.verify_log() == 20
 
 
@@ -154,7 +154,7 @@ async def test_a_record_that_names_one_that_does_not_exist_is_refused(
     with pytest.raises(NotFoundError) as caught:
         await write(record)
     assert Ref(caught.value.kind, caught.value.id) == missing
-    assert await registry.stamp() == RegistryVersion(1, 1)
+    assert await registry.version() == RegistryVersion(1, 1)
 
 
 async def test_a_token_of_a_user_who_does_not_exist_is_refused(write, token):
@@ -221,7 +221,7 @@ async def test_a_delta_has_each_touched_record_with_the_revision_that_last_touch
     await write(TEAM)
     await write(User(id="ada", name="Ada", active=False))
     delta = await registry.changed_since(1)
-    assert delta.stamp == RegistryVersion(1, 3)
+    assert delta.version == RegistryVersion(1, 3)
     assert {str(ref): change.revision for ref, change in delta.changes.items()} == {
         f"teams/{TEAM.id}": 2,
         "users/ada": 3,
@@ -268,8 +268,8 @@ async def test_what_changed_laid_over_an_export_is_one_state_whatever_was_writte
         async with registry.transaction(actor="tests", action="delete") as tx:
             await tx.delete(Library, "lib-a")
         laid = {ref: record async for ref, record in export.records}
-    assert export.stamp == RegistryVersion(1, 1)
-    delta = await registry.changed_since(export.stamp.revision)
+    assert export.version == RegistryVersion(1, 1)
+    delta = await registry.changed_since(export.version.revision)
     laid |= {ref: change.record for ref, change in delta.changes.items()}
     left = {ref: record for ref, record in laid.items() if record is not None}
     assert left == (await exported(registry))[1]
@@ -333,7 +333,7 @@ async def test_two_processes_that_write_at_once_lose_no_revision(url):
     ]
     assert [await process.wait() for process in processes] == [0, 0]
     async with aclosing(await open_registry(url)) as registry:
-        assert await registry.stamp() == RegistryVersion(1, 200)
+        assert await registry.version() == RegistryVersion(1, 200)
         assert await registry.verify_log() == 200
         assert len(await registry.all(User)) == 200
 
@@ -363,7 +363,7 @@ async def test_a_process_killed_inside_a_transaction_leaves_the_state_before_it(
     process.kill()
     await process.communicate()
     async with aclosing(await open_registry(url)) as reopened:
-        assert await reopened.stamp() == RegistryVersion(1, 1)
+        assert await reopened.version() == RegistryVersion(1, 1)
         assert len(await reopened.all(User)) == 1
     assert await write(User(id="bob", name="Bob")) == RegistryVersion(1, 2)
     assert await registry.verify_log() == 2
@@ -385,7 +385,7 @@ async def test_a_touched_record_has_changed_whether_it_exists_or_not(registry, h
 async def test_the_next_epoch_is_one_revision_and_touches_nothing(registry, house):
     async with registry.transaction(actor="tests", action="restored") as tx:
         await tx.next_epoch()
-    assert tx.stamp == await registry.stamp() == RegistryVersion(2, 2)
+    assert tx.version == await registry.version() == RegistryVersion(2, 2)
     assert (await registry.changed_since(1)).changes == {}
     assert await registry.verify_log() == 2
 
@@ -398,7 +398,7 @@ async def test_an_epoch_that_is_not_committed_does_not_start(registry, house):
 
     with pytest.raises(ZeroDivisionError):
         await fail()
-    assert await registry.stamp() == RegistryVersion(1, 1)
+    assert await registry.version() == RegistryVersion(1, 1)
 
 
 async def test_a_delta_has_the_hash_of_the_newest_log_entry(registry, write):
@@ -421,4 +421,4 @@ async def test_a_check_finds_nothing_where_nothing_is_wrong_and_changes_nothing(
 ):
     await write(TEAM, token, Key(kid="k1", alg="EdDSA"))
     assert await registry.check() == await registry.check(fix=True) == []
-    assert await registry.stamp() == RegistryVersion(1, 2)
+    assert await registry.version() == RegistryVersion(1, 2)

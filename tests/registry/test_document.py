@@ -81,14 +81,16 @@ keys:
 
 async def test_a_document_comes_out_as_it_went_in(registry):
     imported = await import_document(registry, DOCUMENT, actor="tests")
-    assert (imported.records, imported.stamp) == (11, RegistryVersion(1, 1))
+    assert (imported.records, imported.version) == (11, RegistryVersion(1, 1))
     assert await export_document(registry, actor="tests") == DOCUMENT
-    assert await registry.stamp() == RegistryVersion(1, 1)
+    assert await registry.version() == RegistryVersion(1, 1)
 
 
 async def test_importing_the_same_again_changes_nothing(registry):
     await import_document(registry, DOCUMENT, actor="tests")
-    assert (await import_document(registry, DOCUMENT, actor="tests")).stamp == RegistryVersion(1, 1)
+    assert (await import_document(registry, DOCUMENT, actor="tests")).version == RegistryVersion(
+        1, 1
+    )
 
 
 async def test_what_a_document_does_not_name_is_left_alone(registry, house):
@@ -148,13 +150,13 @@ async def test_a_document_that_does_not_fit_is_refused_with_the_place_of_the_fau
         await import_document(registry, text, actor="tests")
     assert caught.value.path == path
     assert "lct_x" not in str(caught.value)
-    assert await registry.stamp() == RegistryVersion(1, 0)
+    assert await registry.version() == RegistryVersion(1, 0)
 
 
 async def test_a_team_whose_owner_does_not_exist_is_refused_with_all_the_rest(registry):
     with pytest.raises(NotFoundError, match="'ada'"):
         await import_document(registry, DOCUMENT.replace("id: ada", "id: eve"), actor="tests")
-    assert await registry.stamp() == RegistryVersion(1, 0)
+    assert await registry.version() == RegistryVersion(1, 0)
     assert await registry.all(User) == []
 
 

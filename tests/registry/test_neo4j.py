@@ -72,7 +72,7 @@ async def test_user_password_and_database_may_be_given(url, house, tmp_path, sch
 async def test_a_database_that_is_not_there_is_unreadable(url):
     async with aclosing(await open_registry(f"{url}/nowhere")) as registry:
         with pytest.raises(UnreadableRegistryError, match="no such database"):
-            await registry.stamp()
+            await registry.version()
 
 
 def test_without_the_driver_there_is_a_word_on_how_to_get_it():
@@ -98,7 +98,7 @@ except UnsupportedRegistryError as error:
 async def test_a_graph_without_a_registry_is_never_taken_for_an_empty_one(exported, empty_graph):
     async with aclosing(await open_registry(empty_graph)) as registry:
         for read in (
-            registry.stamp(),
+            registry.version(),
             registry.get(User, "ada"),
             registry.all(User),
             registry.changed_since(0),
@@ -114,7 +114,7 @@ async def test_a_graph_without_a_registry_is_never_taken_for_an_empty_one(export
             "(:Registry): is missing"
         ]
         with pytest.raises(UnreadableRegistryError):
-            await registry.stamp()
+            await registry.version()
 
 
 async def test_a_check_that_fixes_makes_a_registry_and_finds_nothing_afterwards(empty_graph):
@@ -123,7 +123,7 @@ async def test_a_check_that_fixes_makes_a_registry_and_finds_nothing_afterwards(
         assert "(:Registry): is missing (fixed)" in map(str, fixed)
         assert all(finding.fixed for finding in fixed)
         assert await registry.check() == []
-        assert await registry.stamp() == RegistryVersion(1, 0)
+        assert await registry.version() == RegistryVersion(1, 0)
         assert (await registry.get(Setting, "staleness_limit")).value == 30
 
 
@@ -134,7 +134,7 @@ async def test_a_registry_that_was_lost_is_not_made_anew(registry, house, cypher
         ("(:Registry): is missing, but there is a log; restore a backup", False)
     ]
     with pytest.raises(UnreadableRegistryError):
-        await registry.stamp()
+        await registry.version()
 
 
 async def test_a_graph_emptied_while_it_is_exported_does_not_pass_for_a_small_one(
@@ -170,7 +170,7 @@ async def test_a_registry_that_cannot_be_told_is_an_error_and_left_as_it_is(
 ):
     cypher(query)
     before = cypher("MATCH (r:Registry) RETURN properties(r)")
-    for call in (registry.stamp(), registry.changed_since(0), registry.check(fix=True)):
+    for call in (registry.version(), registry.changed_since(0), registry.check(fix=True)):
         with pytest.raises(error):
             await call
     assert cypher("MATCH (r:Registry) RETURN properties(r)") == before

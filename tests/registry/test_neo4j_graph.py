@@ -110,7 +110,7 @@ async def test_what_others_wrote_wrongly_comes_out_as_it_is_or_as_a_fault(
     kind, _, id_ = ref.partition("/")
     async with registry.transaction(actor="tests", action="touch") as tx:
         await tx.touch(Ref(Kind(kind), id_))
-    delta = await registry.changed_since(tx.stamp.revision - 1)
+    delta = await registry.changed_since(tx.version.revision - 1)
     if expected != Fault("its id is no text"):
         assert delta.changes[Ref(Kind(kind), id_)].record == expected
 

@@ -45,7 +45,7 @@ async def test_a_delta_is_one_state_while_others_write(url, registry, write, mon
         async with aclosing(await open_registry(url)) as other:
             for _ in range(80):
                 async with other.transaction(actor="tests", action="write") as tx:
-                    name = str(tx.stamp.revision + 1)
+                    name = str(tx.version.revision + 1)
                     await tx.put(User(id="a", name=name), User(id="b", name=name))
         done.set()
 
@@ -53,7 +53,7 @@ async def test_a_delta_is_one_state_while_others_write(url, registry, write, mon
         while not done.is_set():
             delta = await registry.changed_since(0)
             names = {change.record["name"] for change in delta.changes.values()}
-            assert names == {str(delta.stamp.revision)}
+            assert names == {str(delta.version.revision)}
 
     await asyncio.wait_for(asyncio.gather(writer(), look(), look()), PATIENCE)
     monkeypatch.setattr(store, "_SMALL", 1)
@@ -65,7 +65,7 @@ async def test_a_reader_does_not_wait_for_a_write_that_takes_long(exported, url,
     async with aclosing(await open_registry(url)) as other:
         async with registry.transaction(actor="tests", action="long") as tx:
             await tx.put(User(id="bob", name="Bob"))
-            assert (await other.changed_since(0)).stamp == RegistryVersion(1, 1)
+            assert (await other.changed_since(0)).version == RegistryVersion(1, 1)
             assert await other.verify_log() == 1
             assert "users/bob" not in await exported(other)
         assert (await other.changed_since(1)).changes[Ref(Kind.USERS, "bob")].revision == 2
@@ -183,7 +183,7 @@ async def test_a_commit_whose_answer_is_lost_is_known_to_have_taken_place(wire, 
     wire.cut_after = wire.COMMIT
     done = await Operator(wired, actor="tests").add_user("ada")
     assert wire.cut_after is None
-    assert done.stamp == await registry.stamp() == RegistryVersion(1, 1)
+    assert done.version == await registry.version() == RegistryVersion(1, 1)
     assert await registry.get(User, "ada") is not None
 
 
@@ -191,13 +191,13 @@ async def test_a_commit_that_never_arrives_is_known_not_to_have_taken_place(wire
     wire.cut_before = wire.COMMIT
     with pytest.raises(RegistryUnavailableError, match="nothing was written"):
         await Operator(wired, actor="tests").add_user("ada")
-    assert await registry.stamp() == RegistryVersion(1, 0)
+    assert await registry.version() == RegistryVersion(1, 0)
     await Operator(wired, actor="tests").add_user("ada")
 
 
 async def test_a_read_whose_connection_breaks_is_made_again(wire, wired):
     wire.cut_before = b"LogEntry"
-    assert await wired.stamp() == RegistryVersion(1, 0)
+    assert await wired.version() == RegistryVersion(1, 0)
     assert wire.cut_before is None
 
 
@@ -205,14 +205,14 @@ async def test_a_neo4j_that_stops_answering_is_unavailable_in_bounded_time(
     wire, wired, monkeypatch
 ):
     monkeypatch.setattr(session, "ANSWER_SECONDS", 1)
-    await wired.stamp()
+    await wired.version()
     wire.frozen.set()
     began = time.monotonic()
     with pytest.raises(RegistryUnavailableError, match=r"in time|does not answer"):
-        await wired.stamp()
+        await wired.version()
     assert time.monotonic() - began < PATIENCE
     wire.frozen.clear()
-    assert await wired.stamp() == RegistryVersion(1, 0)
+    assert await wired.version() == RegistryVersion(1, 0)
 
 
 async def test_a_place_where_nothing_listens_is_unavailable(monkeypatch):
@@ -225,7 +225,7 @@ async def test_a_place_where_nothing_listens_is_unavailable(monkeypatch):
             with pytest.raises(
                 RegistryUnavailableError, match=f"{place}.* does not answer: .*{why}"
             ):
-                await registry.stamp()
+                await registry.version()
 
 
 async def test_a_neo4j_that_is_killed_comes_back_with_all_that_was_committed(
@@ -240,11 +240,11 @@ async def test_a_neo4j_that_is_killed_comes_back_with_all_that_was_committed(
         with pytest.raises(RegistryUnavailableError):
             await operator.disable_user("ada")
         with pytest.raises(RegistryUnavailableError):
-            await registry.stamp()
+            await registry.version()
     finally:
         neo4j_server.start()
-    assert await registry.stamp() == RegistryVersion(1, 1)
-    assert (await operator.disable_user("ada")).stamp == RegistryVersion(1, 2)
+    assert await registry.version() == RegistryVersion(1, 1)
+    assert (await operator.disable_user("ada")).version == RegistryVersion(1, 2)
     assert await registry.verify_log() == 2
 
 

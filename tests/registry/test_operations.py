@@ -54,14 +54,14 @@ async def test_every_verb_is_one_log_entry_with_its_actor(operator, registry):
         *("key add", "key retire", "user disable", "user enable", "lockdown on", "lockdown off"),
     ]
     assert {entry.actor for entry in log} == {"ops"}
-    assert done.stamp == RegistryVersion(1, len(log))
+    assert done.version == RegistryVersion(1, len(log))
 
 
 async def test_disabling_a_disabled_user_reports_and_makes_no_revision(operator, house):
     first = await operator.disable_user("ada")
     again = await operator.disable_user("ada")
     assert (first.changed, again.changed) == (True, False)
-    assert first.stamp == again.stamp == RegistryVersion(1, 2)
+    assert first.version == again.version == RegistryVersion(1, 2)
     assert again.record == User(id="ada", name="Ada", active=False)
 
 

@@ -75,7 +75,7 @@ async def test_an_export_does_not_see_what_is_written_while_it_runs(registry, ho
 async def test_a_path_may_be_relative_and_have_odd_characters(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     registry = await open_registry("sqlite:///a b%20?#é.db")
-    await registry.stamp()
+    await registry.version()
     await registry.aclose()
     assert (tmp_path / "a b%20?#é.db").exists()
 
@@ -109,11 +109,11 @@ async def test_opening_it_twice_does_not_blind_the_first_to_other_processes(regi
     # https://www.sqlite.org/howtocorrupt.html, 2.2: this once cost the locks, and the log with them.
     writes = f"db = sqlite3.connect({str(path)!r}); db.execute(sql); db.commit(); db.close()"
     program = f"import sqlite3; sql = 'UPDATE registry SET revision = revision + 1'; {writes}"
-    seen = [(await registry.stamp()).revision]
+    seen = [(await registry.version()).revision]
     second = await open_registry(url)
     for _ in range(3):
         subprocess.run([sys.executable, "-c", program], check=True)  # noqa: ASYNC221 - nothing else runs
-        seen.append((await registry.stamp()).revision)
+        seen.append((await registry.version()).revision)
     await second.aclose()
     assert seen == [seen[0] + n for n in range(4)]
 
@@ -139,7 +139,7 @@ async def test_a_file_removed_after_it_was_opened_does_not_come_back_empty(path,
     registry = await open_registry(url)
     path.unlink()
     with pytest.raises(RegistryUnavailableError):
-        await registry.stamp()
+        await registry.version()
     await registry.aclose()
     assert not path.exists()
 
@@ -166,11 +166,11 @@ async def test_a_write_for_which_there_is_no_room_is_undone_and_says_so(registry
     async def most(pages):
         await registry._writer.run(lambda db: db.execute(f"PRAGMA max_page_count = {pages}"))
 
-    before = await registry.stamp()
+    before = await registry.version()
     await most(1)  # so many that there are
     with pytest.raises(RegistryUnavailableError, match="cannot be written: its disk is full"):
         await write(*(User(id=f"u{n}", name="n" * 200) for n in range(500)))
-    assert await registry.stamp() == before
+    assert await registry.version() == before
     assert await registry.get(User, "u0") is None
     await most(1_000_000)
     assert (await write(User(id="u0", name="n"))).revision == before.revision + 1

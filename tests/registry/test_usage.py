@@ -47,16 +47,16 @@ async def test_a_digest_that_no_token_has_is_ignored(registry, used):
 
 async def test_it_is_no_change_of_the_registry(registry, used, exported):
     before = await registry.changed_since(0), await registry.log(), await exported(registry)
-    stamp, document = await registry.stamp(), await export_document(registry, actor="tests")
+    version, document = await registry.version(), await export_document(registry, actor="tests")
     await registry.record_usage(dict.fromkeys(used, Usage(3, 100.5)))
-    assert await registry.stamp() == stamp
+    assert await registry.version() == version
     assert before == (
         await registry.changed_since(0),
         await registry.log(),
         await exported(registry),
     )
     assert await export_document(registry, actor="tests") == document
-    assert await registry.verify_log() == stamp.revision
+    assert await registry.verify_log() == version.revision
     assert await registry.check() == []
     assert await registry.get(Token, used[0]) is not None
 

@@ -123,17 +123,17 @@ class Stack:
     async def settle(self, opa=None):
         """Publish what the registry holds, and wait until OPA answers from it."""
         await self.publisher.sync()
-        stamp = self.publisher.stamp
+        version = self.publisher.version
         pdp = self.pdp(opa)
 
         async def caught_up():
             seen = await pdp.visible(None, actions=[Action(name="x")])
             return seen.reason in {"missing_token", "lockdown"} and (seen.epoch, seen.revision) >= (
-                stamp.epoch,
-                stamp.revision,
+                version.epoch,
+                version.revision,
             )
 
-        await until(caught_up, f"OPA answers from {stamp}")
+        await until(caught_up, f"OPA answers from {version}")
 
     async def user(self, user_id, **kwargs):
         return (await self.operator.add_user(user_id, **kwargs)).record

@@ -13,7 +13,7 @@ from bundles.cluster.leader_loop import adopt
 from bundles.cluster.lease import LeaseTerm
 from bundles.cluster.object_store import ObjectStore
 from bundles.exceptions import LeaseLostError
-from bundles.fleet.tracker import stamp_of
+from bundles.fleet.tracker import version_of
 from bundles.publish.store import Published, Store
 from bundles.serve.served_bundles import ServedBundles
 from registry import open_registry
@@ -59,13 +59,13 @@ class Servers:
         """Write the registry; returns the state that it has then."""
         n = int(time.monotonic() * 1000)
         await self.operator.add_user(f"user-{n}")
-        stamp = await self.registry.stamp()
-        return f"{stamp.epoch}:{stamp.revision}"
+        version = await self.registry.version()
+        return f"{version.epoch}:{version.revision}"
 
     async def everywhere(self, *, servers=None):
         """Wait until what the registry holds is in the store, and served."""
-        stamp = await self.registry.stamp()
-        revision = f"{stamp.epoch}:{stamp.revision}"
+        version = await self.registry.version()
+        revision = f"{version.epoch}:{version.revision}"
         for server in servers or self.all:
             await until(lambda s=server: revision in s.served("live"), f"{server.name}: {revision}")
 
@@ -81,8 +81,8 @@ class Servers:
 
     def check_nobody_went_back(self):
         for server in self.all:
-            stamps = [stamp_of(revision) for revision in server.served("live")]
-            assert stamps == sorted(stamps)
+            versions = [version_of(revision) for revision in server.served("live")]
+            assert versions == sorted(versions)
 
 
 @pytest.fixture

@@ -37,15 +37,15 @@ async def written(publishing):
     return publishing
 
 
-def acknowledge(written, *ids, stamp=None):
-    stamp = stamp or written.done.stamp
+def acknowledge(written, *ids, version=None):
+    version = version or written.done.version
     for id_ in ids:
-        written.fleet.acknowledge(id_, "live", f"{stamp.epoch}:{stamp.revision}")
+        written.fleet.acknowledge(id_, "live", f"{version.epoch}:{version.revision}")
 
 
 async def test_it_is_published_at_once_and_effective_when_all_have_acknowledged(written):
-    waiting = asyncio.ensure_future(written.propagation.wait(written.done.stamp, seconds=20))
-    await until(lambda: written.publisher.stamp == written.done.stamp, "it is published")
+    waiting = asyncio.ensure_future(written.propagation.wait(written.done.version, seconds=20))
+    await until(lambda: written.publisher.version == written.done.version, "it is published")
     written.now += 0.010
     acknowledge(written, "opa-1")
     await asyncio.sleep(0.01)
@@ -59,24 +59,24 @@ async def test_it_is_published_at_once_and_effective_when_all_have_acknowledged(
 
 
 async def test_a_later_revision_acknowledges_the_earlier_ones(written):
-    later = (await written.operator.add_user("bob")).stamp
+    later = (await written.operator.add_user("bob")).version
     await written.publisher.sync()
-    acknowledge(written, "opa-1", "opa-2", stamp=later)
-    assert (await written.propagation.wait(written.done.stamp, seconds=0)).effective
+    acknowledge(written, "opa-1", "opa-2", version=later)
+    assert (await written.propagation.wait(written.done.version, seconds=0)).effective
 
 
 async def test_one_that_has_not_acknowledged_is_named(written):
     await written.publisher.sync()
     acknowledge(written, "opa-1")
-    effect = await written.propagation.wait(written.done.stamp, seconds=0)
+    effect = await written.propagation.wait(written.done.version, seconds=0)
     assert (effect.effective, effect.how) == (False, "waiting")
     assert (list(effect.acknowledged), effect.missing) == (["opa-1"], ("opa-2",))
 
 
 async def test_an_acknowledgement_of_another_epoch_is_none(written):
     await written.publisher.sync()
-    acknowledge(written, "opa-1", "opa-2", stamp=RegistryVersion(0, 99))
-    assert not (await written.propagation.wait(written.done.stamp, seconds=0)).effective
+    acknowledge(written, "opa-1", "opa-2", version=RegistryVersion(0, 99))
+    assert not (await written.propagation.wait(written.done.version, seconds=0)).effective
 
 
 async def test_nobody_of_nobody_is_no_success_however_long_it_takes(publishing):
@@ -85,7 +85,7 @@ async def test_nobody_of_nobody_is_no_success_however_long_it_takes(publishing):
     done = await publishing.operator.add_user("ada")
     await publishing.sync()
     publishing.now += 10 * LIMIT
-    effect = await propagation.wait(done.stamp, seconds=0)
+    effect = await propagation.wait(done.version, seconds=0)
     assert (effect.effective, effect.acknowledged, effect.missing) == (False, {}, ())
 
 
@@ -95,17 +95,17 @@ async def test_for_one_that_is_silent_the_limit_must_pass(written):
     acknowledge(written, "opa-1")
     # The other was heard of just before the change was published: it is within the limit still.
     written.fleet.acknowledge("opa-2", "live", "1:0")
-    assert not (await written.propagation.wait(written.done.stamp, seconds=0)).effective
+    assert not (await written.propagation.wait(written.done.version, seconds=0)).effective
     written.now += 2
-    effect = await written.propagation.wait(written.done.stamp, seconds=0)
+    effect = await written.propagation.wait(written.done.version, seconds=0)
     assert (effect.effective, effect.how, effect.missing) == (True, "limit", ("opa-2",))
 
 
 async def test_one_that_is_heard_of_no_more_is_still_waited_for(written):
     written.now += LIMIT - 1
-    acknowledge(written, "opa-1", stamp=RegistryVersion(1, 0))
-    waiting = asyncio.ensure_future(written.propagation.wait(written.done.stamp, seconds=20))
-    await until(lambda: written.publisher.stamp == written.done.stamp, "it is published")
+    acknowledge(written, "opa-1", version=RegistryVersion(1, 0))
+    waiting = asyncio.ensure_future(written.propagation.wait(written.done.version, seconds=20))
+    await until(lambda: written.publisher.version == written.done.version, "it is published")
     written.now += 2
     acknowledge(written, "opa-1")
     await asyncio.sleep(0.05)
@@ -119,10 +119,10 @@ async def test_where_some_are_never_heard_of_the_limit_must_pass_always(written)
     propagation = written.propagation
     await written.publisher.sync()
     acknowledge(written, "opa-1", "opa-2")
-    assert not (await propagation.wait(written.done.stamp, seconds=0)).effective
+    assert not (await propagation.wait(written.done.version, seconds=0)).effective
     written.now += LIMIT
     acknowledge(written, "opa-1", "opa-2")
-    assert (await propagation.wait(written.done.stamp, seconds=0)).how == "limit"
+    assert (await propagation.wait(written.done.version, seconds=0)).how == "limit"
 
 
 @pytest.fixture
@@ -139,24 +139,24 @@ def restarted(written, tmp_path):
 
 async def test_after_a_restart_one_that_has_not_come_back_is_waited_for(written, restarted):
     restarted()
-    acknowledge(written, "opa-1", "opa-2", stamp=RegistryVersion(1, 0))
+    acknowledge(written, "opa-1", "opa-2", version=RegistryVersion(1, 0))
     propagation = restarted()
     await written.publisher.sync()
     acknowledge(written, "opa-1")
-    effect = await propagation.wait(written.done.stamp, seconds=0)
+    effect = await propagation.wait(written.done.version, seconds=0)
     assert (effect.effective, effect.missing) == (False, ("opa-2",))
     acknowledge(written, "opa-2")
-    assert (await propagation.wait(written.done.stamp, seconds=0)).how == "acknowledged"
+    assert (await propagation.wait(written.done.version, seconds=0)).how == "acknowledged"
 
 
 async def test_after_a_restart_one_that_could_no_longer_answer_is_not(written, restarted):
     restarted()
-    acknowledge(written, "opa-1", "opa-2", stamp=RegistryVersion(1, 0))
+    acknowledge(written, "opa-1", "opa-2", version=RegistryVersion(1, 0))
     written.now += LIMIT + LAG + 1
     propagation = restarted()
     await written.publisher.sync()
     acknowledge(written, "opa-1")
-    effect = await propagation.wait(written.done.stamp, seconds=0)
+    effect = await propagation.wait(written.done.version, seconds=0)
     assert (effect.how, list(effect.acknowledged), effect.missing) == (
         "acknowledged",
         ["opa-1"],
@@ -171,20 +171,20 @@ async def test_where_it_is_forgotten_who_there_was_the_limit_must_pass_once(
     propagation = restarted()
     await written.publisher.sync()
     acknowledge(written, "opa-1")
-    assert not (await propagation.wait(written.done.stamp, seconds=0)).effective
+    assert not (await propagation.wait(written.done.version, seconds=0)).effective
     written.now += LIMIT
     acknowledge(written, "opa-1")
-    assert (await propagation.wait(written.done.stamp, seconds=0)).how == "limit"
+    assert (await propagation.wait(written.done.version, seconds=0)).how == "limit"
     written.now += 1
-    later = (await written.operator.add_user("bob")).stamp
+    later = (await written.operator.add_user("bob")).version
     await written.publisher.sync()
-    acknowledge(written, "opa-1", stamp=later)
+    acknowledge(written, "opa-1", version=later)
     assert (await propagation.wait(later, seconds=0)).how == "acknowledged"
 
 
 async def test_the_wait_ends_with_its_time(written):
     began = time.monotonic()
-    effect = await written.propagation.wait(written.done.stamp, seconds=0.05)
+    effect = await written.propagation.wait(written.done.version, seconds=0.05)
     assert not effect.effective
     assert time.monotonic() - began >= 0.05
 
@@ -196,7 +196,7 @@ async def test_the_wait_ends_with_its_time(written):
 async def issued(written, bundle_keys):
     await written.publisher.sync()
     acknowledge(written, "opa-1", "opa-2")
-    effect = await written.propagation.wait(written.done.stamp, seconds=0)
+    effect = await written.propagation.wait(written.done.version, seconds=0)
     [entry] = await written.registry.log()
     return issue(effect, entry, bundle_keys["data"])
 

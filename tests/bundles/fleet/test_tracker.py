@@ -7,7 +7,7 @@ import pytest
 from support.faults import largest_file
 
 from bundles.fleet.last_seen import LAG, LastSeenStore
-from bundles.fleet.tracker import FleetTracker, Instance, stamp_of
+from bundles.fleet.tracker import FleetTracker, Instance, version_of
 from registry import RegistryVersion
 
 NEWEST = RegistryVersion(1, 1000)
@@ -39,11 +39,11 @@ def test_an_instance_is_known_by_its_label_before_it_has_a_bundle():
         fleet.report("opa-1", {"labels": labels, **bundles}, published=NEWEST)
         (one,) = fleet.instances()
         assert (one.id, one.revisions) == ("opa-1", {})
-        assert fleet.all_run("base-00", stamp=RegistryVersion(0, 0), within=60) is False
+        assert fleet.all_run("base-00", version=RegistryVersion(0, 0), within=60) is False
 
 
 def test_nobodys_silence_proves_anything():
-    assert FleetTracker().all_run("base-00", stamp=RegistryVersion(1, 0), within=60) is False
+    assert FleetTracker().all_run("base-00", version=RegistryVersion(1, 0), within=60) is False
 
 
 def test_all_run_a_revision_when_each_that_was_seen_lately_does():
@@ -51,15 +51,15 @@ def test_all_run_a_revision_when_each_that_was_seen_lately_does():
     fleet = FleetTracker(clock=lambda: now[0])
     fleet.report("a", report("a", base="1:7"), published=NEWEST)
     fleet.report("b", report("b", base="1:5"), published=NEWEST)
-    assert fleet.all_run("base-00", stamp=RegistryVersion(1, 5), within=60) is True
-    assert fleet.all_run("base-00", stamp=RegistryVersion(1, 6), within=60) is False
+    assert fleet.all_run("base-00", version=RegistryVersion(1, 5), within=60) is True
+    assert fleet.all_run("base-00", version=RegistryVersion(1, 6), within=60) is False
     now[0] += 50
     fleet.report("a", report("a", base="1:7"), published=NEWEST)
     now[0] += 20
     # The one that lags has not been seen for 70 seconds.
-    assert fleet.all_run("base-00", stamp=RegistryVersion(1, 7), within=60) is True
-    assert fleet.all_run("base-00", stamp=RegistryVersion(2, 1), within=60) is False
-    assert fleet.all_run("base-01", stamp=RegistryVersion(1, 1), within=60) is False
+    assert fleet.all_run("base-00", version=RegistryVersion(1, 7), within=60) is True
+    assert fleet.all_run("base-00", version=RegistryVersion(2, 1), within=60) is False
+    assert fleet.all_run("base-01", version=RegistryVersion(1, 1), within=60) is False
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_odd_bundles_in_a_report_count_as_none():
         published=NEWEST,
     )
     assert fleet.instances()[0].revisions == {}
-    assert fleet.all_run("base-00", stamp=RegistryVersion(1, 0), within=60) is False
+    assert fleet.all_run("base-00", version=RegistryVersion(1, 0), within=60) is False
 
 
 def test_the_number_of_instances_is_bounded(monkeypatch):
@@ -101,10 +101,10 @@ def test_the_number_of_instances_is_bounded(monkeypatch):
     "odd", ["", ":", "1", "1:", ":1", "-1:5", "1:-5", "1:5:6", " 1:5", "1:5\n", "a:b", "²:5", "1:" + "9" * 5000]
 )  # fmt: skip
 def test_what_is_no_revision_is_below_every_other(odd):
-    assert stamp_of(odd) < RegistryVersion(0, 0)
+    assert version_of(odd) < RegistryVersion(0, 0)
     fleet = FleetTracker()
     fleet.report("opa-1", report(base=odd), published=NEWEST)
-    assert fleet.all_run("base-00", stamp=RegistryVersion(0, 0), within=60) is False
+    assert fleet.all_run("base-00", version=RegistryVersion(0, 0), within=60) is False
 
 
 def test_an_acknowledgement_is_one_the_first_time():
@@ -178,7 +178,7 @@ def test_who_was_heard_of_before_a_restart_is_known_after_it(kept):
     after = kept.fleet()
     assert seen(after) == {"opa-1": 1010, "opa-2": 1010, "opa-3": 1010, "opa-4": 1000}
     assert not after.forgot_within(1e9)
-    assert after.all_run("live", stamp=RegistryVersion(0, 0), within=1e9) is False, (
+    assert after.all_run("live", version=RegistryVersion(0, 0), within=1e9) is False, (
         "who knows what it runs"
     )
     after.acknowledge("opa-1", "live", "1:6")

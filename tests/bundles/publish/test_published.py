@@ -164,7 +164,7 @@ async def test_a_publishers_restart_makes_nothing_stale(published):
     reasons = set()
     for _ in range(3):
         await published.restart()
-        await published.operator.add_user(f"u-{published.publisher.stamp.revision}")
+        await published.operator.add_user(f"u-{published.publisher.version.revision}")
         await published.sync()
         for _ in range(20):
             reasons.add((await pdp.authorize("one", tool="search")).reason)
@@ -184,7 +184,7 @@ async def test_while_the_registry_does_not_answer_opa_grows_stale(published, mon
         raise RegistryUnavailableError("the store does not answer")
 
     with monkeypatch.context() as patched:
-        patched.setattr(published.registry, "stamp", down)
+        patched.setattr(published.registry, "version", down)
 
         async def stale():
             # It beats all the time; what stands still is what it says.

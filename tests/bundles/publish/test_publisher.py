@@ -40,7 +40,7 @@ async def test_a_change_is_in_live_after_the_next_look(publishing):
     live = publishing.document("live")
     assert live["users"] == {"ada": {"name": "ada", "active": True}}
     assert publishing.served_bundles.get("live").revision == f"1:{live['revision']}"
-    assert publishing.publisher.stamp == await publishing.registry.stamp()
+    assert publishing.publisher.version == await publishing.registry.version()
 
 
 async def test_a_look_that_finds_nothing_publishes_nothing(publishing):
@@ -234,7 +234,7 @@ class Walk:
         steps = [self.create, self.create, self.revoke, self.delete, self.sync, self.sync,
                  self.pass_time, self.report, self.restart, self.fetch, self.fetch]  # fmt: skip
         await self.random.choice(steps)()
-        revision = (await self.publishing.registry.stamp()).revision
+        revision = (await self.publishing.registry.version()).revision
         tokens = await self.publishing.registry.all(Token)
         self.truth[revision] = {token.digest for token in tokens if token.active}
 
@@ -444,10 +444,10 @@ class Failing:
     def __getattr__(self, name):
         return getattr(self._registry, name)
 
-    async def stamp(self):
+    async def version(self):
         if self.down:
             raise RegistryUnavailableError("the store does not answer")
-        return await self._registry.stamp()
+        return await self._registry.version()
 
 
 async def test_while_the_registry_does_not_answer_the_heartbeat_stands_still(publishing):
@@ -496,7 +496,7 @@ async def test_the_heartbeat_demands_a_change_only_once_everybody_can_have_it(pu
     await users(publishing, "ada")
     await publishing.sync()
     publishing.publisher.publish_heartbeat()
-    revision = publishing.publisher.stamp.revision
+    revision = publishing.publisher.version.revision
     assert publishing.document("heartbeat")["revision"] < revision
     publishing.now += 1
     publishing.publisher.publish_heartbeat()
@@ -521,7 +521,7 @@ async def test_after_a_restart_it_demands_at_least_what_was_served_before(publis
     await publishing.open()
     await users(publishing, "ada")
     await publishing.sync()
-    served = publishing.publisher.stamp.revision
+    served = publishing.publisher.version.revision
     # As with every change, not before everybody can have it.
     await publishing.restart(served_bundles=type(publishing.served_bundles)())
     assert publishing.document("heartbeat")["revision"] == 0
@@ -539,7 +539,7 @@ async def test_looks_at_the_same_time_publish_each_change_once(publishing):
     put = publishing.served_bundles.put
     publishing.served_bundles.put = lambda bundle: (revisions.append(bundle.revision), put(bundle))
     await asyncio.gather(*(publishing.sync() for _ in range(10)))
-    assert revisions == [f"1:{publishing.publisher.stamp.revision}"]
+    assert revisions == [f"1:{publishing.publisher.version.revision}"]
 
 
 async def test_a_lockdown_is_published_as_a_setting(publishing):
@@ -571,4 +571,4 @@ async def test_a_clock_that_is_set_is_said_and_stops_nothing(publishing, seconds
     assert heartbeat["revision"] >= demanded
     publishing.now += abs(seconds) + 2
     publishing.publisher.publish_heartbeat()
-    assert publishing.document("heartbeat")["revision"] == publishing.publisher.stamp.revision
+    assert publishing.document("heartbeat")["revision"] == publishing.publisher.version.revision

@@ -40,16 +40,16 @@ def reconciled_at(publishing):
 
 
 async def test_a_pass_that_finds_nothing_writes_nothing_and_is_remembered(ten):
-    before = await ten.registry.stamp()
+    before = await ten.registry.version()
     ten.now += 100
     made = await ten.reconciler.run()
     assert (made.differed, made.records, made.held) == (0, 11, {})
-    assert await ten.registry.stamp() == before
+    assert await ten.registry.version() == before
     assert reconciled_at(ten) == pytest.approx(ten.now)
 
 
 async def test_what_others_changed_is_a_revision_of_its_own_and_is_published(ten):
-    before = await ten.registry.stamp()
+    before = await ten.registry.version()
     ten.scribble("UPDATE users SET active = 0 WHERE id = 'u-3'")
     await ten.sync()
     assert "users" not in ten.document("live")
@@ -164,9 +164,9 @@ async def test_what_lictor_writes_while_everything_is_read_is_not_written_twice(
         return found
 
     monkeypatch.setattr(ten.publisher.reader, "read", read_while_others_write)
-    before = await ten.registry.stamp()
+    before = await ten.registry.version()
     assert (await ten.reconciler.run()).differed == 0
-    assert (await ten.registry.stamp()).revision == before.revision + 1
+    assert (await ten.registry.version()).revision == before.revision + 1
     assert ten.document("live")["users"] == {"u-5": {"name": "u-5", "active": False}}
 
 
@@ -218,12 +218,12 @@ async def test_a_registry_that_went_back_is_not_published_until_it_is_accepted(t
     with pytest.raises(PublishingHeldError, match="another entry"):
         await ten.sync()
 
-    stamp = await ten.publisher.accept(actor="ada")
-    assert stamp.epoch == 2
+    version = await ten.publisher.accept(actor="ada")
+    assert version.epoch == 2
     assert ten.publisher.held == ""
     assert ten.document("live")["epoch"] == ten.document("base-00")["epoch"] == 2
     assert ten.document("base-00")["tokens"][digest("t")]["active"] is True
-    assert await ten.registry.verify_log() == stamp.revision
+    assert await ten.registry.verify_log() == version.revision
     assert next(user.id for user in await ten.registry.all(User)) == "new"
 
 

@@ -44,7 +44,7 @@ def tag(content):
 class Served:
     """A server, and as much of its publisher as it asks for."""
 
-    stamp = RegistryVersion(1, 7)
+    version = RegistryVersion(1, 7)
     heartbeat = type("Heartbeat", (), {"synced_at": 7.0, "clock_moved": ""})
     problems: dict = {}  # noqa: RUF012
     held = ""
@@ -209,7 +209,7 @@ class Elsewhere:
 class Registry:
     """As much of a registry as is asked for: what state it has."""
 
-    async def stamp(self):
+    async def version(self):
         return RegistryVersion(1, 9)
 
 

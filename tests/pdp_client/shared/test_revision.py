@@ -29,7 +29,7 @@ class Somewhere:
     def __init__(self, epoch, revision):
         self.at = RegistryVersion(epoch, revision)
 
-    async def stamp(self):
+    async def version(self):
         return self.at
 
 
