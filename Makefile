@@ -69,7 +69,7 @@ test: $(VENV)/dev ## Run the tests of every promise, in under four minutes
 # A file of faults runs its rows in one go, so files are not split here.
 .PHONY: $(TIERS:%=test-%)
 test-system: $(VENV)/dev ## Faults, scenarios, killed processes, several servers
-test-model: $(VENV)/dev ## Ten thousand questions to OPA and to a model of the rules
+test-model: $(VENV)/dev ## Ten thousand queries to OPA and to a model of the rules
 test-conformance: $(VENV)/dev ## MCP's conformance suite (needs npm)
 test-neo4j: $(VENV)/dev ## A real Neo4j (needs a JDK and Maven)
 test-docs: $(VENV)/dev ## Every command and table of the docs
@@ -144,7 +144,7 @@ check: setup lint opa-test ## Everything that CI checks: lint, types, Rego, all 
 	coverage report --fail-under 95
 
 .PHONY: fuzz
-fuzz: $(VENV)/dev ## Ask OPA and the model of the rules a million questions (QUESTIONS=N, SEED=N)
+fuzz: $(VENV)/dev ## Send a million queries to OPA and to the model of the rules (QUESTIONS=N, SEED=N)
 	python -m tests.model.fuzz --questions $(or $(QUESTIONS),1000000) --seed $(or $(SEED),1)
 
 .PHONY: histories

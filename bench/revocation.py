@@ -141,7 +141,7 @@ async def measure(arguments):
         say(f"{arguments.opas} OPA ready in {ready_seconds:.1f} s")
         rng = random.Random(arguments.seed)
         victims = rng.sample(range(world.tokens), min(world.tokens, 4 * arguments.revocations))
-        # `live` as full as it may be before anything is folded.
+        # `live` as full as it may be before anything is compacted.
         for n in victims[arguments.revocations :][: arguments.live]:
             await operator.revoke_token(world.digest(n))
         version = await registry.version()
@@ -204,7 +204,7 @@ def fleet_load(fleet, told, bearers, rate):
 
 
 async def revoke(arguments, world, *, fleet, operator, admin, pdps, victims):
-    """Revoke one after another, while a shard is folded each second."""
+    """Revoke one after another, while a shard is compacted each second."""
     taken, outages, began = [], 0, time.monotonic()
     folding = asyncio.ensure_future(fold_each_second(admin))
     keys = KeyFolder(fleet.settings.keys)

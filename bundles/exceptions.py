@@ -1,30 +1,8 @@
-"""The errors of building, serving and running bundles.
-
-```
-BundleError            never raised itself; every subclass carries a stable `code`
-├── OPAUnavailableError          no OPA binary that can serve was found
-├── OPAFailedError               the OPA binary refused what it was given (its own words follow)
-├── PolicyRefusedError           a policy or site folder that must not be signed
-├── NoTestsError                 a site's folder holds no test that could run
-├── KeyUnusableError             a signing key that is missing, unreadable or of the wrong type
-├── AddressInvalidError          OPA cannot listen there
-├── ReceiptInvalidError          a receipt that proves nothing
-├── PublishingHeldError          an earlier registry than was published; an operator must accept it
-├── NotPublishingError           another server publishes, this one follows it
-├── NotPublishedError            the registry was not published within the time
-├── LocationInvalidError         a URL of what several servers share cannot be used
-├── RedisUnavailableError        Redis cannot be reached, or refuses
-├── LeaseLostError               another server publishes, or may
-├── ObjectStoreUnavailableError  the object store cannot be read or written
-├── ObjectRefusedError           an object that is not a whole, validly signed bundle
-├── MutationError                mutants cannot be made or run
-└── StoreUnusableError           the folder of published bundles cannot be read or written
-```
-"""
+"""The errors of building, serving and running bundles."""
 
 
 class BundleError(Exception):
-    """The base of this package's errors; `code` is stable and safe to put in a metric."""
+    """The base of this package's errors, never raised itself; its `code` is stable."""
 
     code = "bundle_error"
 
@@ -36,19 +14,19 @@ class OPAUnavailableError(BundleError):
 
 
 class OPAFailedError(BundleError):
-    """The OPA binary ran and refused; the message is what it printed."""
+    """The OPA binary rejected its input; the message is what it printed."""
 
     code = "opa_failed"
 
 
 class PolicyRefusedError(BundleError):
-    """A policy folder fails a check that comes before signing; the message names file and line."""
+    """A policy or site folder must not be signed; the message names file and line."""
 
     code = "policy_refused"
 
 
 class NoTestsError(BundleError):
-    """A site's folder holds no test that could run: that is not a success."""
+    """A site's folder holds no test that could run."""
 
     code = "no_tests"
 
@@ -66,7 +44,7 @@ class StoreUnusableError(BundleError):
 
 
 class AddressInvalidError(BundleError):
-    """OPA cannot listen at the address that was asked for."""
+    """OPA cannot listen at the configured address."""
 
     code = "address_invalid"
 
@@ -78,25 +56,25 @@ class PublishingHeldError(BundleError):
 
 
 class ReceiptInvalidError(BundleError):
-    """A receipt does not prove what it says; the message says why, and quotes nothing of it."""
+    """A receipt proves nothing; the message says why, and does not quote the receipt."""
 
     code = "receipt_invalid"
 
 
 class NotPublishingError(BundleError):
-    """Only the server that publishes can do it; the message says which one that is."""
+    """This server only follows; the message names the one that publishes."""
 
     code = "not_publishing"
 
 
 class NotPublishedError(BundleError):
-    """The registry's state was not published in time; it may be at any moment."""
+    """The registry was not published within the time; it still may be."""
 
     code = "not_published"
 
 
 class LocationInvalidError(BundleError):
-    """A URL of what several servers share cannot be used; the message does not repeat it."""
+    """The URL of Redis or of the object store cannot be used; the message does not quote it."""
 
     code = "location_invalid"
 

@@ -49,7 +49,7 @@ class Admin:
         return await self._request("POST", "/accept", {"actor": actor}, seconds=600)
 
     async def compact(self) -> dict[str, Any]:
-        """Fold the shard that `live` holds most of, though `live` may be small.
+        """Compact the shard that `live` holds most of, however small `live` is.
 
         Raises:
             ServeUnavailableError: as `wake`.
@@ -79,14 +79,14 @@ class Admin:
                 transport=transport, base_url="http://lictor", timeout=seconds
             ) as client:
                 answer = await client.request(method, path, json=body)
-                told = answer.json()
+                reply = answer.json()
         except (httpx2.HTTPError, OSError, ValueError) as error:
             raise ServeUnavailableError(
                 f"lictor serve does not answer ({type(error).__name__})"
             ) from None
-        if not isinstance(told, dict) or answer.is_error:
-            why = told.get("error", "") if isinstance(told, dict) else ""
+        if not isinstance(reply, dict) or answer.is_error:
+            why = reply.get("error", "") if isinstance(reply, dict) else ""
             raise ServeUnavailableError(
                 f"lictor serve could not do it: {why or answer.status_code}"
             )
-        return told
+        return reply

@@ -52,7 +52,6 @@ class Announcer:
         authenticator: RevisionAuthenticator,
         *,
         namespace: str = NAMESPACE,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         """Create the announcer.
 
@@ -60,7 +59,6 @@ class Announcer:
             url: of Redis or Valkey.
             authenticator: made with the key in `newest.key`, and the same namespace.
             namespace: before every key.
-            clock: seconds since 1970.
 
         Raises:
             ConfigurationError: the URL cannot be used.
@@ -70,7 +68,6 @@ class Announcer:
         self._value, self._caching = key(namespace, "newest"), key(namespace, "caching")
         self._alone, self._id = key(namespace, "alone"), secrets.token_hex(8)
         self._announce = self._redis.register_script(_ANNOUNCE)
-        self._clock = clock
         self.error = ""
 
     async def announce(self, registry: Registry, *, rules: tuple[str, str] | None = None) -> float:
@@ -94,25 +91,23 @@ class Announcer:
                     pipeline.info("server")
                     pipeline.get(self._value)
                     pipeline.exists(self._caching)
-                    info, told, caching = await pipeline.execute()
+                    info, stored, caching = await pipeline.execute()
             run = str(info["run_id"])
-            before = self._authenticator.verify(told)
+            before = self._authenticator.verify(stored)
             if before is not None and before.run != run:
                 before = None
             # Read after `run_id`, so this includes every write from before that process started.
             version = await registry.version()
             policy, site = rules or (before and (before.policy, before.site)) or (None, None)
-            newest = LatestRevision(
-                version.epoch, version.revision, policy, site, self._clock(), run
-            )
+            newest = LatestRevision(version.epoch, version.revision, policy, site, time.time(), run)
             if before is not None and before.version > newest.version:
-                newest = LatestRevision(*before.version, policy, site, self._clock(), run)
+                newest = LatestRevision(*before.version, policy, site, time.time(), run)
             if rules is None and before is not None and before.version >= newest.version:
                 return LEASE if caching else 0.0
             with redis_errors():
                 done = await self._announce(
                     keys=[self._value, self._caching],
-                    args=[run, told or b"", self._authenticator.sign(newest)],
+                    args=[run, stored or b"", self._authenticator.sign(newest)],
                 )
             if done >= 0:
                 return LEASE if done else 0.0

@@ -40,13 +40,13 @@ def standalone(settings: Settings, served_bundles: ServedBundles) -> "Standalone
         InvalidArgumentError: the URL cannot be used, or a package is missing.
     """
     with _explained():
-        from bundles.cluster.object_store import ObjectStore  # noqa: PLC0415 - see above
-        from bundles.cluster.standalone import StandalonePublisher  # noqa: PLC0415 - see above
+        from bundles.cluster.object_store import ObjectStore
+        from bundles.cluster.standalone import StandalonePublisher
 
         return StandalonePublisher(
             ObjectStore(settings.artefacts_url),
             served_bundles,
-            has_unreported_instances=settings.has_unheard,
+            has_unreported_instances=settings.has_unreported_instances,
         )
 
 
@@ -73,9 +73,9 @@ async def cluster_node(
     except (OSError, ValueError) as error:
         raise NotInitialisedError(f"{policy_key}: not readable ({type(error).__name__})") from None
     with _explained():
-        from bundles.cluster.node import ClusterNode  # noqa: PLC0415 - see above
-        from bundles.cluster.object_store import ObjectStore  # noqa: PLC0415 - see above
-        from bundles.cluster.redis_connection import connect  # noqa: PLC0415 - see above
+        from bundles.cluster.node import ClusterNode
+        from bundles.cluster.object_store import ObjectStore
+        from bundles.cluster.redis_connection import connect
 
         redis, object_store = connect(settings.redis_url), ObjectStore(settings.artefacts_url)
     async with aclosing(redis):
@@ -90,7 +90,7 @@ async def cluster_node(
             policy_key=policy_pem,
             publish=publish,
             name=f"{socket.gethostname()}:{settings.state}",
-            has_unreported_instances=settings.has_unheard,
+            has_unreported_instances=settings.has_unreported_instances,
         )
 
 
@@ -102,9 +102,9 @@ def announcer(settings: Settings) -> "Announcer":
         KeyUnusableError: the key that says so is missing.
     """
     with _explained():
-        from lictor.announcer import Announcer  # noqa: PLC0415 - see above
-        from lictor_common.redis import NAMESPACE  # noqa: PLC0415 - see above
-        from pdp_client.freshness.revision import RevisionAuthenticator  # noqa: PLC0415 - beside the other
+        from lictor.announcer import Announcer
+        from lictor_common.redis import NAMESPACE
+        from pdp_client.freshness.revision import RevisionAuthenticator
 
         authenticator = RevisionAuthenticator.from_file(
             require_newest_key(settings), namespace=NAMESPACE

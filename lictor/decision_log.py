@@ -65,7 +65,7 @@ class DecisionLogReader:
                     return {}
                 offset += whole
                 self._note(which, offset)
-                if uses := _folded(piece[:whole]):
+                if uses := _sum_uses(piece[:whole]):
                     return uses
 
     def _offset(self, which: list[int], size: int) -> int:
@@ -86,7 +86,7 @@ class DecisionLogReader:
         replace_private(self._place, json.dumps(place).encode())
 
 
-def _folded(lines: bytes) -> Uses:
+def _sum_uses(lines: bytes) -> Uses:
     uses: Uses = {}
     for digest, at in _used(lines):
         count, last = uses.get(digest, (0, 0.0))

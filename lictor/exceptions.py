@@ -1,49 +1,32 @@
-"""The errors of the `lictor` command, beside those of the packages that it uses.
-
-```
-LictorError                 never raised itself; every subclass carries a stable `code`
-├── NotInitialisedError     the state directory is missing or incomplete
-├── AlreadyInitialisedError `lictor init` would overwrite something
-├── AlreadyRunningError     a process of this state directory runs
-├── InvalidArgumentError    an argument that no flag's type could refuse
-├── KeyFileUnusableError    a file of signing keys cannot be read or written
-├── NoSigningKeyError       no key is there to mint a team's JWT with
-├── ServeUnavailableError   `lictor serve` does not answer, or could not do what was requested
-├── WakeFailedError         the registry was written, `lictor serve` could not be notified
-├── TrialFailedError        an OPA to try rules out does not start, or cannot load the bundles
-├── NotEffectiveError       a revocation was published, and is not known to hold everywhere
-├── MCPServerError          the tools of an MCP server cannot be listed
-└── DemoFailedError         a part of the demo did not come up
-```
-"""
+"""The errors of the `lictor` command, beside those of the packages that it uses."""
 
 
 class LictorError(Exception):
-    """The base of this package's errors; `code` is stable."""
+    """The base of this package's errors, never raised itself; `code` is stable."""
 
     code = "lictor_error"
 
 
 class NotInitialisedError(LictorError):
-    """The state directory is missing; the message says how to make one."""
+    """The state directory is missing or incomplete; the message says how to make one."""
 
     code = "not_initialised"
 
 
 class AlreadyInitialisedError(LictorError):
-    """The state directory is in use."""
+    """`lictor init` would overwrite something."""
 
     code = "already_initialised"
 
 
 class AlreadyRunningError(LictorError):
-    """Another process has the place that this one would take."""
+    """A process of this state directory already runs."""
 
     code = "already_running"
 
 
 class InvalidArgumentError(LictorError):
-    """An argument cannot be used as it is."""
+    """An argument is invalid in a way that its type does not express."""
 
     code = "invalid_argument"
 
@@ -55,7 +38,7 @@ class KeyFileUnusableError(LictorError):
 
 
 class NoSigningKeyError(LictorError):
-    """The private part of an active signing key of the issuer is missing."""
+    """The issuer has no active signing key with a private part here."""
 
     code = "no_signing_key"
 
@@ -67,13 +50,13 @@ class WakeFailedError(LictorError):
 
 
 class ServeUnavailableError(LictorError):
-    """`lictor serve` does not answer, or says why it cannot do what it was asked."""
+    """`lictor serve` does not respond, or cannot do what was requested."""
 
     code = "serve_unavailable"
 
 
 class TrialFailedError(LictorError):
-    """An OPA to try rules out on did not come up."""
+    """An OPA to try rules out did not start, or cannot load the bundles."""
 
     code = "trial_failed"
 
@@ -85,7 +68,7 @@ class NotEffectiveError(LictorError):
 
 
 class DemoFailedError(LictorError):
-    """A part of the demo did not come up; the message holds the last of its log."""
+    """A part of the demo did not start; the message holds the end of its log."""
 
     code = "demo_failed"
 

@@ -35,7 +35,7 @@ def recent_errors(record: Path) -> dict[str, Any] | None:
             at = float(entry["at"])
             decisions += 1
             error = entry["errors"][0]
-            told = {
+            place = {
                 "code": str(error["code"]),
                 "file": str(error["file"]),
                 "row": int(error["row"]),
@@ -43,5 +43,5 @@ def recent_errors(record: Path) -> dict[str, Any] | None:
         except (ValueError, LookupError, TypeError):
             # The first line may be cut, the last not whole; and most have no error.
             continue
-        failed, last = failed + 1, {**told, "at": at}
+        failed, last = failed + 1, {**place, "at": at}
     return {"failed": failed, "decisions": decisions, "last": last} if last else None

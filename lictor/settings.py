@@ -89,7 +89,7 @@ class Settings(BaseSettings):
             object.__setattr__(self, name, value.expanduser() if isinstance(value, Path) else value)
 
     @property
-    def has_unheard(self) -> bool:
+    def has_unreported_instances(self) -> bool:
         """Whether some OPAs do not report. A store without Redis normally serves such OPAs."""
         return (
             bool(self.artefacts_url and not self.redis_url)

@@ -90,8 +90,8 @@ class Usages:
     async def _source(self) -> AsyncIterator[_Take]:
         if self._redis_url:
             # The package is needed only with Redis.
-            from pdp_client.shared.connection import connect  # noqa: PLC0415
-            from pdp_client.shared.usage import take_uses  # noqa: PLC0415
+            from pdp_client.shared.connection import connect
+            from pdp_client.shared.usage import take_uses
 
             async with aclosing(connect(self._redis_url, timeout=_REDIS_SECONDS)) as redis:
                 yield partial(take_uses, redis)

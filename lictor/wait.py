@@ -69,8 +69,10 @@ class WaitOptions:
         finally:
             milliseconds = round(1000 * (time.monotonic() - began))
             if common.format == "json":
-                told = {k: v for k, v in (effect or {}).items() if k not in {*shown, "receipt"}}
-                print(json.dumps({**plain(shown), **told, "ms": milliseconds}))  # noqa: T201
+                propagation = {
+                    k: v for k, v in (effect or {}).items() if k not in {*shown, "receipt"}
+                }
+                print(json.dumps({**plain(shown), **propagation, "ms": milliseconds}))
         common.require_notified()
         self._conclude(effect, milliseconds, text=common.format == "text")
 
@@ -85,7 +87,7 @@ class WaitOptions:
             )
         if text:
             limit = " by the staleness limit" if effect["how"] == "limit" else ""
-            print(f"revision {effect['revision']} effective on {fleet} in {milliseconds} ms{limit}")  # noqa: T201
+            print(f"revision {effect['revision']} effective on {fleet} in {milliseconds} ms{limit}")
         if self.receipt is not None:
             if "receipt" not in effect:
                 raise NotEffectiveError(

@@ -1,12 +1,5 @@
 """The errors of `mcp_plugin`; FastMCP turns each refusal into an error result.
 
-    PluginError                the base; never raised itself
-    ├── ArgumentsRefusedError  rules read a call's arguments, and the tool would get others
-    ├── CallDenied             the decision on a request was a denial
-    ├── LibrariesUnavailable   a tool needs libraries, and no decision names them
-    ├── LibraryNotAllowed      a request names a library that is not among them
-    └── TaskRefused            a call would have run later, without a decision
-
 All are FastMCP's `AuthorizationError`, whose text reaches the client even where a server masks its
 errors. That text is all that a client sees.
 """

@@ -1,4 +1,4 @@
-"""Evaluate a decision: verify the bearer, look into the cache, query OPA.
+"""Evaluate a decision: verify the bearer, check the cache, query OPA.
 
 The way to OPA: `PDP.decide`, `Evaluator.decide`, `DecisionCache.get_or_query`,
 `OPAClient.query_until_current`, `Transport.query`, a connection.
@@ -46,13 +46,13 @@ class SharedState(Protocol):
     """
 
     @property
-    def newest(self) -> RevisionSource: ...  # noqa: D102 - see the class
+    def newest(self) -> RevisionSource: ...
 
     @property
-    def replay(self) -> ReplayGuard: ...  # noqa: D102
+    def replay(self) -> ReplayGuard: ...
 
     @property
-    def usage(self) -> UsageCounter: ...  # noqa: D102
+    def usage(self) -> UsageCounter: ...
 
     async def aclose(self) -> None:
         """Release all of it."""

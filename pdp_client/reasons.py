@@ -31,7 +31,7 @@ class Reason(StrEnum):
     BEHIND = "behind"
     STALE_DATA = "stale_data"
     LOCKDOWN = "lockdown"
-    MISSING_TOKEN = "missing_token"  # noqa: S105 - these are reasons, not passwords
+    MISSING_TOKEN = "missing_token"
     KEY_MISSING = "key_missing"
     KEY_UNKNOWN = "key_unknown"
     KEY_RETIRED = "key_retired"
@@ -40,11 +40,11 @@ class Reason(StrEnum):
     CLAIM_INVALID = "claim_invalid"
     ISSUER_INVALID = "issuer_invalid"
     AUDIENCE_INVALID = "audience_invalid"
-    INVALID_TOKEN = "invalid_token"  # noqa: S105
-    TOKEN_EXPIRED = "token_expired"  # noqa: S105
+    INVALID_TOKEN = "invalid_token"
+    TOKEN_EXPIRED = "token_expired"
     REPLAYED = "replayed"
     PER_TURN_RETIRED = "per_turn_retired"
-    TOKEN_DEACTIVATED = "token_deactivated"  # noqa: S105
+    TOKEN_DEACTIVATED = "token_deactivated"
     TEAM_UNKNOWN = "team_unknown"
     TEAM_INACTIVE = "team_inactive"
     USER_DISABLED = "user_disabled"

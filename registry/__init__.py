@@ -102,7 +102,7 @@ async def open_registry(
             return SQLiteRegistry(path, clock=clock)
         case "sqlite":
             raise UnsupportedRegistryError(
-                "an SQLite registry is sqlite:/// and then the file's path"
+                "the registry's URL is invalid; write sqlite:/// and the file's path"
             )
         case "neo4j" | "neo4j+s" | "neo4j+ssc" | "bolt" | "bolt+s" | "bolt+ssc":
             try:  # only a registry in Neo4j needs its driver
@@ -115,4 +115,6 @@ async def open_registry(
                 ) from error
             return open_graph(url, clock=clock, password_file=password_file, cypher=cypher)
         case _:  # not quoted: a URL may hold a password
-            raise UnsupportedRegistryError("a registry's URL begins with sqlite:/// or neo4j://")
+            raise UnsupportedRegistryError(
+                "the registry's URL must begin with sqlite:/// or neo4j://"
+            )

@@ -40,7 +40,7 @@ class LogEntry:
     previous: str
     hash: str = ""
 
-    def sealed(self) -> LogEntry:
+    def with_hash(self) -> LogEntry:
         """Return the entry with its hash."""
         body = {
             "revision": self.revision,
@@ -106,7 +106,7 @@ class Chain:
         """
         expected = self.count + 1
         in_place = entry.revision == expected and entry.previous == self._previous
-        if not in_place or entry.sealed().hash != entry.hash:
+        if not in_place or entry.with_hash().hash != entry.hash:
             raise LogBrokenError(expected)
         self.count, self._previous = expected, entry.hash
 

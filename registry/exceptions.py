@@ -1,18 +1,5 @@
 """The errors of a registry.
 
-RegistryError                 never raised itself; carries a stable `code`
-├── NotFoundError             a named record does not exist
-├── AlreadyExistsError        a record to create already exists
-├── StillReferencedError      a record to delete is still needed by others
-├── AmbiguousLabelError       a token's label fits more than one token
-├── InvalidRecordError        a record does not hold what its kind requires
-├── InvalidDocumentError      a document to import does not fit its schema
-├── UnsupportedRegistryError  a registry URL names a store that this version does not support
-├── SchemaVersionError        the store was written by another version
-├── UnreadableRegistryError   the store is not a registry, or is damaged
-├── RegistryUnavailableError  the store does not respond, or not in time
-└── LogBrokenError            the change log does not match its hashes
-
 No message holds a value that might be a secret: fields are named, never quoted.
 """
 
@@ -22,7 +9,7 @@ from typing import ClassVar
 
 
 class RegistryError(Exception):
-    """The base of this package's errors; `code` is stable, the message is for people."""
+    """The base of this package's errors, never raised itself; `code` is stable."""
 
     code: ClassVar[str]
 
@@ -44,7 +31,7 @@ class AlreadyExistsError(RegistryError):
     code = "already_exists"
 
     def __init__(self, kind: str, id_: str) -> None:
-        super().__init__(f"{kind}: {id_!r} exists already")
+        super().__init__(f"{kind}: {id_!r} already exists")
         self.kind = kind
         self.id = id_
 
@@ -55,7 +42,7 @@ class StillReferencedError(RegistryError):
     code = "still_referenced"
 
     def __init__(self, kind: str, id_: str) -> None:
-        super().__init__(f"{kind}: {id_!r} is still named by other records")
+        super().__init__(f"{kind}: {id_!r} cannot be deleted while other records name it")
         self.kind = kind
         self.id = id_
 
@@ -109,7 +96,8 @@ class SchemaVersionError(RegistryError):
 
     def __init__(self, place: str, *, found: int, expected: int) -> None:
         super().__init__(
-            f"{place} has registry layout {found}; this version of lictor reads layout {expected}"
+            f"{place} has registry layout {found}, this version of lictor reads layout {expected}; "
+            "use the version that wrote it"
         )
         self.found = found
         self.expected = expected
@@ -133,5 +121,5 @@ class LogBrokenError(RegistryError):
     code = "log_broken"
 
     def __init__(self, revision: int) -> None:
-        super().__init__(f"the change log does not hold at revision {revision}")
+        super().__init__(f"the change log was altered at revision {revision}; restore a backup")
         self.revision = revision

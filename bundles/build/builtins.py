@@ -1,7 +1,7 @@
 """What each of OPA's builtins may do, and what a site's rules are allowed of it.
 
 A site's rules decide on what they are given and on the time. A builtin that can open a connection
-or a file, or that tells about OPA's host, has no place in them. The list names what is allowed, not
+or a file, or that reveals OPA's host, must not be used in them. The list names what is allowed, not
 what is forbidden: a builtin that a later OPA adds is refused until it has been looked at.
 """
 
@@ -67,7 +67,7 @@ _REASONS = {
     "json.match_schema": "a schema's `$ref` opens connections and files",
     "json.verify_schema": "a schema's `$ref` opens connections and files",
     "net.lookup_ip_addr": "it opens connections",
-    "opa.runtime": "it tells OPA's environment",
+    "opa.runtime": "it reveals OPA's environment",
     "rego.parse_module": "a decision has no use for it",
     "trace": "a decision has no use for it; `print` shows in `lictor policies test`",
 }

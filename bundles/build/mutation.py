@@ -219,7 +219,7 @@ class MutationRun:
         self, folder: Path, *, names: Sequence[str] = (), timeout: float, kill_after: float
     ) -> _Run:
         only = [f"--run=^({'|'.join(map(re.escape, names))})$"] if names else []
-        done = subprocess.run(  # noqa: S603 - an argument list, no shell
+        done = subprocess.run(
             [
                 self._opa.path, "test", "--format=json", "--parallel=1",
                 f"--timeout={round(1000 * timeout)}ms", *only, "--",

@@ -84,11 +84,6 @@ def _is_enumerated(atom: t.Atom) -> TypeGuard[t.Scalar]:
     return isinstance(atom, t.Scalar) and atom.closed
 
 
-def is_closed(given: Type) -> bool:
-    """Whether a schema says which values there are."""
-    return any(map(_is_enumerated, given))
-
-
 def is_name(given: Type) -> bool:
     """Whether a value is the name of something that exists, and so never a pattern."""
     return any(isinstance(one, t.Scalar) and one.meaning in _NAMES for one in given)

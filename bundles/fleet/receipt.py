@@ -54,10 +54,10 @@ def verify(receipt: str, public_pem: str) -> dict[str, Any]:
             options={"require": ["iss", "iat", "entry", "effect"], "verify_iat": False},
         )  # fmt: skip
         entry, effect = claims["entry"], claims["effect"]
-        sealed = LogEntry(
+        computed = LogEntry(
             **{**entry, "touched": tuple(Ref(Kind(kind), id_) for kind, id_ in entry["touched"])}
-        ).sealed()
-        whole = sealed.hash == entry["hash"] and effect["revision"] >= entry["revision"]
+        ).with_hash()
+        whole = computed.hash == entry["hash"] and effect["revision"] >= entry["revision"]
         whole = whole and effect["effective"] is True
     except jwt.PyJWTError as error:
         raise ReceiptInvalidError(f"its signature does not hold ({type(error).__name__})") from None

@@ -82,7 +82,7 @@ class OPA:
             OPAFailedError: it took too long.
         """
         try:
-            return subprocess.run(  # noqa: S603 - an argument list, no shell
+            return subprocess.run(
                 [self.path, *arguments],
                 input=stdin,
                 capture_output=True,
@@ -139,7 +139,7 @@ def find_opa(environ: Mapping[str, str] = os.environ) -> OPA:
 
 def _probe(path: Path, origin: str) -> OPA:
     try:
-        said = subprocess.run(  # noqa: S603 - an argument list, no shell
+        said = subprocess.run(
             [path, "version"],
             capture_output=True,
             timeout=20,
@@ -159,8 +159,8 @@ def _probe(path: Path, origin: str) -> OPA:
 
 def _from_docker(target: Path, _: Mapping[str, str]) -> None:
     # Here, since it takes longer to import than most commands to run, and is hardly ever needed.
-    import docker  # noqa: PLC0415
-    from docker.errors import DockerException  # noqa: PLC0415
+    import docker
+    from docker.errors import DockerException
 
     if platform.system() != "Linux":
         raise OPAUnavailableError("the image's binary runs on Linux only")
@@ -194,7 +194,7 @@ def _from_go(target: Path, environ: Mapping[str, str]) -> None:
         raise OPAUnavailableError("no Go toolchain on PATH")
     _log.warning("building OPA %s with %s; this takes a minute or two, once", PINNED, go)
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(  # noqa: S603 - an argument list, no shell
+        done = subprocess.run(
             [go, "install", _MODULE],
             env={**environ, "GOBIN": folder, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"},
             cwd=folder,

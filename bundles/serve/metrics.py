@@ -74,7 +74,7 @@ class _State(Collector):
         ]:
             yield GaugeMetricFamily(f"lictor_{name}", text, value=float(value))
         yield CounterMetricFamily(
-            "lictor_compactions", "Shards that were folded.", value=state.compactions
+            "lictor_compactions", "Shards that were compacted.", value=state.compactions
         )
         faults = CounterMetricFamily(
             "lictor_task_faults",

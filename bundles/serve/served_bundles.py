@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 
 from bundles.publish.signing import Bundle
 
@@ -14,8 +13,7 @@ _REMEMBERED = 256
 class ServedBundles:
     """Bundles by name. Lives on one event loop."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self) -> None:
         self._bundles: dict[str, Bundle] = {}
         self._replaced: dict[str, asyncio.Event] = {}
         self._known: dict[str, OrderedDict[str, tuple[str, float]]] = {}
@@ -39,7 +37,7 @@ class ServedBundles:
         """Serve a bundle from now on, and wake the requests that wait for it."""
         self._bundles[bundle.name] = bundle
         known = self._known.setdefault(bundle.name, OrderedDict())
-        known.setdefault(bundle.etag, (bundle.revision, self._clock()))
+        known.setdefault(bundle.etag, (bundle.revision, time.monotonic()))
         while len(known) > _REMEMBERED:
             known.popitem(last=False)
         self._replaced.pop(bundle.name, asyncio.Event()).set()
@@ -47,12 +45,12 @@ class ServedBundles:
     def known(self, name: str, etag: str) -> tuple[str, float] | None:
         """The revision of a bundle that was served lately, and for how many seconds it has been."""
         found = self._known.get(name, OrderedDict()).get(etag)
-        return found and (found[0], self._clock() - found[1])
+        return found and (found[0], time.monotonic() - found[1])
 
     def history(self, name: str) -> list[tuple[str, float]]:
         """The revisions of a bundle that were served lately, and how many seconds ago each came."""
         known = self._known.get(name, OrderedDict()).values()
-        return [(revision, self._clock() - at) for revision, at in known]
+        return [(revision, time.monotonic() - at) for revision, at in known]
 
     async def changed(self, name: str, etags: frozenset[str], *, seconds: float) -> Bundle | None:
         """The bundle once it is none of those that the caller has; after `seconds`, as it is then.

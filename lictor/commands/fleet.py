@@ -25,14 +25,14 @@ _DEFAULT = Common()
 async def status(*, common: Common = _DEFAULT) -> None:
     """Show what is published, what each OPA runs, and what is wrong."""
     require(common.settings)
-    told = await Admin(common.settings.admin_socket).status()
-    told["rule_errors"] = recent_errors(common.settings.record)
+    reply = await Admin(common.settings.admin_socket).status()
+    reply["rule_errors"] = recent_errors(common.settings.record)
     if common.format == "json":
-        common.show(told)
+        common.show(reply)
         return
     now = time.time()
-    instances, problems = told.pop("instances"), told.pop("problems")
-    if errors := told.pop("rule_errors"):
+    instances, problems = reply.pop("instances"), reply.pop("problems")
+    if errors := reply.pop("rule_errors"):
         last = errors["last"]
         problems.append(
             f"rules: {errors['failed']} of the last {errors['decisions']} recorded decisions "
@@ -40,8 +40,8 @@ async def status(*, common: Common = _DEFAULT) -> None:
             f"{_ago(now, last['at'])}"
         )
     for name in ("synced_at", "reconciled_at"):
-        told[name.replace("_at", "")] = _ago(now, told.pop(name))
-    common.show(told)
+        reply[name.replace("_at", "")] = _ago(now, reply.pop(name))
+    common.show(reply)
     rows = [
         {
             "instance": one["id"],
@@ -60,7 +60,7 @@ async def status(*, common: Common = _DEFAULT) -> None:
 
 
 @instance.command(name="token")
-def instance_token(id: str, /, *, common: Common = _DEFAULT) -> None:  # noqa: A002 - the argument's name
+def instance_token(id: str, /, *, common: Common = _DEFAULT) -> None:
     """Print the bearer of an OPA on another host, to be its `opa/bundles.token`.
 
     Args:
@@ -96,10 +96,10 @@ def verify_receipt(
         claims = verify(str(written["receipt"]), path.read_text(encoding="ascii"))
     except (ValueError, KeyError, TypeError) as error:
         raise ReceiptInvalidError(f"{file}: not a receipt ({type(error).__name__})") from None
-    common.show(_told(claims) if common.format == "text" else claims)
+    common.show(_as_text(claims) if common.format == "text" else claims)
 
 
-def _told(claims: dict[str, Any]) -> dict[str, Any]:
+def _as_text(claims: dict[str, Any]) -> dict[str, Any]:
     entry, effect = claims["entry"], claims["effect"]
     return {
         "action": entry["action"],

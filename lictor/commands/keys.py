@@ -38,7 +38,7 @@ async def import_key(
     /,
     *,
     issuer: str,
-    hex: Annotated[  # noqa: A002 - the flag's name
+    hex: Annotated[
         bool, Parameter(negative="", help="The secret on standard input is hexadecimal.")
     ],
     alg: Literal["HS256", "HS384", "HS512"] = "HS256",

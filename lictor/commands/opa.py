@@ -24,7 +24,7 @@ _FIRST_WAIT, _RESTART_WAIT = 60.0, 2.0
 """Seconds that `lictor opa` waits for a `lictor serve` that does not answer."""
 
 
-def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A002 - the flag's name
+def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:
     """Find or build OPA, and become it: hardened, on its socket, joined to `lictor serve`.
 
     Args:
@@ -55,7 +55,7 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A
             raise
         note("lictor serve has nothing to serve yet; OPA starts from the bundles that it has kept")
         names = []
-    told = OPASettings(
+    opa_settings = OPASettings(
         id=name,
         folder=folder,
         address=settings.opa_url,
@@ -69,10 +69,10 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:  # noqa: A
         # OPA would take over the socket, and the other OPA would go on unnoticed.
         raise AlreadyRunningError(f"an OPA listens at {settings.opa_url} already")
     if names:
-        prepare(told)
+        prepare(opa_settings)
     note(f"OPA {binary.version} from {binary.origin}, listening at {settings.opa_url}")
     sys.stderr.flush()
-    arguments = command(binary, told)
+    arguments = command(binary, opa_settings)
     # Replaces this process, so that its supervisor supervises OPA.
     os.execve(arguments[0], arguments, environment(os.environ))  # noqa: S606 - no shell
 

@@ -79,8 +79,8 @@ class _Minting:
 
         search = ("search", {"query": "heart"})
         callers = [
-            DemoCaller("nobody", None, "get_health", {}),
-            DemoCaller("nobody", None, *search),
+            DemoCaller("anonymous", None, "get_health", {}),
+            DemoCaller("anonymous", None, *search),
             DemoCaller("an opaque token", await self._token("ada", "*", library="poe"), *search),
             DemoCaller("a team's JWT", team_jwt, *search),
             DemoCaller(

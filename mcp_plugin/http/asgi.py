@@ -104,8 +104,8 @@ def is_misrouted(headers: Headers, body: bytes | None) -> bool:
     method, name = found
     if said.get(MCP_METHOD_HEADER, method) != method:
         return True
-    told = said.get(MCP_NAME_HEADER)
-    return told is not None and decode_header_value(told) != name
+    header = said.get(MCP_NAME_HEADER)
+    return header is not None and decode_header_value(header) != name
 
 
 def header(headers: Headers, name: bytes) -> str | None:

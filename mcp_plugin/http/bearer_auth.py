@@ -33,10 +33,10 @@ from mcp_plugin.protocol.param_headers import compare_nothing
 from mcp_plugin.spans import joined
 from pdp_client import Credential, Reason, ReasonClass
 
-_STRANGERS_BODY: Final = 64 * 1024
+_LARGEST_ANONYMOUS_BODY: Final = 64 * 1024
 """Bytes that an anonymous caller may send; lists and health checks are short."""
 
-_PASSAGE: Final = "lictor.passage"
+_ANONYMOUS_ROUTE: Final = "lictor.anonymous_route"
 _SESSION: Final = b"mcp-session-id"
 
 _log = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ class BearerAuthMiddleware:
             if reason.reason_class is ReasonClass.AUTHENTICATION and policy.enforcer.requires_auth:
                 return reason
         # To FastMCP the request is unauthenticated; the policy reads the bearer by itself.
-        scope[_PASSAGE] = endpoint
+        scope[_ANONYMOUS_ROUTE] = endpoint
         return None
 
     async def _is_open(self, scope: Scope, body: asgi.RequestBody) -> bool:
@@ -219,21 +219,21 @@ class BearerAuthMiddleware:
             # A session's stream, and its end. The SDK checks which caller owns the session.
             named = asgi.header(scope["headers"], _SESSION)
             return bool(named) and self._policy.enforcer.is_open("ping", "")
-        found = asgi.method_and_name(await body.read(_STRANGERS_BODY))
+        found = asgi.method_and_name(await body.read(_LARGEST_ANONYMOUS_BODY))
         return found is not None and self._policy.enforcer.is_open(*found)
 
     async def _turn_away(self, scope: Scope, send: Send, reason: Reason, outcome: Outcome) -> None:
         """Reject a request; the challenge has no `error` if it lacks a bearer (RFC 6750 §3.1)."""
-        status, told = 401, {"error": "invalid_token", "error_description": reason.value}
+        status, error = 401, {"error": "invalid_token", "error_description": reason.value}
         if outcome in ("none", "malformed"):
-            told = {}
+            error = {}
         elif outcome in ("query", "repeated"):
-            status, told = 400, {**told, "error": "invalid_request"}
+            status, error = 400, {**error, "error": "invalid_request"}
         where = self._auth.metadata_url(scope["app"].state.path)
-        said = {**told, "resource_metadata": where}
+        said = {**error, "resource_metadata": where}
         challenge = "Bearer " + ", ".join(f'{name}="{value}"' for name, value in said.items())
         self._policy.enforcer.rejected(reason)
-        await asgi.respond(send, status, told, {"www-authenticate": challenge})
+        await asgi.respond(send, status, error, {"www-authenticate": challenge})
 
 
 class AnonymousRoute(Route):
@@ -241,12 +241,12 @@ class AnonymousRoute(Route):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Match as Starlette does, but only admitted requests."""
-        return super().matches(scope) if _PASSAGE in scope else (Match.NONE, {})
+        return super().matches(scope) if _ANONYMOUS_ROUTE in scope else (Match.NONE, {})
 
 
 class _Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await scope[_PASSAGE](scope, receive, send)
+        await scope[_ANONYMOUS_ROUTE](scope, receive, send)
 
 
 def _endpoint(scope: Scope) -> ASGIApp | None:

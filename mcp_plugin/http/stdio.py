@@ -29,7 +29,7 @@ class StdioBearer:
 
     def __init__(self, read: Callable[[], str]) -> None:
         self._read = read
-        self._told = ""
+        self._warned = ""
 
     @classmethod
     def from_environment(cls, name: str) -> Self:
@@ -62,10 +62,10 @@ class StdioBearer:
     def read(self) -> str:
         """Return the bearer; empty, which is never valid, if its file has become unusable."""
         try:
-            bearer, self._told = self._read(), ""
+            bearer, self._warned = self._read(), ""
         except ConfigurationError as error:
-            if str(error) != self._told:
-                self._told = str(error)
+            if str(error) != self._warned:
+                self._warned = str(error)
                 _log.warning("mcp_auth.stdio detail=%s", error)
             return ""
         return bearer

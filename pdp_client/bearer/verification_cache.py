@@ -48,19 +48,17 @@ class VerificationCache:
         self,
         verifier: BearerVerifier,
         *,
-        maxsize: int = _MAX_SIZE,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Create an empty cache.
 
         Args:
             verifier: verifies bearers.
-            maxsize: bearers kept; the oldest is evicted first.
             clock: seconds since 1970.
         """
         self._verifier = verifier
         self._clock = clock
-        self._known: FIFOCache[bytes, Verified] = FIFOCache(maxsize)
+        self._known: FIFOCache[bytes, Verified] = FIFOCache(_MAX_SIZE)
 
     def verify(self, bearer: str) -> Verified:
         """Verify a bearer; see `BearerVerifier.verify`. Refusals are not remembered.

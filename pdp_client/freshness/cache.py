@@ -27,12 +27,7 @@ class _Entry(Generic[Response]):
 
 
 class DecisionCache(Generic[Response]):
-    """Responses of one kind by query, for one state. For one event loop.
-
-    Attributes:
-        hits: queries that were served from the cache.
-        coalesced: queries that waited for an equal one's response.
-    """
+    """Responses of one kind by query, for one state. For one event loop."""
 
     def __init__(self, *, maxsize: int, clock: Callable[[], float] = time.time) -> None:
         """Create an empty cache.
@@ -45,7 +40,6 @@ class DecisionCache(Generic[Response]):
         self._state: State | None = None
         self._entries: FIFOCache[CacheKey, _Entry[Response]] = FIFOCache(maxsize)
         self._in_flight: dict[tuple[State, CacheKey], asyncio.Future[Response]] = {}
-        self.hits = self.coalesced = 0
 
     def get(self, state: State, key: CacheKey) -> tuple[Response, int] | None:
         """Return the cached response to a query in the registry's current state.
@@ -65,7 +59,6 @@ class DecisionCache(Generic[Response]):
         if not entry.at <= now < entry.until:  # a clock that was set back proves nothing
             del self._entries[key]
             return None
-        self.hits += 1
         return entry.response, round((now - entry.at) * 1000)
 
     async def get_or_query(
@@ -88,8 +81,6 @@ class DecisionCache(Generic[Response]):
             future = asyncio.ensure_future(query())
             self._in_flight[state, key] = future
             future.add_done_callback(lambda done: self._complete(state, key, done))
-        else:
-            self.coalesced += 1
         return await asyncio.shield(future), 0
 
     async def aclose(self) -> None:

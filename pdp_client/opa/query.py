@@ -25,7 +25,7 @@ class Query(Protocol[Response]):
     """A query, of either kind."""
 
     @property
-    def entrypoint(self) -> Entrypoint: ...  # noqa: D102 - see the alias
+    def entrypoint(self) -> Entrypoint: ...
 
     def as_input(self) -> dict[str, Any]:
         """Return the `input` document, without the version that the response must be made from."""

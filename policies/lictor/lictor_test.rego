@@ -45,7 +45,7 @@ test_visible_leaves_out_what_the_site_refuses if {
 	_visible({"kind": "token", "digest": crypto.sha256("alice")}, {}, {"deny": deny}) == [1]
 }
 
-test_visible_to_nobody_is_what_is_listable if {
+test_visible_to_anonymous_callers_is_what_is_listable if {
 	_visible({"kind": "anonymous"}, {}, {}) == [2]
 	_reason({"kind": "anonymous"}, {}, {}) == "missing_token"
 }
@@ -196,7 +196,7 @@ test_nothing_is_granted_by_no_pattern if {
 	_permitted([], {{"method": "logging/setLevel", "name": "debug"}}) == {"logging/setLevel"}
 }
 
-test_what_is_listable_to_strangers_is_tools_unless_it_says_otherwise if {
+test_what_is_listable_to_anonymous_callers_is_tools_unless_it_says_otherwise if {
 	_listed(["*"]) == {"tools/call"}
 	_listed(["*", "prompts/get:sea*"]) == {"tools/call", "prompts/get"}
 	_listed(["resources/read:other"]) == set()

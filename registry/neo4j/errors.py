@@ -29,20 +29,22 @@ def store_errors(place: str) -> Iterator[None]:
     except TimeoutError as error:
         raise RegistryUnavailableError(f"{place} does not answer in time") from error
     except Neo4jError as error:
-        raise _told(place, error) from error
+        raise _as_registry_error(place, error) from error
     except (DriverError, OSError) as error:
         # These errors are about addresses and connections; the last line has the cause.
-        told = str(error).strip().splitlines() or [type(error).__name__]
-        raise RegistryUnavailableError(f"{place} does not answer: {told[-1]}") from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise RegistryUnavailableError(f"{place} does not answer: {lines[-1]}") from error
 
 
-def _told(place: str, error: Neo4jError) -> RegistryError:
+def _as_registry_error(place: str, error: Neo4jError) -> RegistryError:
     # Neo4j's messages may quote values; its codes do not.
     code = error.code or type(error).__name__
     if code.startswith("Neo.ClientError.Security."):
         return RegistryUnavailableError(f"{place} refuses the user or the password: {code}")
     if code == "Neo.ClientError.Database.DatabaseNotFound":
-        return UnreadableRegistryError(f"{place} has no such database")
+        return UnreadableRegistryError(
+            f"{place} has no such database; create it, or correct the URL"
+        )
     if code.startswith("Neo.ClientError.Statement."):
         return UnreadableRegistryError(f"{place} cannot run a query of the registry: {code}")
     return RegistryUnavailableError(f"{place} does not answer: {code}")

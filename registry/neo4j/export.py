@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BREATH = 200  # records after which other tasks may run: well below a millisecond
-_NO_TEXT = Fault("its id is no text")
+_NO_TEXT = Fault("its id is not a text")
 _MOST_ODD = 1000
 
 

@@ -118,7 +118,7 @@ def _read(folder: Path) -> dict[str, str]:
         if name not in COLUMNS:
             known = ", ".join(sorted(COLUMNS))
             raise UnsupportedRegistryError(
-                f"{folder}: {name}{_SUFFIX} is no query; these are: {known}"
+                f"{folder}: {name}{_SUFFIX} is not a query; the queries are: {known}"
             )
     return found
 
@@ -133,5 +133,5 @@ def _named(name: str) -> Iterator[None]:
         if not code.startswith("Neo.ClientError.Statement."):
             raise
         # Only syntax errors keep their message: it is about the query's text; others quote values.
-        told = f"{code}: {error.message}" if code.endswith(".SyntaxError") else code
-        raise UnreadableRegistryError(f"{name}{_SUFFIX} cannot be run: {told}") from error
+        reason = f"{code}: {error.message}" if code.endswith(".SyntaxError") else code
+        raise UnreadableRegistryError(f"{name}{_SUFFIX} cannot be run: {reason}") from error

@@ -86,18 +86,18 @@ class Reader:
         return sorted({id_ for (id_,) in rows if isinstance(id_, str) and id_ > after})
 
     async def published(
-        self, opened: Open, kind: Kind, ids: Sequence[str], *, seconds: float = LONG_SECONDS
+        self, opened: Open, kind: Kind, ids: Sequence[str]
     ) -> dict[str, Published | None]:
         """Return what bundles carry of these ids' records, by id; None if they carry nothing."""
         libraries: dict[str, list[Any]] = {}
         if kind is Kind.WORKSPACES:
             named = await self.queries.rows(
-                opened, "workspaces.libraries", ids=list(ids), seconds=seconds
+                opened, "workspaces.libraries", ids=list(ids), seconds=LONG_SECONDS
             )
             for id_, uids in named:
                 libraries.setdefault(str(id_), []).extend(uids or [])
         found: dict[str, Published | None] = {}
-        for row in await self.rows(opened, kind, ids, seconds=seconds):
+        for row in await self.rows(opened, kind, ids):
             found[row[0]] = (
                 row_of.TWICE
                 if row[0] in found
@@ -132,11 +132,11 @@ class Reader:
     ) -> list[list[Any]]:
         """Return the rows of these ids in `kind`'s query."""
         # A command line may hold lone surrogates; records never do.
-        asked = {id_ for id_ in ids if is_text(id_)}
-        if not asked:
+        valid = {id_ for id_ in ids if is_text(id_)}
+        if not valid:
             return []
-        rows = await self.queries.rows(opened, kind.value, ids=list(asked), seconds=seconds)
-        return [row for row in rows if isinstance(row[0], str) and row[0] in asked]
+        rows = await self.queries.rows(opened, kind.value, ids=list(valid), seconds=seconds)
+        return [row for row in rows if isinstance(row[0], str) and row[0] in valid]
 
 
 def is_text(value: str) -> bool:

@@ -64,8 +64,8 @@ async def check_schema(graph: Graph, *, fix: bool) -> list[Finding]:
     findings = []
     for what, statement in _missing(unique, indexed):
         refused = await _make(graph, statement) if fix else None
-        told = f"{what}; none can be made: {refused}" if refused else what
-        findings.append(Finding(told, fixed=fix and refused is None))
+        text = f"{what}; none can be made: {refused}" if refused else what
+        findings.append(Finding(text, fixed=fix and refused is None))
     if any(finding.fixed for finding in findings):
         await graph.read(
             lambda opened: opened.run("CALL db.awaitIndexes(100)", seconds=LONG_SECONDS),

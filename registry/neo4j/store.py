@@ -234,7 +234,7 @@ class Neo4jRegistry:
         now = await self.version()
         if now.epoch != version.epoch or now.revision < version.revision:
             raise UnreadableRegistryError(
-                f"{self._graph.place} became another registry while it was read"
+                f"{self._graph.place} became another registry while it was read; try again"
             )
 
     async def _log_page(self, after: int, until: int, size: int) -> list[LogEntry]:

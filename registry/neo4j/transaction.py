@@ -109,7 +109,7 @@ class Neo4jTransaction:
             action=action,
             touched=tuple(sorted(self._touched)),
             previous=self._head,
-        ).sealed()
+        ).with_hash()
         with self._use() as opened:
             await write_revision(opened, entry, epoch=version.epoch)
         try:

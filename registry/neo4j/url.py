@@ -11,8 +11,8 @@ from registry.exceptions import UnsupportedRegistryError
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMES = frozenset({"neo4j", "neo4j+s", "neo4j+ssc", "bolt", "bolt+s", "bolt+ssc"})
-"""The driver's schemes: `neo4j` finds a cluster's members, `+s` is TLS, `+ssc` self-signed."""
+
+_FORM = "the registry's URL is invalid; write neo4j://[user@]host[:port][/database], or bolt://…"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +44,13 @@ def read_target(url: str, *, password_file: Path | None) -> Target:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:  # its message quotes parts of the URL
-        raise UnsupportedRegistryError("the registry's URL is malformed") from None
+        raise UnsupportedRegistryError(_FORM) from None
     if parts.password is not None:
         raise UnsupportedRegistryError(
-            "a registry's URL must not hold a password; put it into a file of its own"
+            "the registry's URL must not hold a password; put it into a password file"
         )
     if parts.query or parts.fragment or "/" in parts.path.removeprefix("/") or not parts.hostname:
-        raise UnsupportedRegistryError(
-            "a registry in Neo4j is neo4j://[user@]host[:port][/database], or bolt://…"
-        )
+        raise UnsupportedRegistryError(_FORM)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     user = unquote(parts.username or "")
     return Target(
@@ -67,11 +65,11 @@ def _auth(user: str, file: Path | None) -> tuple[str, str] | None:
         return None
     if not user:
         raise UnsupportedRegistryError(
-            "a password file is set, but the registry's URL names no user"
+            "a password file is set, but the registry's URL names no user; add user@"
         )
     if file is None:
         raise UnsupportedRegistryError(
-            "the registry's URL names a user, but no password file is set"
+            "the registry's URL names a user, but no password file is set; set one"
         )
     try:
         return user, file.read_text(encoding="utf-8").rstrip("\r\n")

@@ -79,10 +79,16 @@ def _store_errors(path: Path) -> Iterator[None]:
         if code is None:  # not the file's fault but the caller's
             raise
         if code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
-            raise UnreadableRegistryError(f"{path} is damaged: {error}") from error
+            raise UnreadableRegistryError(
+                f"{path} is damaged: {error}; restore a backup"
+            ) from error
         if code == sqlite3.SQLITE_FULL:
-            raise RegistryUnavailableError(f"{path} cannot be written: its disk is full") from error
+            raise RegistryUnavailableError(
+                f"{path} cannot be written: its disk is full; free space"
+            ) from error
         if code == sqlite3.SQLITE_IOERR_SHMSIZE:
             # The first process that opens the file creates another beside it, even to read.
-            raise RegistryUnavailableError(f"{path} cannot be opened: its disk is full") from error
+            raise RegistryUnavailableError(
+                f"{path} cannot be opened: its disk is full; free space"
+            ) from error
         raise RegistryUnavailableError(f"{path} does not answer: {error}") from error

@@ -280,7 +280,7 @@ def _write_log(
         action=action,
         touched=touched,
         previous=_head(db),
-    ).sealed()
+    ).with_hash()
     refs = json.dumps([[ref.kind, ref.id] for ref in touched])
     db.execute(
         "INSERT INTO log (revision, at, actor, action, touched, previous, hash)"

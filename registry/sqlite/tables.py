@@ -49,14 +49,14 @@ class _Table:
     @property
     def select(self) -> str:
         joined = "".join(f", {sql}" for _, sql in self.joined)
-        return f"SELECT {', '.join(self.columns)}{joined} FROM {self.type.kind}"  # noqa: S608 - our own names
+        return f"SELECT {', '.join(self.columns)}{joined} FROM {self.type.kind}"
 
     @property
     def upsert(self) -> str:
         names, marks = ", ".join(self.columns), ", ".join("?" for _ in self.columns)
         updates = ", ".join(f"{name} = excluded.{name}" for name in self.columns)
         return (
-            f"INSERT INTO {self.type.kind} ({names}) VALUES ({marks})"  # noqa: S608 - our own names
+            f"INSERT INTO {self.type.kind} ({names}) VALUES ({marks})"
             f" ON CONFLICT ({self.type.key}) DO UPDATE SET {updates}"
         )
 
@@ -165,7 +165,7 @@ def delete(db: sqlite3.Connection, type_: type[Record], id_: str) -> set[Ref]:
     if before is None:
         raise NotFoundError(type_.kind, id_)
     try:
-        db.execute(f"DELETE FROM {type_.kind} WHERE {type_.key} = ?", (id_,))  # noqa: S608 - our own names
+        db.execute(f"DELETE FROM {type_.kind} WHERE {type_.key} = ?", (id_,))
     except sqlite3.IntegrityError as error:
         raise StillReferencedError(type_.kind, id_) from error
     return {before.ref} | _home(before)
@@ -174,7 +174,7 @@ def delete(db: sqlite3.Connection, type_: type[Record], id_: str) -> set[Ref]:
 def counts(db: sqlite3.Connection) -> dict[Kind, int]:
     """Return the number of records of each kind except settings."""
     return {
-        type_.kind: db.execute(f"SELECT count(*) FROM {type_.kind}").fetchone()[0]  # noqa: S608 - our own names
+        type_.kind: db.execute(f"SELECT count(*) FROM {type_.kind}").fetchone()[0]
         for type_ in RECORD_TYPES
         if type_ is not Setting
     }
@@ -222,7 +222,7 @@ def _published(db: sqlite3.Connection, record: Record) -> dict[str, Any] | None:
 
 def _exists(db: sqlite3.Connection, ref: Ref) -> bool:
     type_ = _TYPES[ref.kind]
-    sql = f"SELECT 1 FROM {ref.kind} WHERE {type_.key} = ?"  # noqa: S608 - our own names
+    sql = f"SELECT 1 FROM {ref.kind} WHERE {type_.key} = ?"
     return db.execute(sql, (ref.id,)).fetchone() is not None
 
 

@@ -195,7 +195,7 @@ def test_the_order_of_reasons_is_the_rules():
 def test_the_fields_of_a_decision_are_the_code_s():
     answer = next(b for b in blocks(REFERENCE / "decision.md") if '"result"' in b.text)
     listed = {
-        name for row in cells(REFERENCE / "decision.md", "## The answer") for name in code(row[0])
+        name for row in cells(REFERENCE / "decision.md", "## The response") for name in code(row[0])
     }
     made_here = {"cached", "credential", "decision_id", "shadowed", "errors"}
     known = {field.name for field in fields(Decision)} - made_here | {"shadow"}

@@ -70,7 +70,7 @@ def test_a_store_without_a_redis_is_there_for_opas_that_nobody_hears_of(
     redis, store, said, unheard
 ):
     settings = Settings(redis_url=redis, artefacts_url=store, unheard=said)
-    assert settings.has_unheard is unheard
+    assert settings.has_unreported_instances is unheard
 
 
 def test_whether_there_are_such_is_yes_or_no(monkeypatch):

@@ -16,8 +16,8 @@ def test_the_demo_allows_refuses_and_rotates_as_it_says(opa_binary, monkeypatch)
 
     calls = {(one["who"], one["tool"]): (one["allowed"], one["reason"]) for one in shown["calls"]}
     assert calls == {
-        ("nobody", "get_health"): (True, "ok"),
-        ("nobody", "search"): (False, "missing_token"),
+        ("anonymous", "get_health"): (True, "ok"),
+        ("anonymous", "search"): (False, "missing_token"),
         ("an opaque token", "search"): (True, "ok"),
         ("a team's JWT", "search"): (True, "ok"),
         ("a team without workspaces", "search"): (True, "ok"),

@@ -298,7 +298,7 @@ async def test_the_log_tells_who_did_what_when_and_chains_its_entries(registry, 
     )
     assert second.touched == (Ref(Kind.TEAMS, TEAM.id),)
     assert (first.previous, second.previous) == (GENESIS, first.hash)
-    assert second == second.sealed()
+    assert second == second.with_hash()
     assert await registry.log(after=1) == [second]
     assert await registry.log(limit=1) == [first]
     assert await registry.verify_log() == 2

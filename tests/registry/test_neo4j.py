@@ -33,12 +33,12 @@ STORES = ["neo4j"]
     ("url", "why"),
     [
         ("neo4j://u:hunter2@h", "must not hold a password"),
-        ("neo4j://u:hunter2@h:x", "malformed|must not hold a password"),
+        ("neo4j://u:hunter2@h:x", "write neo4j://|must not hold a password"),
         ("bolt://:hunter2@h", "must not hold a password"),
-        ("bolt://h:hunter2", "malformed"),
-        ("bolt://", "is neo4j://"),
-        ("bolt://h/a/b", "is neo4j://"),
-        ("bolt+s://h?policy=x", "is neo4j://"),
+        ("bolt://h:hunter2", "write neo4j://"),
+        ("bolt://", "write neo4j://"),
+        ("bolt://h/a/b", "write neo4j://"),
+        ("bolt+s://h?policy=x", "write neo4j://"),
         ("neo4j+ssc://u@h", "no password file"),
     ],
 )

@@ -35,8 +35,12 @@ STORES = ["neo4j"]
 MALFORMED = [
     ("CREATE (:User {id: 'x', active: true})", "users/x", {"name": None, "active": True}),
     ("CREATE (:User {id: 'x', name: 5, active: 'yes'})", "users/x", {"name": 5, "active": "yes"}),
-    ("CREATE (:User {id: 7, name: 'Seven', active: true})", "users/7", Fault("its id is no text")),
-    ("CREATE (:User {id: true, name: 'T'})", "users/true", Fault("its id is no text")),
+    (
+        "CREATE (:User {id: 7, name: 'Seven', active: true})",
+        "users/7",
+        Fault("its id is not a text"),
+    ),
+    ("CREATE (:User {id: true, name: 'T'})", "users/true", Fault("its id is not a text")),
     (
         "CREATE (:Team {id: 'x', name: 'X', active: true, active_jti: 'j', tools: ['*']})",
         "teams/x",
@@ -111,7 +115,7 @@ async def test_what_others_wrote_wrongly_comes_out_as_it_is_or_as_a_fault(
     async with registry.transaction(actor="tests", action="touch") as tx:
         await tx.touch(Ref(Kind(kind), id_))
     delta = await registry.changed_since(tx.version.revision - 1)
-    if expected != Fault("its id is no text"):
+    if expected != Fault("its id is not a text"):
         assert delta.changes[Ref(Kind(kind), id_)].record == expected
 
 
@@ -138,7 +142,7 @@ async def test_a_library_whose_id_is_no_text_does_not_take_its_workspace_with_it
     cypher("CREATE (:Library {name: 'None', workspace_id: 'docs'})")
     found = await exported(registry)
     assert found["workspaces/docs"] == {"name": "Docs", "libraries": ["lib-a"]}
-    assert found["libraries/5"] == Fault("its id is no text")
+    assert found["libraries/5"] == Fault("its id is not a text")
 
 
 async def test_an_id_that_is_no_text_takes_nothing_from_the_text_that_it_looks_like(

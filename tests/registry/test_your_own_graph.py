@@ -147,7 +147,7 @@ async def test_many_derived_workspaces_come_page_by_page(registry, exported, cyp
 async def test_a_file_that_replaces_nothing_is_refused_by_name(graph, folder):
     (folder / "workspace.cypher").write_text("RETURN 1")
     with pytest.raises(
-        UnsupportedRegistryError, match=r"workspace\.cypher is no query.*workspaces"
+        UnsupportedRegistryError, match=r"workspace\.cypher is not a query.*workspaces"
     ):
         await open_registry(graph, cypher=folder)
     with pytest.raises(UnsupportedRegistryError, match="cannot be read"):
