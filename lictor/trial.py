@@ -63,7 +63,7 @@ async def trial_opa(settings: Settings, opa: OPA, site: Path) -> AsyncIterator[T
     bundles["heartbeat"] = _accepting(published["heartbeat"], rules, key).content
     with tempfile.TemporaryDirectory(prefix="lictor-", dir="/tmp") as name:
         folder = Path(name)
-        opa_settings = OPASettings(
+        setup = OPASettings(
             id="trial",
             folder=folder,
             address=f"unix://{folder / 'opa.sock'}",
@@ -73,18 +73,15 @@ async def trial_opa(settings: Settings, opa: OPA, site: Path) -> AsyncIterator[T
             data_key=(settings.bundle_keys / "data.pub.pem").read_text(),
             bundles=[*bundles],
         )
-        prepare(opa_settings)
+        prepare(setup)
         _keep(folder, bundles)
         log = folder / "opa.log"
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *command(opa, opa_settings),
-                env=environment(os.environ),
-                stdout=output,
-                stderr=output,
+                *command(opa, setup), env=environment(os.environ), stdout=output, stderr=output
             )
         try:
-            trial = Trial(opa_settings.address, client_token_file(folder))
+            trial = Trial(setup.address, client_token_file(folder))
             await _until_ready(trial, process, log)
             yield trial
         finally:

@@ -69,10 +69,8 @@ class WaitOptions:
         finally:
             milliseconds = round(1000 * (time.monotonic() - began))
             if common.format == "json":
-                propagation = {
-                    k: v for k, v in (effect or {}).items() if k not in {*shown, "receipt"}
-                }
-                print(json.dumps({**plain(shown), **propagation, "ms": milliseconds}))
+                rest = {k: v for k, v in (effect or {}).items() if k not in {*shown, "receipt"}}
+                print(json.dumps({**plain(shown), **rest, "ms": milliseconds}))
         common.require_notified()
         self._conclude(effect, milliseconds, text=common.format == "text")
 

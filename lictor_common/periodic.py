@@ -20,7 +20,7 @@ async def run_periodically(
     every: float | Callable[[], float] = 0.0,
     pause: float = 0.0,
     on_error: Callable[[Any], None],
-    catch: type[Exception] = Exception,
+    catch: type[Exception] | tuple[type[Exception], ...] = Exception,
 ) -> None:
     """Run a job until cancelled.
 
@@ -29,7 +29,7 @@ async def run_periodically(
         every: seconds before each run.
         pause: seconds after a failure, in addition.
         on_error: called with each error after which the job runs again.
-        catch: the class of these errors; others end the loop.
+        catch: the classes of these errors; others end the loop.
     """
     task = asyncio.current_task()
     # A job may lose a cancellation, as `asyncio.wait_for` does before Python 3.12.

@@ -1,7 +1,6 @@
 """The connection to Redis or Valkey: short timeouts, one retry, errors without the URL."""
 
 import asyncio
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,15 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-__all__ = [
-    "NAMESPACE",
-    "AbstractConnection",
-    "Redis",
-    "convert_errors",
-    "create_client",
-    "key",
-    "redis_run_id",
-]
+__all__ = ["NAMESPACE", "AbstractConnection", "Redis", "convert_errors", "create_client", "key"]
 
 NAMESPACE = "lictor"
 """The default prefix of every key."""
@@ -85,13 +76,6 @@ def convert_errors(to: Callable[[str], Exception]) -> Iterator[None]:
         raise to(type(error).__name__) from None
     if task and task.cancelling() > before:
         raise asyncio.CancelledError
-
-
-def redis_run_id(info: object) -> str:
-    """Return the id that a Redis process assigned itself at startup, from its `INFO server`."""
-    text = info.decode() if isinstance(info, bytes) else str(info)
-    found = re.search(r"run_id:(\w+)", text)
-    return found[1] if found else ""
 
 
 def key(namespace: str, name: str) -> str:

@@ -13,7 +13,7 @@ from pdp_client.reasons import quote
 
 
 class PluginError(AuthorizationError):
-    """The base of every error of this package; `code` is stable and fit for a metric's label."""
+    """The base of this package's errors, never raised itself; `code` is a stable metric label."""
 
     code: ClassVar[str]
 

@@ -1,14 +1,5 @@
 """The errors of `pdp_client`.
 
-    PDPError                   the base; never raised itself
-    ├── BearerRejected         a bearer that Python refuses before it queries OPA
-    ├── OPAUnreachableError    OPA did not respond
-    ├── ResponseUnusableError  OPA's response is not a decision
-    │   └── EvaluationError    a rule failed while OPA evaluated it
-    ├── RecordFailed           the record of a decision could not be written
-    └── ConfigurationError     settings that cannot work
-        └── KeyringError       a JWK set that cannot be used
-
 A denial is a value (`Decision`), and so is an outage: only `ConfigurationError` leaves the package,
 unless a caller uses its parts directly. No message ever holds a part of a bearer or of a key; a
 `kid` is quoted.
@@ -23,7 +14,7 @@ from pdp_client.reasons import message as message_for
 
 
 class PDPError(Exception):
-    """The base of every error of this package; `code` is stable and fit for a metric's label."""
+    """The base of this package's errors, never raised itself; `code` is a stable metric label."""
 
     code: ClassVar[str]
 

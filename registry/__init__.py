@@ -115,6 +115,4 @@ async def open_registry(
                 ) from error
             return open_graph(url, clock=clock, password_file=password_file, cypher=cypher)
         case _:  # not quoted: a URL may hold a password
-            raise UnsupportedRegistryError(
-                "the registry's URL must begin with sqlite:/// or neo4j://"
-            )
+            raise UnsupportedRegistryError("the URL must begin with sqlite:/// or neo4j://")

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +141,9 @@ class Publisher:
             heartbeat_if_due()
 
         async with asyncio.TaskGroup() as group:
-            for job, every in (
-                (sync_and_heartbeat, lambda: SYNC_EVERY),
-                (self.compact, self._until_next_compaction),
-            ):
-                group.create_task(run_periodically(job, every=every, on_error=log_failure))
+            repeat = partial(run_periodically, on_error=log_failure)
+            group.create_task(repeat(sync_and_heartbeat, every=SYNC_EVERY))
+            group.create_task(repeat(self.compact, every=self._until_next_compaction))
 
     async def sync(self) -> None:
         """Publish what has changed by now; a new policy bundle too, with a heartbeat that names it.

@@ -55,7 +55,7 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:
             raise
         note("lictor serve has nothing to serve yet; OPA starts from the bundles that it has kept")
         names = []
-    opa_settings = OPASettings(
+    setup = OPASettings(
         id=name,
         folder=folder,
         address=settings.opa_url,
@@ -69,10 +69,10 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:
         # OPA would take over the socket, and the other OPA would go on unnoticed.
         raise AlreadyRunningError(f"an OPA listens at {settings.opa_url} already")
     if names:
-        prepare(opa_settings)
+        prepare(setup)
     note(f"OPA {binary.version} from {binary.origin}, listening at {settings.opa_url}")
     sys.stderr.flush()
-    arguments = command(binary, opa_settings)
+    arguments = command(binary, setup)
     # Replaces this process, so that its supervisor supervises OPA.
     os.execve(arguments[0], arguments, environment(os.environ))  # noqa: S606 - no shell
 

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import math
+import re
 import time
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 from pathlib import Path
 
 from lictor_common.periodic import run_periodically
-from lictor_common.redis import NAMESPACE, AbstractConnection, key, redis_run_id
+from lictor_common.redis import NAMESPACE, AbstractConnection, key
 from lictor_common.version import CLOCK_TOLERANCE
 from pdp_client.freshness.revision import LatestRevision, RevisionAuthenticator
 from pdp_client.shared.connection import TIMEOUT, SharedStateUnavailableError, connect, redis_errors
@@ -114,7 +115,9 @@ class SharedNewest:
     async def _connected(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
         await connection.send_command("INFO", "server")
-        self._run = redis_run_id(await connection.read_response())
+        info = await connection.read_response()
+        found = re.search(r"run_id:(\w+)", info.decode() if isinstance(info, bytes) else str(info))
+        self._run = found[1] if found else ""
 
     def _take(self, value: object) -> None:
         """Accept a value that was read or announced, and refuse one that is not trustworthy.

@@ -42,9 +42,7 @@ def _as_registry_error(place: str, error: Neo4jError) -> RegistryError:
     if code.startswith("Neo.ClientError.Security."):
         return RegistryUnavailableError(f"{place} refuses the user or the password: {code}")
     if code == "Neo.ClientError.Database.DatabaseNotFound":
-        return UnreadableRegistryError(
-            f"{place} has no such database; create it, or correct the URL"
-        )
+        return UnreadableRegistryError(f"{place} has no such database; correct the URL")
     if code.startswith("Neo.ClientError.Statement."):
         return UnreadableRegistryError(f"{place} cannot run a query of the registry: {code}")
     return RegistryUnavailableError(f"{place} does not answer: {code}")

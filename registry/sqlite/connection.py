@@ -83,12 +83,8 @@ def _store_errors(path: Path) -> Iterator[None]:
                 f"{path} is damaged: {error}; restore a backup"
             ) from error
         if code == sqlite3.SQLITE_FULL:
-            raise RegistryUnavailableError(
-                f"{path} cannot be written: its disk is full; free space"
-            ) from error
+            raise RegistryUnavailableError(f"{path} cannot be written: its disk is full") from error
         if code == sqlite3.SQLITE_IOERR_SHMSIZE:
             # The first process that opens the file creates another beside it, even to read.
-            raise RegistryUnavailableError(
-                f"{path} cannot be opened: its disk is full; free space"
-            ) from error
+            raise RegistryUnavailableError(f"{path} cannot be opened: its disk is full") from error
         raise RegistryUnavailableError(f"{path} does not answer: {error}") from error

@@ -37,9 +37,7 @@ def prepare(path: Path) -> None:
     except sqlite3.DatabaseError as error:
         raise UnreadableRegistryError(f"{path} is not an SQLite file") from error
     if application != APPLICATION_ID:
-        raise UnreadableRegistryError(
-            f"{path} is an SQLite file, but not a registry; correct the URL"
-        )
+        raise UnreadableRegistryError(f"{path} is not a registry; correct the URL")
     if layout != LAYOUT:
         raise SchemaVersionError(str(path), found=layout, expected=LAYOUT)
 
