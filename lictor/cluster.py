@@ -1,6 +1,6 @@
-"""What `lictor serve` shares, by its settings: a Redis with other servers, a store with all.
+"""What `lictor serve` shares with others, by its settings: a Redis, and an object store.
 
-Both need packages that a server which is alone does not; they are imported when they are asked for.
+Both need packages of an extra, which are imported only if a setting needs them.
 """
 
 import socket

@@ -59,7 +59,7 @@ class DecisionLogReader:
             while True:
                 file.seek(offset)
                 piece = file.read(self._piece)
-                # The last line may not be whole yet. One longer than a piece is none of ours.
+                # The last line may not be whole yet. One longer than a piece is not ours.
                 whole = piece.rfind(b"\n") + 1 or (len(piece) if len(piece) == self._piece else 0)
                 if not whole:
                     return {}

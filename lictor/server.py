@@ -43,7 +43,7 @@ class Serving:
         url: where OPA finds it.
         role: whether it publishes, and how far things are.
         registry: what is published.
-        fleet: who reports what.
+        fleet: the OPAs, and what they have reported.
         finished: done when a part has ended, which none does by itself.
     """
 

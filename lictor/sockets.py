@@ -46,7 +46,7 @@ def tcp(url: str) -> Iterator[socket.socket]:
     """Listen at an HTTP URL.
 
     Raises:
-        InvalidArgumentError: it is none.
+        InvalidArgumentError: it is not one.
         StoreUnusableError: it is in use.
     """
     parts = urlsplit(url)

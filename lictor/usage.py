@@ -1,7 +1,7 @@
 """Use counts on their way into the registry: out of Redis, or out of the decisions recorded here.
 
-They are taken before they are written. What happens between the two loses counts, and counts none
-twice; several servers may do it at once.
+Counts are removed from their source before they are written, so a failure between the two loses
+counts, and never counts twice. Several servers may do it at once.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from pdp_client import PDPError
 from registry import Registry, RegistryError, Usage
 
 EVERY = 5.0
-"""Seconds between two looks."""
+"""Seconds between two transfers."""
 
 _REDIS_SECONDS = 1.0
 
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 
 class Usages:
-    """Brings uses of tokens into the registry.
+    """Transfers uses of tokens into the registry.
 
     Attributes:
         lost: uses that were taken, and may not have been written.
@@ -43,7 +43,7 @@ class Usages:
         every: float = EVERY,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Connect to nothing, and read nothing, before `run`.
+        """Create the transfer; it connects and reads in `run`.
 
         Args:
             registry: where they go.
@@ -51,7 +51,7 @@ class Usages:
                 in both.
             record: a file of decisions.
             place: where it is noted how far `record` was read.
-            every: seconds between two looks.
+            every: seconds between two transfers.
             clock: seconds since 1970.
         """
         self._registry = registry
@@ -75,11 +75,11 @@ class Usages:
             )
 
     async def _bring(self, take: _Take) -> None:
-        # While the registry is away, nothing is taken that could not be written.
+        # Remove nothing while the registry is unavailable.
         await self._registry.version()
         while taken := await take():
             now = self._clock()
-            # By a clock that is ahead a token would have been used last for a long time to come.
+            # A clock that is ahead must not date a use into the future.
             uses = {digest: Usage(n, min(at, now)) for digest, (n, at) in taken.items()}
             self.lost += (count := sum(one.uses for one in uses.values()))
             await self._registry.record_usage(uses)

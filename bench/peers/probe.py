@@ -62,7 +62,7 @@ def _add_unknown(mcp):
     async def run(_ctx, _params):
         return mcp_types.EmptyResult()
 
-    mcp._mcp_server.add_request_handler("x/unheard", mcp_types.PaginatedRequestParams, run)
+    mcp._mcp_server.add_request_handler("x/unknown", mcp_types.PaginatedRequestParams, run)
 
 
 @contextlib.contextmanager
@@ -141,7 +141,7 @@ def tried(url):
         ask(url, "completion/complete", ref={**prompt, "name": "shut"}, **completion),
     )
     yield "complete template", ask(url, "completion/complete", ref=template, **completion)
-    yield "method x/unheard", ask(url, "x/unheard")
+    yield "method x/unknown", ask(url, "x/unknown")
     yield "call search, no bearer", ask(url, "tools/call", bearer=None, name="search", arguments={})
 
 

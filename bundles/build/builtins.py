@@ -24,7 +24,7 @@ CLOCK = frozenset(
         "uuid.rfc4122",
     }
 )
-"""Allowed; the answer differs from one evaluation to the next."""
+"""Allowed; the result differs between evaluations."""
 
 _PURE = frozenset(
     """

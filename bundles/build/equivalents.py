@@ -1,4 +1,4 @@
-"""Mutants that are listed as equivalent: no test can tell them from the rules, each for a reason.
+"""Mutants that are listed as equivalent: no test can distinguish them from the rules.
 
 The list is a YAML file, by default `.lictor/equivalent-mutants.yaml` in the folder of the rules:
 
@@ -36,7 +36,7 @@ class EquivalentMutant:
     Attributes:
         identity: the file, the rule, the operator and the texts before and after.
         occurrence: which of several mutants that are alike in all of these; None for the only one.
-        reason: why no test can tell.
+        reason: why no test can distinguish them.
     """
 
     identity: tuple[str, ...]

@@ -212,7 +212,7 @@ class MutationRun:
             # OPA itself broke down, as it does over a recursion that it does not see.
             return MutantOutcome(mutant, Verdict.KILLED)
         if {_name(result) for result in run.results} != set(names):
-            raise MutationError("opa test did not run the tests that it was asked to run.")
+            raise MutationError("opa test did not run the requested tests.")
         return MutantOutcome(mutant, Verdict.SURVIVED)
 
     def _test(

@@ -49,13 +49,13 @@ class RuleGraph:
         return self._needs[key]
 
     def _near(self, path: tuple[Any, ...]) -> Sequence[Rule]:
-        """The rules that a path may mean, before a closer look."""
+        """Return the rules that a path may mean, before a closer check."""
         is_constant = len(path) > 1 and None not in path[:2]
         return self._by_start.get(path[:2], ()) if is_constant else self.rules
 
 
 def _references_of(rule: Rule) -> set[tuple[Any, ...]]:
-    """The paths below `data` that a rule names; a variable may look like a rule of its package."""
+    """The paths below `data` that a rule names; a variable may have the name of a rule."""
     own_names = {id(branch["head"]["ref"][0]) for branch in rule.branches}
     found = set()
     for node in syntax.nodes(rule.node):

@@ -45,7 +45,7 @@ def unused_functions(modules: Sequence[Module]) -> list[str]:
 
 
 def inspect(opa: OPA, modules: Sequence[Module], schemas: Path) -> tuple[list[RuleFinding], Reads]:
-    """Look through a site's rules.
+    """Inspect a site's rules.
 
     Args:
         opa: declares the builtins.

@@ -15,7 +15,7 @@ Span = tuple[int, int]
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
 _BEFORE = 8
-"""OPA places a term in parentheses at what is inside of them; the text tells by how much."""
+"""OPA locates a parenthesised term at its content; the text shows by how much."""
 
 
 @dataclass(frozen=True, slots=True)

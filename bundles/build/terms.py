@@ -130,7 +130,7 @@ class RuleBody:
         if found is None:
             self._found(collection, f"{t.kinds(given)} has no elements to range over")
             return
-        self._look_into_actions(given)
+        self._note_actions_read(given)
         for pattern, one in zip(reversed(patterns), reversed(found), strict=False):
             self.bind(pattern, one, binder=id(pattern))
             self._compare(pattern, "in", self.type(pattern), one)
@@ -208,7 +208,7 @@ class RuleBody:
         return ANY, len(rest)
 
     def _own(self, head: Node, path: list[Any], rest: Sequence[Node]) -> tuple[Type, int]:
-        """A rule of the site, by as many parts as it takes to tell the rules apart."""
+        """A rule of the site, by as many parts as distinguish it from the others."""
         names, used = list(path), 0
         given = self._inference.rule_type(tuple(names))
         while used < len(rest) and given is not None and not self._inference.is_rule(tuple(names)):
@@ -230,7 +230,7 @@ class RuleBody:
             self.bind(part, keys[0] if keys else ANY, binder=id(part), shadow=False)
         key = self.type(part)
         if part["type"] != "string" or part["value"] == "arguments":
-            self._look_into_actions(given)
+            self._note_actions_read(given)
         found = t.member(given, key)
         if found is None:
             self._found(part, wording.no_member(given, part))
@@ -277,7 +277,7 @@ class RuleBody:
         if found is None:
             self._found(node, f"`in` looks into {t.kinds(given)}, which has no elements")
             return t.BOOLEAN
-        self._look_into_actions(given)
+        self._note_actions_read(given)
         self._pass_on(*wanted)
         for one, item in zip(reversed(wanted), reversed(found), strict=False):
             self._compare(node, "in", one, item)
@@ -353,8 +353,8 @@ class RuleBody:
                 for value in filter(wording.looks_like_pattern, t.string_values(other) or ()):
                     self._found(node, wording.pattern_for_name(value))
 
-    def _look_into_actions(self, given: Type) -> None:
-        """Note a look at an action's members by a name that is not known here."""
+    def _note_actions_read(self, given: Type) -> None:
+        """Note that an action's member is read by a name that is not known here."""
         if any(isinstance(one, t.Object) and one.meaning in {"action", "input"} for one in given):
             self._inference.reads_arguments = True
 

@@ -1,4 +1,4 @@
-"""The list of what lies in the store, and whose it is: one small object that replicas ask for."""
+"""The index of the bundles in the store: one small object that followers poll."""
 
 import json
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class Index:
     """All bundles in the store.
 
     Attributes:
-        fence: the holder's who wrote this; see `Lease`.
+        fence: that of the lease holder that wrote this; see `Lease`.
         sequence: one more with each change.
         bundles: by name.
     """
@@ -45,18 +45,18 @@ class Index:
     bundles: Mapping[str, Entry] = field(default_factory=dict)
 
     def noting(self, bundle: Bundle, etag: str, *, at: float) -> "Index":
-        """The same with one bundle put in."""
+        """Return the index with one bundle added or replaced."""
         entry = Entry(bundle.revision, bundle.etag, etag, at)
         bundles = {**self.bundles, bundle.name: entry}
         return replace(self, sequence=self.sequence + 1, bundles=bundles)
 
     def encoded(self) -> bytes:
-        """Canonical JSON."""
+        """Return the index as canonical JSON."""
         return canonical(asdict(self))
 
 
 def decoded(content: bytes) -> Index | None:
-    """Read an index; None when it is none."""
+    """Parse an index; return None for any other content."""
     try:
         document = json.loads(content)
         bundles = {

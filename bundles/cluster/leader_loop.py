@@ -60,7 +60,7 @@ class LeaderLoop:
         """Create the loop; it connects to nothing before `run`.
 
         Args:
-            lease: says who publishes.
+            lease: decides which server publishes.
             object_store: where it is written to, and followed from.
             bus: announces what is published.
             served_bundles: what this server serves.

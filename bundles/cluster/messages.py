@@ -42,7 +42,7 @@ class Report:
 
 
 def bus_key(key: SigningKey) -> bytes:
-    """The key of the HMACs, from the one that signs data: all who publish have that one."""
+    """Derive the key of the HMACs from the key that signs data, which all publishers have."""
     return key.secret("bus 1")
 
 

@@ -2,7 +2,7 @@
 
 Each object is replaced as a whole: S3 does so, and in a directory obstore writes beside it and
 renames. In S3 an object is replaced only while it is the one that the writer knows (`If-Match`); a
-directory has nothing like it, and the look before the write leaves a moment between the two.
+directory has nothing like it, so a write may follow another one that the check did not see.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ ANY = "*"
 """Replace whatever is there."""
 
 _CACHING = "max-age=1, must-revalidate"
-"""A CDN asks once a second at most for each bundle, and serves none that is older."""
+"""A CDN fetches each bundle at most once a second, and does not serve an older one."""
 
 _LARGEST = 1 << 30
 _TIMEOUT = 20.0
@@ -95,7 +95,7 @@ class ObjectStore:
             unless: the ETag of a version that is not wanted again.
 
         Returns:
-            The object; None where there is none, or it is that version.
+            The object; None if it is missing, or is that version.
 
         Raises:
             ObjectStoreUnavailableError: it cannot be read, or is larger than 1 GiB.
@@ -130,7 +130,7 @@ class ObjectStore:
         key, mode = f"{FOLDER}/{name}", _mode(replaces)
         async with self._store_errors(name):
             if self._folder is not None:
-                # Neither conditions nor attributes in a directory: look, then write.
+                # Neither conditions nor attributes in a directory: check, then write.
                 if replaces not in {ANY, await self._etag(key)}:
                     raise ObjectChangedError(name)
                 done = await obstore.put_async(self._store, key, content)

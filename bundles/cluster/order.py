@@ -44,7 +44,7 @@ class Facts:
 
 
 def facts_of(bundle: Bundle) -> Facts:
-    """Look into a bundle.
+    """Read the facts of a bundle.
 
     Raises:
         ObjectRefusedError: it does not hold what a bundle of its name holds.

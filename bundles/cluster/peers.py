@@ -30,7 +30,7 @@ CUT_OFF = TTL
 _REPORT_EVERY = 1.0
 _REPORT_AT_MOST_EVERY = 0.005
 _SILENT = 3.0
-"""Seconds without a word from Redis after which we may not know of everybody."""
+"""Seconds of silence from Redis after which OPAs of other servers may be unknown."""
 
 _log = logging.getLogger(__name__)
 

@@ -220,7 +220,7 @@ class StoreUploader:
                 found = await self._object_store.get(name)
                 self._etags[name] = found.etag if found else ""
                 if found and etag_of(found.content) == etag_of(content):
-                    return found.etag  # our own, of which the answer was lost
+                    return found.etag  # our own; the response was lost
                 await self._take_index()
                 continue
             self._etags[name] = etag

@@ -23,7 +23,7 @@ class InstanceCredentials:
     """Makes and recognises the bearers of OPA instances."""
 
     def __init__(self, secret: str) -> None:
-        """Take the secret that all bearers are made from; at least 32 characters.
+        """Create it from the secret of all bearers, of at least 32 characters.
 
         Raises:
             KeyUnusableError: it is shorter.
@@ -36,7 +36,7 @@ class InstanceCredentials:
 
     @classmethod
     def load(cls, path: Path) -> "InstanceCredentials":
-        """Read the secret from a file; make one where there is none.
+        """Read the secret from a file; create the file if it is missing.
 
         Raises:
             KeyUnusableError: it cannot be read or made.

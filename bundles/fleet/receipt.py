@@ -44,7 +44,7 @@ def verify(receipt: str, public_pem: str) -> dict[str, Any]:
     """Check a receipt and return its claims.
 
     Raises:
-        ReceiptInvalidError: it is none, is signed by another key, or contradicts itself.
+        ReceiptInvalidError: it is not a receipt, has another signature, or contradicts itself.
     """
     try:
         if jwt.get_unverified_header(receipt).get("typ") != TYPE:

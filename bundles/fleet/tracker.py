@@ -87,7 +87,7 @@ class FleetTracker:
             published: the newest state that was published; no instance can run a newer one.
 
         Raises:
-            ValueError: it is none, it speaks for another instance or of what does not exist, or
+            ValueError: it is not a report, it names another instance or an unknown revision, or
                 there are too many instances.
         """
         # An OPA that has just started reports before it has a bundle.
@@ -241,7 +241,7 @@ def version_of(revision: str) -> RegistryVersion:
 
 
 def newest_in(status: Any) -> RegistryVersion:
-    """The newest state that a status report names; below every other where it is none."""
+    """Return the newest version in a status report; below every other if there is none."""
     bundles = status.get("bundles") if isinstance(status, dict) else None
     named = bundles.values() if isinstance(bundles, dict) else ()
     versions = (

@@ -1,4 +1,4 @@
-"""The OPA binary: where it comes from, and how it is asked one thing.
+"""The OPA binary: where it comes from, and how one command is run.
 
 The order is `LICTOR_OPA_BIN`, `PATH`, the cache, Docker, the Go toolchain. Docker is a way to get
 the binary, not a way to run it: the image's static binary is copied out into the cache, so that

@@ -1,7 +1,7 @@
 """Runs OPA: its configuration, its tokens and its command line, hardened.
 
-OPA gets nothing that it does not need: a unix socket that its owner may open (or a TCP address that
-was asked for), a bearer for every request, its own authorization policy, bounded bodies, no
+OPA gets nothing that it does not need: a unix socket that its owner may open (or a configured TCP
+address), a bearer for every request, its own authorization policy, bounded bodies, no
 telemetry, an environment of its own.
 
 It starts with a bundle that is written here, `local`: digests of client tokens, and the rule that

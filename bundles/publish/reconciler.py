@@ -21,7 +21,7 @@ from bundles.publish.store import Store
 from registry import Kind, Ref, Registry
 
 SHARE = 0.2
-"""The share of the published records of a kind that a pass may remove without being asked."""
+"""The share of the published records of a kind that a pass may remove without consent."""
 
 _PASSES_IN_LIMIT = 5
 _REST = 4.0

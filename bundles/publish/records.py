@@ -129,12 +129,12 @@ def problem(ref: Ref, record: Published | None) -> str | None:
 
 
 def has_valid_id(ref: Ref) -> bool:
-    """Whether a record of this id can be in a bundle at all; if not, nothing could ask for it."""
+    """Return whether a bundle can hold a record of this id; no query can name any other."""
     return is_digest(ref.id) if ref.kind is Kind.TOKENS else _is_unicode(ref.id)
 
 
 def _is_unicode(text: str) -> bool:
-    # A lone surrogate is none: JSON can spell it, UTF-8 cannot.
+    # A lone surrogate is not: JSON can spell it, UTF-8 cannot.
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -171,7 +171,7 @@ class RecordValidator:
         fault = problem(ref, record)
         self._note(ref, fault)
         if fault and ref.kind is Kind.LIBRARIES:
-            # Without a record it would have no tags, and no rule that seals by tag would hide it.
+            # Without a record it would have no tags, and no rule about tags would hide it.
             return {"name": "", "tags": None}
         return None if fault or isinstance(record, Fault) else record
 

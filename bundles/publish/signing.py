@@ -69,7 +69,7 @@ class SigningKey:
         return path
 
     def secret(self, purpose: str) -> bytes:
-        """32 bytes for one purpose, the same for all who have this key (HKDF, RFC 5869)."""
+        """Derive 32 bytes for a purpose; every copy of the key yields the same (HKDF, RFC 5869)."""
         number = self.private.private_numbers().private_value
         kdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"lictor {purpose}".encode())
         return kdf.derive(number.to_bytes(32, "big"))
@@ -109,7 +109,7 @@ class Bundle:
     """A signed bundle, ready to be served.
 
     Attributes:
-        name: the name by which it is asked for, such as `live` or `base-00`.
+        name: the name in its URL, such as `live` or `base-00`.
         revision: what OPA reports back as the running revision.
         etag: a strong validator over the content, quoted (RFC 9110, 8.8.3).
         content: the gzipped tar.
@@ -161,8 +161,8 @@ def sign(
     """Build and sign one snapshot bundle.
 
     Args:
-        name: the bundle's name, and its scope: OPA takes a bundle only under the scope that its
-            configuration asks for, so that none can stand in for another.
+        name: the bundle's name, and its scope: OPA activates a bundle only under the scope in its
+            configuration, so that none can replace another.
         revision: goes into the manifest and comes back in OPA's status.
         roots: the paths of `data` that this bundle owns.
         key: signs with ES256.

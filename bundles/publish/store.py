@@ -128,7 +128,7 @@ class Store:
         return Bundle(name, revision, etag_of(content), content)
 
     def saved_at(self, name: str) -> float:
-        """When a bundle's file was written, in seconds since 1970; 0 when there is none."""
+        """When a bundle's file was written, in seconds since 1970; 0 if it is missing."""
         try:
             return self.path(name).stat().st_mtime
         except OSError:

@@ -13,7 +13,7 @@ class ETag:
     """An ETag, as it stands in a header (RFC 9110, 8.8.3).
 
     Attributes:
-        revision: of the bundle; empty where it is none of ours.
+        revision: of the bundle; empty for an ETag that is not ours.
         etag: the bundle's own, of its content.
     """
 
@@ -27,7 +27,7 @@ class ETag:
 
     @property
     def version(self) -> RegistryVersion:
-        """The state of the registry; below every other where the revision is none."""
+        """The registry's version; below every other for any other revision."""
         return version_of(self.revision)
 
 

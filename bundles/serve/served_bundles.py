@@ -20,7 +20,7 @@ class ServedBundles:
         self._closed = False
 
     def close(self) -> None:
-        """Answer everybody who waits, now and from now on: the server is about to stop."""
+        """Release all waiting requests, now and later: the server is about to stop."""
         self._closed = True
         for replaced in self._replaced.values():
             replaced.set()
@@ -48,12 +48,12 @@ class ServedBundles:
         return found and (found[0], time.monotonic() - found[1])
 
     def history(self, name: str) -> list[tuple[str, float]]:
-        """The revisions of a bundle that were served lately, and how many seconds ago each came."""
+        """Return the recent revisions of a bundle, and how many seconds ago each was put."""
         known = self._known.get(name, OrderedDict()).values()
         return [(revision, time.monotonic() - at) for revision, at in known]
 
     async def changed(self, name: str, etags: frozenset[str], *, seconds: float) -> Bundle | None:
-        """The bundle once it is none of those that the caller has; after `seconds`, as it is then.
+        """Wait for a bundle that the caller lacks; after `seconds`, return the current one.
 
         Returns None if no bundle of that name exists, now or within that time.
         """

@@ -1,5 +1,5 @@
 // The ids of the libraries that have a record in bundles, in order, a page at a time: those with tags,
-// and those without a workspace, so that somebody is told.
+// and those without a workspace, so that they are reported.
 // Parameters: $after (string): ids above it; $limit (integer): at most so many.
 // Columns: id (string).
 MATCH (n:Library)
