@@ -2,8 +2,8 @@
 
 Starts a Redis, `lictor serve`, two OPAs, and three processes that each do what an operator and an
 MCP server do: revoke a token as `lictor token revoke` does it, and as soon as the write has
-returned (Redis was told; OPA need not know) call with it, in `strict`, through one of the OPAs.
-Between the pairs, tokens that nobody revokes are called with as well. An allow after a revocation
+returned (Redis has it; OPA may not) call with it, in `strict`, through one of the OPAs.
+Between the pairs, it calls with tokens that are never revoked. An allow after a revocation
 is a stale one, and there must be none.
 """
 
@@ -20,7 +20,7 @@ from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 from bench.fleet import Fleet, bundle_names, free_port, percentile, say, until
-from bench.world import World, fill_sqlite
+from bench.generated import GeneratedRegistry, fill_sqlite
 from bundles.opa.binary import find_opa
 from bundles.opa.server import client_token_file
 from lictor.admin import Admin
@@ -44,14 +44,14 @@ _CHECK_BEFORE = 20
 class Client:
     """One process: operator and MCP server."""
 
-    def __init__(self, told, operator, pdps):
-        self.told = told
-        self.world = World(told["tokens"])
+    def __init__(self, config, operator, pdps):
+        self.config = config
+        self.generated = GeneratedRegistry(config["tokens"])
         self.operator = operator
         self.pdps = pdps
-        self.admin = Admin(Path(told["admin"]))
-        self.rng = random.Random(told["seed"])
-        self.left = iter(told["victims"])
+        self.admin = Admin(Path(config["admin"]))
+        self.rng = random.Random(config["seed"])
+        self.left = iter(config["victims"])
         self.stale = 0
         self.reasons, self.controls, self.before = Counter(), Counter(), Counter()
         self.took = []
@@ -59,13 +59,13 @@ class Client:
 
     async def call(self, number):
         pdp = self.rng.choice(self.pdps)
-        return await pdp.authorize(self.world.bearer(number), tool="search")
+        return await pdp.authorize(self.generated.bearer(number), tool="search")
 
     async def work(self):
         for number in self.left:
             if number % _CHECK_BEFORE == 0:
                 self.before[(await self.call(number)).reason.value] += 1
-            await self.operator.revoke_token(self.world.digest(number))
+            await self.operator.revoke_token(self.generated.digest(number))
             self.changed.set()
             began = time.perf_counter()
             decision = await self.call(number)
@@ -89,7 +89,7 @@ class Client:
 
     async def run(self):
         waking = asyncio.ensure_future(self.wake())
-        await asyncio.gather(*(self.work() for _ in range(self.told["in_flight"])))
+        await asyncio.gather(*(self.work() for _ in range(self.config["in_flight"])))
         waking.cancel()
         return {
             "stale": self.stale,
@@ -100,8 +100,8 @@ class Client:
         }
 
 
-async def client(told):
-    settings = Settings(state=told["state"], redis_url=told["redis"])
+async def client(config):
+    settings = Settings(state=config["state"], redis_url=config["redis"])
     async with AsyncExitStack() as exit_:
         registry = await exit_.enter_async_context(aclosing(await open_registry(settings.registry)))
         telling = await exit_.enter_async_context(aclosing(announcer(settings)))
@@ -113,18 +113,18 @@ async def client(told):
                 verifier=KeyFolder(settings.keys).verifier(),
                 shared=Shared(settings.redis_url, key_file=settings.newest_key, timeout=1),
                 consistency="strict",
-                catch_up=told["catch_up"],
-                deadline=told["catch_up"] + 2,
+                catch_up=config["catch_up"],
+                deadline=config["catch_up"] + 2,
             )
-            for opa in told["opas"]
+            for opa in config["opas"]
         ]
         for pdp in pdps:
             await exit_.enter_async_context(pdp)
-        return await Client(told, operator, pdps).run()
+        return await Client(config, operator, pdps).run()
 
 
 async def measure(arguments):
-    world = World(max(arguments.tokens, arguments.pairs + _CONTROLS))
+    generated = GeneratedRegistry(max(arguments.tokens, arguments.pairs + _CONTROLS))
     async with AsyncExitStack() as exit_:
         folder = Path(exit_.enter_context(tempfile.TemporaryDirectory(prefix="lc-", dir="/tmp")))
         redis = exit_.enter_context(redis_server())
@@ -136,24 +136,24 @@ async def measure(arguments):
         binary = find_opa()
         await initialise(settings, actor="bench")
         publish_policies(settings, binary)
-        say(f"filling SQLite with {world.tokens} tokens")
-        fill_sqlite(settings.registry.removeprefix("sqlite:///"), world)
+        say(f"filling SQLite with {generated.tokens} tokens")
+        fill_sqlite(settings.registry.removeprefix("sqlite:///"), generated)
         fleet = Fleet(settings, binary, exit_, memory="2000MiB")
         fleet.environment["LICTOR_REDIS_URL"] = redis.url
         await fleet.serve()
         admin = Admin(settings.admin_socket)
         names = bundle_names(await admin.status())
-        told = [fleet.opa(n, settings.bundles_url, names) for n in range(_OPAS)]
-        for one in told:
+        config = [fleet.opa(n, settings.bundles_url, names) for n in range(_OPAS)]
+        for one in config:
             pdp = await exit_.enter_async_context(fleet.pdp(one))
 
             async def ready(pdp=pdp):
-                return (await pdp.authorize(world.bearer(0), tool="search")).allow
+                return (await pdp.authorize(generated.bearer(0), tool="search")).allow
 
             await until(ready, "OPA is ready")
         say("started")
         victims = random.Random(arguments.seed).sample(
-            range(_CONTROLS, world.tokens), arguments.pairs
+            range(_CONTROLS, generated.tokens), arguments.pairs
         )
         began = time.monotonic()
         given = [
@@ -161,32 +161,32 @@ async def measure(arguments):
                 "state": str(settings.state),
                 "redis": redis.url,
                 "admin": str(settings.admin_socket),
-                "tokens": world.tokens,
+                "tokens": generated.tokens,
                 "victims": victims[number::_CLIENTS],
                 "seed": arguments.seed + number,
                 "in_flight": arguments.in_flight,
                 "catch_up": arguments.catch_up,
                 "opas": [
                     {"url": one.address, "token": str(client_token_file(one.folder))}
-                    for one in told
+                    for one in config
                 ],
             }
             for number in range(_CLIENTS)
         ]
         found = await asyncio.gather(*(asyncio.to_thread(run_client, one) for one in given))
         seconds = time.monotonic() - began
-        return summary(found, world, status=await admin.status(), seconds=seconds)
+        return summary(found, generated, status=await admin.status(), seconds=seconds)
 
 
-def run_client(told):
+def run_client(config):
     done = subprocess.run(
         [sys.executable, "-m", "bench.consistency", "--client"],
-        input=json.dumps(told), stdout=subprocess.PIPE, text=True, check=True,
+        input=json.dumps(config), stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     return json.loads(done.stdout)
 
 
-def summary(found, world, *, status, seconds):
+def summary(found, generated, *, status, seconds):
     def total(name):
         return sum((Counter(one[name]) for one in found), Counter())
 
@@ -203,7 +203,7 @@ def summary(found, world, *, status, seconds):
         "refusals": dict(reasons),
         "controls_by_reason": dict(controls),
         "before_by_reason": dict(total("before")),
-        "tokens": world.tokens,
+        "tokens": generated.tokens,
         "live_records": status["live_records"],
         "folds": status["compactions"],
         "clients": _CLIENTS,

@@ -1,12 +1,12 @@
 """What a decision costs beyond what it cannot do without: `python -m bench.cost [--rounds N]`.
 
 Starts a whole lictor with a real OPA on a unix socket and a real Redis. Each line compares two
-things, in turns, in the same rounds:
+things, in alternation, in the same rounds:
 
-- `uncached`: a decision with its question to OPA, the verification remembered, against a bare
+- `uncached`: a decision with its query to OPA and a cached verification, against a bare
   asyncio exchange of the same bytes with the same OPA on the same socket;
 - `strict`: a decision in `strict` that is remembered, against one read from Redis;
-- `strict, uncached`: the same with its question to OPA, against the bare exchange and the read;
+- `strict, uncached`: the same with its query to OPA, against the bare exchange and the read;
 - `cached`: a decision that is remembered, against looking up a bearer's SHA-256 in a dict.
 
 Records are not written here; `bench.decision` shows what they cost.

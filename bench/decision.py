@@ -1,7 +1,7 @@
 """Where the time of a decision goes: `python -m bench.decision [--rounds N] [--json]`.
 
 Starts a whole lictor with a real OPA on a unix socket. Each round measures, one after the other on
-one connection: a whole `PDP.authorize`, the bearer's verification alone, the question to OPA alone,
+one connection: a whole `PDP.authorize`, the bearer's verification alone, the query to OPA alone,
 and what OPA itself says it took. Shares come from the same rounds, since the machine is shared and
 noisy; back to back, and with 5 ms between calls, as most real callers are.
 """
@@ -70,8 +70,8 @@ class Timed:
 class MetricsTransport(UnixSocketTransport):
     """The same transport, asking OPA to tell how long its handler took."""
 
-    async def handler_ns(self, question):
-        body = json.dumps({"input": question}, separators=(",", ":")).encode()
+    async def handler_ns(self, query):
+        body = json.dumps({"input": query}, separators=(",", ":")).encode()
         head = self._heads["decision"].replace(b"errors=true", b"errors=true&metrics=true")
         answer = await self._exchange(b"%b%d\r\n\r\n%b" % (head, len(body), body))
         return json.loads(answer)["metrics"]["timer_server_handler_ns"]

@@ -74,7 +74,7 @@ class Fleet:
 
     def opa(self, number, url, names):
         folder = self.settings.state / f"opa-{number}"
-        told = OPASettings(
+        setup = OPASettings(
             id=f"opa-{number}",
             folder=folder,
             address=f"unix://{folder / 'opa.sock'}",
@@ -86,15 +86,15 @@ class Fleet:
             data_key=(self.settings.bundle_keys / "data.pub.pem").read_text(),
             bundles=names,
         )
-        prepare(told)
-        process = self.run(command(self.binary, told), f"opa-{number}", GOMEMLIMIT=self.memory)
-        self.opas.append((told, process))
-        return told
+        prepare(setup)
+        process = self.run(command(self.binary, setup), f"opa-{number}", GOMEMLIMIT=self.memory)
+        self.opas.append((setup, process))
+        return setup
 
-    def pdp(self, told, **changes):
+    def pdp(self, setup, **changes):
         return PDP(
-            opa_url=told.address,
-            opa_token_file=client_token_file(told.folder),
+            opa_url=setup.address,
+            opa_token_file=client_token_file(setup.folder),
             verifier=KeyFolder(self.settings.keys).verifier(),
             **{"deadline": 5, **changes},
         )

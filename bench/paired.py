@@ -1,4 +1,4 @@
-"""Ratios of two things measured in turns: at the median a shared, noisy machine cancels out."""
+"""Ratios of two things measured in alternation: their median cancels the machine's noise."""
 
 import math
 import statistics

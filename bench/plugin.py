@@ -1,9 +1,9 @@
 """What the plugin adds to a call over streamable HTTP: `python -m bench.plugin [--rounds N]`.
 
 One process serves the same FastMCP server three times: without the plugin, with it, and with it and
-a cache of decisions. It asks a real OPA on a unix socket; another process calls, in turns, over
+a cache of decisions. It queries a real OPA on a unix socket; another process calls them over
 connections that stay open, and compares each guarded server with the bare one. Last, the time in
-which the list of a server with 500 tools is filtered, its record included: with its question to
+which the list of a server with 500 tools is filtered, its record included: with its query to
 OPA, and remembered.
 """
 
@@ -29,8 +29,9 @@ from bundles.opa.binary import find_opa
 from bundles.opa.server import client_token_file
 from lictor.settings import Settings
 from lictor.state_dir import initialise, publish_policies
-from mcp_plugin import PolicyMiddleware, actions
+from mcp_plugin import PolicyMiddleware
 from mcp_plugin.http.request import Caller
+from mcp_plugin.protocol import actions
 from pdp_client import PDP, BearerVerifier, FileRecord, Issuer, KeyringFile
 from pdp_client.shared import Shared
 from tests.support.redis import redis_server

@@ -22,7 +22,7 @@ from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 from bench.fleet import Fleet, bundle_names, free_port, peak_mb, percentile, say, until
-from bench.world import World, fill_neo4j, fill_sqlite
+from bench.generated import GeneratedRegistry, fill_neo4j, fill_sqlite
 from bundles.opa.binary import find_opa
 from bundles.opa.server import client_token_file
 from lictor.admin import Admin
@@ -34,7 +34,7 @@ from registry import Key, Team, open_registry
 from registry.operations import Operator
 
 
-async def ask_for_decisions(told, rate, bearers, stop, taken):
+async def request_decisions(config, rate, bearers, stop, taken):
     """Ask at a steady rate, whether earlier answers are there or not."""
     pdps = [
         PDP(
@@ -43,7 +43,7 @@ async def ask_for_decisions(told, rate, bearers, stop, taken):
             verifier=KeyFolder(Path(one["keys"])).verifier(),
             deadline=5,
         )
-        for one in told
+        for one in config
     ]
     tasks = set()
 
@@ -66,19 +66,21 @@ async def ask_for_decisions(told, rate, bearers, stop, taken):
 
 def load_process(settings_json):
     """The process that asks for decisions, until its standard input ends."""
-    told = json.loads(settings_json)
+    config = json.loads(settings_json)
     taken = []
 
     async def run():
         ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-        await ask_for_decisions(told["opas"], told["rate"], told["bearers"], ended.done, taken)
+        await request_decisions(
+            config["opas"], config["rate"], config["bearers"], ended.done, taken
+        )
 
     asyncio.run(run())
     print(json.dumps(taken))
 
 
 async def measure(arguments):
-    world = World(arguments.tokens)
+    generated = GeneratedRegistry(arguments.tokens)
     async with AsyncExitStack() as exit_:
         made = tempfile.TemporaryDirectory(prefix="lr-", dir="/tmp")
         folder = arguments.folder or Path(exit_.enter_context(made))
@@ -104,14 +106,14 @@ async def measure(arguments):
         (settings.state / "lictor.toml").write_text(
             f'bundles_url = "{settings.bundles_url}"\nregistry = "{settings.registry}"\n'
         )
-        say(f"filling {arguments.registry} with {world.tokens} tokens")
+        say(f"filling {arguments.registry} with {generated.tokens} tokens")
         if filled:
             pass
         elif arguments.registry == "neo4j":
-            await asyncio.to_thread(fill_neo4j, settings.registry, world)
+            await asyncio.to_thread(fill_neo4j, settings.registry, generated)
         else:
             await asyncio.to_thread(
-                fill_sqlite, settings.registry.removeprefix("sqlite:///"), world
+                fill_sqlite, settings.registry.removeprefix("sqlite:///"), generated
             )
         fleet = Fleet(settings, binary, exit_, memory=arguments.opa_memory)
         say("publishing everything")
@@ -122,35 +124,37 @@ async def measure(arguments):
         admin = Admin(settings.admin_socket)
         names = bundle_names(await admin.status())
         began = time.monotonic()
-        told = [fleet.opa(n, settings.bundles_url, names) for n in range(arguments.opas)]
-        pdps = [await exit_.enter_async_context(aclosing(fleet.pdp(one))) for one in told]
+        config = [fleet.opa(n, settings.bundles_url, names) for n in range(arguments.opas)]
+        pdps = [await exit_.enter_async_context(aclosing(fleet.pdp(one))) for one in config]
         for pdp in pdps:
 
             async def ready(pdp=pdp):
-                return (await pdp.authorize(world.bearer(0), tool="search")).allow
+                return (await pdp.authorize(generated.bearer(0), tool="search")).allow
 
             await until(ready, "OPA is ready")
 
         async def whole():
-            told = (await admin.status())["instances"]
-            have = [set(names) <= set(one["revisions"]) for one in told]
+            config = (await admin.status())["instances"]
+            have = [set(names) <= set(one["revisions"]) for one in config]
             return len(have) == arguments.opas and all(have)
 
         await until(whole, "every OPA has every bundle")
         ready_seconds = time.monotonic() - began
         say(f"{arguments.opas} OPA ready in {ready_seconds:.1f} s")
         rng = random.Random(arguments.seed)
-        victims = rng.sample(range(world.tokens), min(world.tokens, 4 * arguments.revocations))
+        victims = rng.sample(
+            range(generated.tokens), min(generated.tokens, 4 * arguments.revocations)
+        )
         # `live` as full as it may be before anything is compacted.
         for n in victims[arguments.revocations :][: arguments.live]:
-            await operator.revoke_token(world.digest(n))
+            await operator.revoke_token(generated.digest(n))
         version = await registry.version()
         await admin.effect(epoch=version.epoch, revision=version.revision, seconds=60)
-        safe = sorted(set(range(min(world.tokens, 50_000))) - set(victims))[:2000]
-        load = fleet_load(fleet, told, [world.bearer(n) for n in safe], arguments.rate)
+        safe = sorted(set(range(min(generated.tokens, 50_000))) - set(victims))[:2000]
+        load = fleet_load(fleet, config, [generated.bearer(n) for n in safe], arguments.rate)
         taken, seconds = await revoke(
             arguments,
-            world,
+            generated,
             fleet=fleet,
             operator=operator,
             admin=admin,
@@ -163,10 +167,10 @@ async def measure(arguments):
         status = await admin.status()
         return {
             "registry": arguments.registry,
-            "tokens": world.tokens,
-            "teams": world.teams,
-            "libraries": world.libraries,
-            "workspaces": world.workspaces,
+            "tokens": generated.tokens,
+            "teams": generated.teams,
+            "libraries": generated.libraries,
+            "workspaces": generated.workspaces,
             "opas": arguments.opas,
             "n": len(taken),
             "p50_ms": round(1000 * statistics.median(taken), 1),
@@ -190,11 +194,11 @@ async def measure(arguments):
         }
 
 
-def fleet_load(fleet, told, bearers, rate):
+def fleet_load(fleet, config, bearers, rate):
     keys = str(fleet.settings.keys)
     opas = [
         {"url": one.address, "token": str(client_token_file(one.folder)), "keys": keys}
-        for one in told
+        for one in config
     ]
     given = json.dumps({"opas": opas, "bearers": bearers, "rate": rate})
     return subprocess.Popen(
@@ -203,7 +207,7 @@ def fleet_load(fleet, told, bearers, rate):
     )  # fmt: skip
 
 
-async def revoke(arguments, world, *, fleet, operator, admin, pdps, victims):
+async def revoke(arguments, generated, *, fleet, operator, admin, pdps, victims):
     """Revoke one after another, while a shard is compacted each second."""
     taken, outages, began = [], 0, time.monotonic()
     folding = asyncio.ensure_future(fold_each_second(admin))
@@ -212,13 +216,13 @@ async def revoke(arguments, world, *, fleet, operator, admin, pdps, victims):
     await asyncio.sleep(2)
     for count, n in enumerate(victims[: arguments.revocations]):
         if count % 2:
-            team = world.team_id(n % world.teams)
+            team = generated.team_id(n % generated.teams)
             before = await operator._registry.get(Team, team)
             bearer = keys.mint_team(team, jti=before.active_jti, active_kids=kids)
             verb = operator.rotate_team(team)
         else:
-            bearer = world.bearer(n)
-            verb = operator.revoke_token(world.digest(n))
+            bearer = generated.bearer(n)
+            verb = operator.revoke_token(generated.digest(n))
         started = time.perf_counter()
         done = await verb
         effect = await admin.effect(

@@ -2,7 +2,7 @@
 
 `BearerVerifier.verify`, its strict parse included, against bare PyJWT: `jwt.decode` with the same
 token, a prepared key, the same issuer, leeway and required claims. Each round measures both, one
-right after the other, in turns as to which goes first; what is reported is the median of the
+right after the other, each first in every second round; what is reported is the median of the
 rounds' ratios, with the interval that holds it with 95 % confidence (binomial, of order
 statistics). At the median a shared, noisy machine cancels out.
 
@@ -61,7 +61,7 @@ class Compared:
 
 
 def longest():
-    """Bearers of up to 8 KiB that nobody signed, by what is tedious about them."""
+    """Bearers of up to 8 KiB without a valid signature, by what is tedious about them."""
 
     def segment(text):
         return jwt.utils.base64url_encode(text.encode()).decode()

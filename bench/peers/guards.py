@@ -1,7 +1,7 @@
 """Each peer's middleware, set up to allow what `GRANTED` says and nothing else.
 
 Where a peer asks a decision point elsewhere, an answer out of `GRANTED` stands in for it, so that
-what is seen is the middleware's doing. `gone=True` points it to a port where nobody listens.
+what is seen is the middleware's doing. `gone=True` points it to a port without a listener.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 GRANTED = {"tools:search", "tools:c_search", "resources:data://open", "prompts:ask"}
 FORBIDDEN_TOPIC = "secret"
-"""The rule on an argument: nobody searches for this, where arguments get as far as the rule."""
+"""The rule on an argument: callers must not search for this, if the rule gets arguments."""
 
 NOWHERE = "127.0.0.1:9"
 

@@ -215,7 +215,7 @@ def main(name, *options):
             print("  list tools, PDP gone:", ask(url, "tools/list"))
     except ImportError as error:
         print(f"  does not import: {error}")
-    # Three lines, and what shows that a resource's URI did not get as far as the question.
+    # Three lines, and what shows that a resource's URI did not get as far as the query.
     for line in [*said[:3], *sorted({line for line in said if line.endswith(":None")})]:
         print("  log:", line)
 

@@ -1,4 +1,4 @@
-"""A large registry, filled past its interface as others would, and the bearers to ask with."""
+"""A large registry, written directly into its store, and bearers for its tokens and teams."""
 
 import json
 import sqlite3
@@ -12,8 +12,8 @@ LIBRARIES_PER_TOKEN = 4
 _BATCH = 20_000
 
 
-class World:
-    """How many there are of everything, and what each of them is."""
+class GeneratedRegistry:
+    """The numbers, ids and fields of all generated records."""
 
     def __init__(self, tokens):
         self.tokens = tokens
@@ -75,8 +75,8 @@ def batches(rows):
         yield batch
 
 
-def fill_sqlite(path, world):
-    """Write a world into an SQLite registry that is empty but for its settings and keys."""
+def fill_sqlite(path, generated):
+    """Write generated records into an SQLite registry that holds only settings and keys."""
     inserts = {
         "users": "INSERT INTO users VALUES (:id, :name, 1)",
         "workspaces": "INSERT INTO workspaces VALUES (:id, :name)",
@@ -86,7 +86,7 @@ def fill_sqlite(path, world):
     }
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA synchronous = OFF")
-        for kind, rows in world.rows().items():
+        for kind, rows in generated.rows().items():
             for batch in batches(rows):
                 db.execute("BEGIN")
                 if kind == "teams":
@@ -127,11 +127,11 @@ FILL_NEO4J = {
 }
 
 
-def fill_neo4j(url, world):
-    """Write a world into a graph that `lictor registry check --fix` has prepared."""
+def fill_neo4j(url, generated):
+    """Write generated records into a graph that `lictor registry check --fix` has prepared."""
     import neo4j
 
     with neo4j.GraphDatabase.driver(url) as driver, driver.session() as session:
-        for kind, rows in world.rows().items():
+        for kind, rows in generated.rows().items():
             for batch in batches(rows):
                 session.run(FILL_NEO4J[kind], rows=batch).consume()
