@@ -18,6 +18,8 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lictor
 # What the plugin promises to work with.
 FASTMCP ?= $(shell sed -n 's/^mcp = \["\(fastmcp[^"]*\)".*/\1/p' pyproject.toml)
 TASKS := $(shell sed -n 's/^tasks = .*"\(fastmcp-tasks[^"]*\)".*/\1/p' pyproject.toml)
+# What a test starts in processes of its own imports the same modules: they are compiled once.
+unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(CURDIR)/$(BIN):$(CACHE)/bin:$(PATH)
 
 .PHONY: help
@@ -144,16 +146,16 @@ check: setup lint opa-test ## Everything that CI checks: lint, types, Rego, all 
 	coverage report --fail-under 95
 
 .PHONY: fuzz
-fuzz: $(VENV)/dev ## Send a million queries to OPA and to the model of the rules (QUESTIONS=N, SEED=N)
-	python -m tests.model.fuzz --questions $(or $(QUESTIONS),1000000) --seed $(or $(SEED),1)
+fuzz: $(VENV)/dev ## Send a million queries to OPA and to the model of the rules (QUERIES=N, SEED=N)
+	python -m tests.system.model.fuzz --queries $(or $(QUERIES),1000000) --seed $(or $(SEED),1)
 
-.PHONY: histories
-histories: $(VENV)/dev ## Live through histories of a running lictor: commands, deaths, calls (HISTORIES=N)
-	LICTOR_HISTORIES=$(or $(HISTORIES),100) python -m pytest tests/histories -s --show-capture=no
+.PHONY: scenarios
+scenarios: $(VENV)/dev ## Run random scenarios with a running lictor: commands, kills, calls (SCENARIOS=N)
+	LICTOR_SCENARIOS=$(or $(SCENARIOS),100) python -m pytest tests/system/scenarios -s --show-capture=no
 
 .PHONY: faults
 faults: $(VENV)/dev ## Break every part of a running lictor, each in many ways (SEEDS=N, FAULT=words)
-	python -m tests.faults --seeds $(or $(SEEDS),20) $(if $(FAULT),--fault "$(FAULT)",--write)
+	python -m tests.system.faults --seeds $(or $(SEEDS),20) $(if $(FAULT),--fault "$(FAULT)",--write)
 
 .PHONY: bench
 bench: $(VENV)/dev ## Measure where the time of a decision goes

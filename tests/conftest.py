@@ -1,4 +1,4 @@
-"""What tests of several rooms share: a real OPA, and a whole lictor around it."""
+"""What tests of several packages share: a real OPA, and a deployment around it."""
 
 import asyncio
 import shutil
@@ -9,11 +9,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 from support.canaries import secrets_in, secrets_under
-from support.fetched import Unavailable
-from support.plain import PlainOPA
+from support.deployment import Deployment, copy_state
+from support.downloads import Unavailable
+from support.plain_opa import PlainOPA
 from support.redis import redis_server
-from support.served import Served
-from support.stack import Stack, fresh_settings
 
 from bundles.build.policies import build_policy
 from bundles.opa.binary import find_opa
@@ -22,14 +21,11 @@ from lictor.settings import Settings
 from lictor.state_dir import initialise, publish_policies
 
 _TIERS = {
-    "tests/faults": "system",
-    "tests/histories": "system",
-    "tests/test_killed.py": "system",
-    "tests/lictor/test_several.py": "system",
+    "tests/system/model": "model",
+    "tests/system/conformance": "conformance",
+    "tests/system/docs": "docs",
+    "tests/system": "system",
     "tests/bundles/cluster/test_leader_loop.py": "system",
-    "tests/model": "model",
-    "tests/conformance": "conformance",
-    "tests/docs": "docs",
 }
 _TIERS_BY_FIXTURE = {"neo4j_server": "neo4j"}
 _TIERS_BY_PARAMETER = {"neo4j": "neo4j", "s3": "system"}
@@ -106,7 +102,7 @@ def plain_opa(opa_binary):
 
 @pytest.fixture(scope="session")
 def neo4j_server():
-    """A real Neo4j, emptied by whoever wants it; without one the reason is told."""
+    """A real Neo4j, which a test empties; without one the test is skipped, with the reason."""
     from support.neo4j import NoNeo4j, running_neo4j
 
     try:
@@ -150,30 +146,30 @@ def short_path():
 @pytest.fixture
 def settings(state_template, short_path):
     """The settings of a fresh, initialised state directory."""
-    return fresh_settings(state_template, short_path / "s")
+    return copy_state(state_template, short_path / "s")
 
 
 @pytest.fixture
-async def make_stack(settings, opa_binary):
-    """Start a whole lictor, with what a test wants to be different."""
+async def make_deployment(settings, opa_binary):
+    """Start a registry, its publisher and an OPA; `site` is Rego for the rules of the site."""
     async with AsyncExitStack() as exit_:
 
-        async def start(*, site=None, **changes):
+        async def start(*, kind=Deployment, site=None, redis=None, **changes):
             if site is not None:
                 shutil.rmtree(settings.site)
                 settings.site.mkdir()
                 (settings.site / "rules.rego").write_text(site)
                 publish_policies(settings, opa_binary)
-            used = settings.model_copy(update=changes.pop("settings", {}))
-            return await exit_.enter_async_context(Stack(used, opa_binary, **changes))
+            deployment = await exit_.enter_async_context(kind(settings, opa_binary, redis=redis))
+            return await deployment.start(**changes)
 
         yield start
 
 
 @pytest.fixture
-async def stack(make_stack):
-    """A whole lictor: a SQLite registry, its publisher, and an OPA on a unix socket."""
-    return await make_stack()
+async def deployment(make_deployment):
+    """A SQLite registry, its publisher, and an OPA on a unix socket."""
+    return await make_deployment()
 
 
 @pytest.fixture(scope="session")
@@ -189,7 +185,21 @@ def policy_bundle(opa_binary, bundle_keys):
 
 
 @pytest.fixture
-async def served(opa_binary, short_path, bundle_keys, policy_bundle):
-    """Bundles of the test's own making, and an OPA that will fetch them; see `Served.start`."""
-    async with Served(opa_binary, short_path, policy=policy_bundle, keys=bundle_keys) as served:
-        yield served
+async def signed(opa_binary, short_path, bundle_keys, policy_bundle):
+    """Bundles of the test's own making, and an OPA that will fetch them; see `start_signed`."""
+    async with Deployment(Settings(state=short_path), opa_binary) as deployment:
+        await deployment.start_signed_bundles(policy=policy_bundle, keys=bundle_keys)
+        yield deployment
+
+
+@pytest.fixture
+def lictor_processes(short_path, opa_binary):
+    """Make a `LictorProcesses` over a new state directory, with what settings a test wants."""
+    with ExitStack() as exit_:
+
+        def make(**settings):
+            made = Deployment(Settings(state=short_path / "state", **settings), opa_binary)
+            exit_.callback(made.processes.stop_all)
+            return made.processes
+
+        yield make

@@ -8,7 +8,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
-from support.plain import ROOT, TABLE, world
+from support.plain_opa import ROOT, TABLE, make_dataset
 
 from pdp_client import PDP, Action, BearerVerifier, Issuer, Keyring, Reason
 from pdp_client.bearer.opaque import digest
@@ -42,10 +42,10 @@ def case_verifier(signing_keys):
 
 @pytest.fixture
 async def answer_to(plain_opa, case_verifier, signing_keys):
-    """Ask a case's question in a case's world; the answer in the shape of the contract."""
+    """Ask a case's question on a case's dataset; the answer in the shape of the contract."""
 
     async def answer(case):
-        plain_opa.set_world(world(case.get("world"), case.get("without", ())))
+        plain_opa.set_dataset(make_dataset(case.get("dataset"), case.get("without", ())))
         if case.get("raw") or "min_revision" in case:
             async with aclosing(open_transport(plain_opa.unix_url)) as transport:
                 return await transport.query("decision", question(case))

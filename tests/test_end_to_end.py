@@ -5,12 +5,12 @@ import pytest
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_token_is_allowed_its_tools_and_its_libraries(stack):
-    await stack.user("ada", name="Ada")
-    await stack.library("lib-a", "w")
-    bearer = await stack.token("ada", tools=["search"], libraries=["lib-a"])
-    await stack.settle()
-    pdp = stack.pdp()
+async def test_a_token_is_allowed_its_tools_and_its_libraries(deployment):
+    await deployment.add_user("ada", name="Ada")
+    await deployment.add_library("lib-a", "w")
+    bearer = await deployment.create_token("ada", tools=["search"], libraries=["lib-a"])
+    await deployment.settle()
+    pdp = deployment.pdp()
 
     decision = await pdp.authorize(bearer, tool="search")
 

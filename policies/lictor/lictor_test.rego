@@ -2,7 +2,7 @@ package lictor_test
 
 import data.cases
 import data.lictor
-import data.world
+import data.dataset
 
 # A whole second, as OPA calculates with fractions in decimal text.
 _now := floor(time.now_ns() / 1000000000)
@@ -32,11 +32,11 @@ test_visible_is_what_a_call_would_be_allowed if {
 		"actions": _tools(["search", "delete", "get_document", "get_health", "search"]),
 	}
 		with data.registry as _registry({})
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 	object.remove(visible, {"valid_until"}) == {
 		"indices": [0, 2, 3, 4], "reason": "ok", "epoch": 1, "revision": 42,
-		"policy": world.lictor.manifest.revision, "site": world.site.manifest.revision,
+		"policy": dataset.lictor.manifest.revision, "site": dataset.site.manifest.revision,
 	}
 }
 
@@ -79,8 +79,8 @@ test_visible_of_an_empty_list_is_empty if {
 test_a_decision_without_an_action_is_refused if {
 	decision := lictor.decision with input as {"credential": {"kind": "token", "digest": crypto.sha256("everything")}}
 		with data.registry as _registry({})
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 	decision.allow == false
 	decision.reasons == ["tool_not_allowed"]
 }
@@ -92,8 +92,8 @@ test_a_list_of_actions_is_no_action if {
 	}
 	decision := lictor.decision with input as input_
 		with data.registry as _registry({})
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 	decision.allow == false
 }
 
@@ -110,8 +110,8 @@ test_a_refusal_without_a_reason_is_unavailable if {
 		"action": {"method": "tools/call", "name": "search"},
 	}
 		with data.registry as _registry({})
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 		with lictor.caller.reasons as set()
 	decision.allow == false
 	decision.reasons == ["unavailable"]
@@ -137,8 +137,8 @@ test_an_answer_holds_until_the_earliest_moment if {
 		"action": {"method": "tools/call", "name": "search"},
 	}
 		with data.registry as _registry(short)
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 	decision.allow
 	decision.valid_until == expiry
 	_list({"kind": "token", "digest": digest}, short, {}).valid_until == expiry
@@ -160,10 +160,10 @@ test_an_answer_names_the_rules_that_made_it if {
 
 test_a_site_rule_that_reads_records_needs_every_shard if {
 	lagging := {"live": {"since": {"00": 30, "01": 30}}, "base": {"01": {"epoch": 1, "revision": 29}}}
-	site := object.union(world.site, {"manifest": {"libraries": true}})
+	site := object.union(dataset.site, {"manifest": {"libraries": true}})
 	digest := concat("", ["00", substring(crypto.sha256("alice"), 2, -1)])
 	not lictor._tags_are_current with data.registry as _registry(lagging) with data.site as site
-	lictor._tags_are_current with data.registry as _registry(lagging) with data.site as world.site
+	lictor._tags_are_current with data.registry as _registry(lagging) with data.site as dataset.site
 	lictor._tags_are_current with data.registry as _registry({}) with data.site as site
 	count(digest) == 64
 }
@@ -254,11 +254,11 @@ _refuses(part) if {
 		"action": _tagged,
 	}
 		with data.registry as _registry({})
-		with data.site as object.union(world.site, {
+		with data.site as object.union(dataset.site, {
 			"deny": {{"action": part, "code": "closed", "message": "Closed."}},
-			"manifest": object.union(world.site.manifest, {"arguments": true}),
+			"manifest": object.union(dataset.site.manifest, {"arguments": true}),
 		})
-		with lictor.manifest as world.lictor.manifest
+		with lictor.manifest as dataset.lictor.manifest
 	decision.reasons == ["site:closed", "site_rule"]
 }
 
@@ -278,8 +278,8 @@ _hiding(hidden) := decision if {
 		"action": {"method": "tools/call", "name": "search"},
 	}
 		with data.registry as _registry({})
-		with data.site as object.union(world.site, {"hidden": hidden})
-		with lictor.manifest as world.lictor.manifest
+		with data.site as object.union(dataset.site, {"hidden": hidden})
+		with lictor.manifest as dataset.lictor.manifest
 }
 
 test_a_part_that_is_one_action_of_a_list_is_a_part_of_the_others_too if {
@@ -296,8 +296,8 @@ test_a_refusal_by_a_part_of_an_action_has_its_code_and_message if {
 		"action": {"method": "tools/call", "name": "search"},
 	}
 		with data.registry as _registry({})
-		with data.site as object.union(world.site, {"deny": deny})
-		with lictor.manifest as world.lictor.manifest
+		with data.site as object.union(dataset.site, {"deny": deny})
+		with lictor.manifest as dataset.lictor.manifest
 	decision.reasons == ["site:closed", "site_rule"]
 	decision.message == "Closed."
 }
@@ -356,8 +356,8 @@ _watched(bearer, site) := decision if {
 		"context": {"shadow": true},
 	}
 		with data.registry as _registry({})
-		with data.site as object.union(world.site, site)
-		with lictor.manifest as world.lictor.manifest
+		with data.site as object.union(dataset.site, site)
+		with lictor.manifest as dataset.lictor.manifest
 }
 
 _methods := {
@@ -377,8 +377,8 @@ _listed(patterns) := {list[i].method | some i in visible.indices} if {
 	list := [action | some action in _named("search")]
 	visible := lictor.visible with input as {"credential": {"kind": "anonymous"}, "actions": list}
 		with data.registry as _registry({"live": {"settings": {"listable": {"anonymous": patterns}}}})
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 }
 
 _left(list, refused) := visible.indices if {
@@ -387,12 +387,12 @@ _left(list, refused) := visible.indices if {
 		"actions": list,
 	}
 		with data.registry as _registry({})
-		with data.site as object.union(world.site, {"deny": {{"action": refused, "code": "c", "message": "m"}}})
-		with lictor.manifest as world.lictor.manifest
+		with data.site as object.union(dataset.site, {"deny": {{"action": refused, "code": "c", "message": "m"}}})
+		with lictor.manifest as dataset.lictor.manifest
 }
 
 _answer(case) := answer if {
-	laid := object.union(world, object.get(case, "world", {}))
+	laid := object.union(dataset, object.get(case, "dataset", {}))
 	left := json.remove(laid, object.get(case, "without", []))
 	optional := {key: value | some key, value in case; key in {"context", "min_epoch", "min_revision"}}
 	question := object.union(optional, {"credential": _credential(case), "action": _action(case.action)})
@@ -417,7 +417,7 @@ _action(action) := object.union({"method": "tools/call"}, action)
 
 _tools(names) := [_action({"name": name}) | some name in names]
 
-_registry(patch) := _dated(object.union(world.registry, patch))
+_registry(patch) := _dated(object.union(dataset.registry, patch))
 
 _dated(registry) := json.patch(registry, moments) if {
 	moments := [{"op": "add", "path": concat("/", ["", "heartbeat", field]), "value": time.now_ns() - (ago * 1000000000)} |
@@ -438,8 +438,8 @@ _list(credential, patch, site) := visible if {
 		"actions": _tools(["search", "get_document", "list_libraries"]),
 	}
 		with data.registry as _registry(patch)
-		with data.site as object.union(world.site, site)
-		with lictor.manifest as world.lictor.manifest
+		with data.site as object.union(dataset.site, site)
+		with lictor.manifest as dataset.lictor.manifest
 }
 
 test_nothing_is_answered_while_opa_holds_what_it_must_not if {
@@ -450,16 +450,16 @@ test_nothing_is_answered_while_opa_holds_what_it_must_not if {
 	}
 	decision := lictor.decision with input as input_ with lictor.registry.intact as false
 		with data.registry as _registry({})
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 	visible := lictor.visible with input as input_ with lictor.registry.intact as false
 		with data.registry as _registry({})
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 	allow := lictor.allow with input as input_ with lictor.registry.intact as false
 		with data.registry as _registry({})
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 	stale := lictor.decision with input as input_ with data.registry as {} with data.site as {} with lictor.manifest as {}
 	object.keys(decision) == object.keys(stale)
 	decision.reasons == ["stale_data"]

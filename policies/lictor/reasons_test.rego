@@ -2,7 +2,7 @@ package lictor_test
 
 import data.cases
 import data.lictor
-import data.world
+import data.dataset
 
 # The whole table at once: a tenth of the time that it takes by name (`test_case`), which mutants have to wait for.
 test_every_case_has_the_answer_that_it_wants if {
@@ -35,7 +35,7 @@ test_messages_of_several_site_rules_stand_side_by_side if {
 		"action": {"method": "tools/call", "name": "search"},
 	}
 		with data.registry as _registry({})
-		with data.site as object.union(world.site, {"deny": deny})
-		with lictor.manifest as world.lictor.manifest
+		with data.site as object.union(dataset.site, {"deny": deny})
+		with lictor.manifest as dataset.lictor.manifest
 	decision.message == "First. Second."
 }

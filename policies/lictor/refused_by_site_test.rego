@@ -1,7 +1,7 @@
 package lictor_test
 
 import data.lictor
-import data.world
+import data.dataset
 
 test_a_rule_names_one_of_two_actions_whole if {
 	tool := {"method": "tools/call", "name": "edit", "tags": ["write"]}
@@ -22,8 +22,8 @@ test_a_malformed_rule_refuses_everything_without_a_code_of_its_own if {
 			"action": {"method": "tools/call", "name": "search"},
 		}
 			with data.registry as _registry({})
-			with data.site as object.union(world.site, {"deny": {rule}})
-			with lictor.manifest as world.lictor.manifest
+			with data.site as object.union(dataset.site, {"deny": {rule}})
+			with lictor.manifest as dataset.lictor.manifest
 		decision.reasons == ["site_rule"]
 	}
 }
@@ -48,8 +48,8 @@ test_only_rules_that_concern_the_action_give_a_reason if {
 		"action": {"method": "tools/call", "name": "search"},
 	}
 		with data.registry as _registry({})
-		with data.site as object.union(world.site, {"deny": deny})
-		with lictor.manifest as world.lictor.manifest
+		with data.site as object.union(dataset.site, {"deny": deny})
+		with lictor.manifest as dataset.lictor.manifest
 	decision.reasons == ["site:named", "site:part", "site_rule"]
 	decision.message == "Named. Part."
 }

@@ -1,7 +1,7 @@
 package lictor_test
 
 import data.lictor
-import data.world
+import data.dataset
 
 # An allow needs every positive fact, and no refusal; each has its refusal beside it. Here the refusals are taken
 # away, as if one had been forgotten, and the facts alone must hold.
@@ -25,18 +25,18 @@ test_without_refusals_the_facts_alone_must_hold if {
 
 test_all_preconditions_are_needed if {
 	lictor._preconditions_met with data.registry as _registry({})
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 		with input as {"credential": _alice}
 	every patch in [_locked, {"heartbeat": {"synced_ago": 31}}, {"base": {"00": {"revision": 29}}}] {
 		not lictor._preconditions_met with data.registry as _registry(patch)
-			with data.site as world.site
-			with lictor.manifest as world.lictor.manifest
+			with data.site as dataset.site
+			with lictor.manifest as dataset.lictor.manifest
 			with input as {"credential": _alice}
 	}
 	not lictor._preconditions_met with data.registry as _registry({})
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 		with input as {"credential": _alice, "min_revision": 43}
 }
 
@@ -69,8 +69,8 @@ test_an_answer_in_an_outage_is_never_kept if {
 	every patch, min_revision in {{}: 43, {"heartbeat": {"synced_ago": 31}}: 1} {
 		decision := lictor.decision with input as _question(_alice, _search, {"min_revision": min_revision})
 			with data.registry as _registry(patch)
-			with data.site as world.site
-			with lictor.manifest as world.lictor.manifest
+			with data.site as dataset.site
+			with lictor.manifest as dataset.lictor.manifest
 		decision.valid_until == null
 	}
 }
@@ -83,16 +83,16 @@ test_an_answer_holds_no_longer_than_its_data if {
 test_an_outage_is_no_reason_to_leave_another_out if {
 	decision := lictor.decision with input as _question(_alice, {"method": "tools/call", "name": "delete"}, {})
 		with data.registry as _registry(_locked)
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 	decision.reasons == ["lockdown", "tool_not_allowed"]
 }
 
 test_without_a_manifest_of_the_site_no_library_is_given if {
 	decision := lictor.decision with input as _question(_alice, _search, {})
 		with data.registry as _registry({})
-		with data.site as {"manifest": object.remove(world.site.manifest, {"libraries"})}
-		with lictor.manifest as world.lictor.manifest
+		with data.site as {"manifest": object.remove(dataset.site.manifest, {"libraries"})}
+		with lictor.manifest as dataset.lictor.manifest
 	decision.allow
 	decision.libraries == []
 }
@@ -109,29 +109,29 @@ test_an_answer_from_what_is_not_intact_is_made_of_constants if {
 
 test_an_action_comes_before_actions if {
 	lictor.actions == [_search] with input as {"action": _search, "actions": [{"name": "delete"}]}
-		with data.site as world.site
+		with data.site as dataset.site
 }
 
 _valid_until := decision.valid_until if {
 	decision := lictor.decision with input as _question(_alice, _search, {})
 		with data.registry as _registry({})
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 }
 
 _unrefused(credential, action, patch) := decision if {
 	decision := lictor.decision with input as _question(credential, action, {})
 		with data.registry as _registry(patch)
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 		with lictor._refusals as set()
 }
 
 _shadow(credential, action, patch, refusals) := shadow if {
 	shadow := lictor.shadow with input as _question(credential, action, {"context": {"shadow": true}})
 		with data.registry as _registry(patch)
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 		with lictor._refusals as refusals
 }
 

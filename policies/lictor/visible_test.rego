@@ -1,7 +1,7 @@
 package lictor_test
 
 import data.lictor
-import data.world
+import data.dataset
 
 test_visible_needs_a_grant_and_no_reason_against_it if {
 	_seen(false, set()) == []
@@ -35,8 +35,8 @@ test_a_list_is_kept_in_a_lockdown_and_never_in_an_outage if {
 	_list(alice, {"heartbeat": {"synced_ago": 31}}, {}).valid_until == null
 	visible := lictor.visible with input as {"credential": alice, "actions": [], "min_revision": 43}
 		with data.registry as _registry({})
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 	visible.reason == "behind"
 	visible.valid_until == null
 }
@@ -47,8 +47,8 @@ _seen(granted, reasons) := visible.indices if {
 		"actions": _tools(["search", "get_document", "list_libraries"]),
 	}
 		with data.registry as _registry({})
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 		with lictor.caller.granted as granted
 		with lictor.caller.reasons as reasons
 }
@@ -59,6 +59,6 @@ _listed_of(patterns, asked) := visible.indices if {
 		"actions": [action | some action in asked],
 	}
 		with data.registry as _registry({"live": {"settings": {"listable": {"anonymous": patterns}}}})
-		with data.site as world.site
-		with lictor.manifest as world.lictor.manifest
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
 }

@@ -63,7 +63,7 @@ class Publishing:
             pass
 
     def document(self, name):
-        """The document of a bundle that is served."""
+        """The document of a bundle that is signed."""
         data = data_of(self.served_bundles.get(name).content)["registry"]
         kind, _, shard = name.partition("-")
         return data[kind][shard] if shard else data[kind]
@@ -104,18 +104,18 @@ async def publishing(tmp_path, bundle_keys):
 
 
 @pytest.fixture
-async def published(served, short_path, bundle_keys, policy_bundle, opa_binary):
-    """A publisher whose bundles a real OPA fetches; see `Served`. Its clock starts ten minutes ago."""
+async def published(signed, short_path, bundle_keys, policy_bundle, opa_binary):
+    """A publisher whose bundles a real OPA fetches; see `Deployment`. Its clock starts ten minutes ago."""
     (short_path / "site").mkdir()
     publishing = Publishing(
         short_path,
         bundle_keys,
-        served_bundles=served.served_bundles,
-        fleet=served.fleet,
+        served_bundles=signed.bundles.served_bundles,
+        fleet=signed.bundles.fleet,
         now=time.time() - 600,
     )
     publishing.store.save(policy_bundle)
     publishing.store.save(build_site(opa_binary, short_path / "site", bundle_keys["policy"]))
-    publishing.served = served
+    publishing.deployment = signed
     yield publishing
     await publishing.aclose()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
-from support.stack import until
+from support.waiting import until
 
 from bundles.opa.server import client_token_file
 
@@ -21,15 +21,15 @@ SERVERS = ROOT / "examples" / "library_server"
 
 
 @pytest.fixture
-async def bearers(stack):
+async def bearers(deployment):
     """Ada reads two libraries with a token, her team another with a JWT."""
-    await stack.user("ada")
+    await deployment.add_user("ada")
     for library in ("carroll", "poe", "shelley"):
-        await stack.library(library, "fiction")
-    await stack.library("darwin", "science")
-    token = await stack.token("ada", tools=["*"], libraries=["poe", "shelley"])
-    _, jwt = await stack.team("Beagle", owner="ada", workspaces=["science"])
-    await stack.settle()
+        await deployment.add_library(library, "fiction")
+    await deployment.add_library("darwin", "science")
+    token = await deployment.create_token("ada", tools=["*"], libraries=["poe", "shelley"])
+    _, jwt = await deployment.create_team("Beagle", owner="ada", workspaces=["science"])
+    await deployment.settle()
     return token, jwt
 
 
@@ -44,7 +44,7 @@ def start(script, port, environment, log):
 
 
 @pytest.fixture(params=["server.py", "lowlevel.py"])
-async def connect(request, stack, bearers, short_path):
+async def connect(request, deployment, bearers, short_path):
     """Start the server; gives clients for it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -52,9 +52,9 @@ async def connect(request, stack, bearers, short_path):
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "LICTOR_OPA_URL": stack.opa.settings.address,
-        "LICTOR_OPA_TOKEN_FILE": str(client_token_file(stack.opa.settings.folder)),
-        "LICTOR_TEAM_JWKS": str(stack.settings.keys / "mnemosyne.public.jwks"),
+        "LICTOR_OPA_URL": deployment.opa.settings.address,
+        "LICTOR_OPA_TOKEN_FILE": str(client_token_file(deployment.opa.settings.folder)),
+        "LICTOR_TEAM_JWKS": str(deployment.settings.keys / "mnemosyne.public.jwks"),
         "LICTOR_RECORD": str(short_path / "decisions.jsonl"),
     }
     process = start(request.param, port, environment, short_path / "server.log")

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from pydantic import ValidationError
-from support.stack import until
+from support.waiting import until
 
 from bundles.cluster.index import decoded
 from bundles.cluster.object_store import ObjectStore

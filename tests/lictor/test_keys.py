@@ -5,7 +5,7 @@ import stat
 
 import jwt
 import pytest
-from support.stack import until
+from support.waiting import until
 
 from lictor.exceptions import InvalidArgumentError
 from lictor.keys import KeyFolder

@@ -5,8 +5,8 @@ import json
 from contextlib import aclosing
 
 import pytest
-from support.installation import Installation
-from support.stack import fresh_settings, until
+from support.deployment import copy_state
+from support.waiting import until
 
 from lictor import cluster
 from lictor.announcer import Announcer
@@ -23,13 +23,12 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def run(short_path, opa_binary, redis_process):
-    run = Installation(short_path, opa_binary, LICTOR_REDIS_URL=redis_process.url)
+def run(lictor_processes, redis_process):
+    run = lictor_processes(redis_url=redis_process.url)
     run.json("init")
     run.start("serve")
     run.until((run.state / "admin.sock").exists, "lictor serve listens")
-    yield run
-    run.stop_all()
+    return run
 
 
 @pytest.fixture
@@ -141,7 +140,7 @@ async def test_two_servers_that_do_not_know_of_each_other_are_told_of_it(
     settings, state_template, short_path, redis_process
 ):
     ours = settings.model_copy(update={"redis_url": redis_process.url})
-    theirs = fresh_settings(state_template, short_path / "t", redis_url=redis_process.url)
+    theirs = copy_state(state_template, short_path / "t", redis_url=redis_process.url)
     async with serving(ours) as one, serving(theirs) as other:
 
         def told():

@@ -3,19 +3,15 @@
 import signal
 
 import pytest
-from support.installation import Installation
 
 
 @pytest.fixture
-def installation(short_path, opa_binary):
-    installation = Installation(short_path, opa_binary)
-    yield installation
-    installation.stop_all()
+def run(lictor_processes):
+    return lictor_processes()
 
 
 @pytest.mark.system
-def test_from_an_empty_directory_to_a_revocation_and_through_outages(installation):
-    run = installation
+def test_from_an_empty_directory_to_a_revocation_and_through_outages(run):
     run.json("init")
     run.json("user", "add", "ada")
     run.json("workspace", "add", "w")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support.stack import until
+from support.waiting import until
 
 from bundles.publish.reconciler import Reconciler
 from lictor.admin import Admin

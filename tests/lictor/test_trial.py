@@ -27,25 +27,25 @@ deny contains {"action": {"method": "resources/read", "version": "2"}, "code": "
 """
 
 
-async def decide(stack, *arguments, bearer=""):
+async def decide(deployment, *arguments, bearer=""):
     import asyncio
 
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "lictor", "decide", f"--state={stack.settings.state}",
-        f"--bundles-url={stack.serving.url}", "--format=json", *map(str, arguments),
+        sys.executable, "-m", "lictor", "decide", f"--state={deployment.settings.state}",
+        f"--bundles-url={deployment.serving.url}", "--format=json", *map(str, arguments),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ),
     )  # fmt: skip
     out, err = await process.communicate(bearer.encode())
     return process.returncode, json.loads(out) if out else err.decode()
 
 
-async def test_rules_under_trial_decide_on_what_is_published(stack, tmp_path):
+async def test_rules_under_trial_decide_on_what_is_published(deployment, tmp_path):
     site = tmp_path / "candidate"
     site.mkdir()
     (site / "rules.rego").write_text(RULE)
-    await stack.user("ada")
-    bearer = await stack.token("ada", libraries=["lib-a"])
-    await stack.settle()
+    await deployment.add_user("ada")
+    bearer = await deployment.create_token("ada", libraries=["lib-a"])
+    await deployment.settle()
 
     pay = {
         "name": "pay", "arguments": {"amount": 500}, "annotations": {"destructiveHint": True},
@@ -53,11 +53,11 @@ async def test_rules_under_trial_decide_on_what_is_published(stack, tmp_path):
     }  # fmt: skip
     (tmp_path / "pay.json").write_text(json.dumps(pay))
     code, decision = await decide(
-        stack, "--site", site, "--action", tmp_path / "pay.json", bearer=bearer
+        deployment, "--site", site, "--action", tmp_path / "pay.json", bearer=bearer
     )
     assert (code, decision["reasons"]) == (3, ["site:large", "site_rule"])
     code, decision = await decide(
-        stack,
+        deployment,
         "--site",
         site,
         "--action",
@@ -68,25 +68,25 @@ async def test_rules_under_trial_decide_on_what_is_published(stack, tmp_path):
     )
     assert (code, decision["libraries"]) == (0, ["lib-a"])
     read = ["--method=resources/read", "--uri=data://x", "--tool-version=2"]
-    code, decision = await decide(stack, "--site", site, *read, bearer=bearer)
+    code, decision = await decide(deployment, "--site", site, *read, bearer=bearer)
     assert (code, decision["message"]) == (3, "Old.")
     # Without `--site` the rules in force decide, and they are not touched.
-    code, _ = await decide(stack, *read, bearer=bearer)
+    code, _ = await decide(deployment, *read, bearer=bearer)
     assert code == 0
 
 
-async def test_rules_that_would_not_be_signed_are_not_tried(stack, tmp_path):
+async def test_rules_that_would_not_be_signed_are_not_tried(deployment, tmp_path):
     (tmp_path / "rules.rego").write_text("package site\n\nallow if true\n")
-    code, said = await decide(stack, "--site", tmp_path, "--tool=x")
+    code, said = await decide(deployment, "--site", tmp_path, "--tool=x")
     assert code == 1
     assert "rules.rego:3:1: neither deny nor hidden" in said
 
 
-async def test_without_lictor_serve_there_is_nothing_to_try_them_on(stack, tmp_path):
+async def test_without_lictor_serve_there_is_nothing_to_try_them_on(deployment, tmp_path):
     (tmp_path / "rules.rego").write_text("package site\n")
-    url = stack.serving.url
-    stack.serving = type("Gone", (), {"url": "http://127.0.0.1:9"})
-    code, said = await decide(stack, "--site", tmp_path, "--tool=x")
-    stack.serving = type("Back", (), {"url": url})
+    url = deployment.serving.url
+    deployment.serving = type("Gone", (), {"url": "http://127.0.0.1:9"})
+    code, said = await decide(deployment, "--site", tmp_path, "--tool=x")
+    deployment.serving = type("Back", (), {"url": url})
     assert code == 1
     assert "Is lictor serve running?" in said

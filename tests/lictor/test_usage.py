@@ -7,7 +7,7 @@ import sys
 from contextlib import aclosing, asynccontextmanager, closing
 
 import pytest
-from support.stack import until
+from support.waiting import until
 
 from lictor.decision_log import DecisionLogReader
 from lictor.state_dir import require_newest_key
@@ -403,26 +403,26 @@ async def test_a_server_killed_between_taking_and_writing_counts_nothing_twice(
 # All of it
 
 
-async def test_calls_are_counted_and_redis_killed_costs_counts_and_no_decision(stack, server):
+async def test_calls_are_counted_and_redis_killed_costs_counts_and_no_decision(deployment, server):
     server.must_be_ours()
-    await stack.user("ada")
-    bearer = await stack.token(tools=["search"])
-    await stack.settle()
+    await deployment.add_user("ada")
+    bearer = await deployment.create_token(tools=["search"])
+    await deployment.settle()
     used = digest(bearer)
-    key_file = require_newest_key(stack.settings)
+    key_file = require_newest_key(deployment.settings)
     shared = Shared(server.url, key_file=key_file, timeout=0.2)
-    pdp = stack.pdp(shared=shared)
+    pdp = deployment.pdp(shared=shared)
     usages = Usages(
-        stack.registry,
+        deployment.registry,
         redis_url=server.url,
-        record=stack.settings.record,
-        place=stack.settings.bundles / "recorded.json",
+        record=deployment.settings.record,
+        place=deployment.settings.bundles / "recorded.json",
         every=0.1,
     )
     bringing = asyncio.ensure_future(usages.run())
 
     async def uses():
-        found = await stack.registry.usage([used])
+        found = await deployment.registry.usage([used])
         return found[used].uses if found else 0
 
     before = await stack.registry.version()

@@ -11,8 +11,8 @@ import uvicorn
 from fastmcp import Client, Context, FastMCP
 from fastmcp.client.transports import StreamableHttpTransport
 from prometheus_client import CollectorRegistry
-from support.plain import world
-from support.stack import until
+from support.plain_opa import make_dataset
+from support.waiting import until
 
 from mcp_plugin import AllowedLibraries, PolicyMiddleware, current_decision
 from pdp_client import PDP, BearerVerifier, Issuer, Keyring
@@ -129,44 +129,46 @@ async def serving(mcp, metrics=None, *, grace=None, **http):
 
 @pytest.fixture
 async def guard():
-    """Guard and serve a server for a stack; `http` are arguments of FastMCP's `http_app`."""
+    """Guard and serve a server for a deployment; `http` are arguments of FastMCP's `http_app`."""
     async with AsyncExitStack() as exit_:
 
-        async def start(stack, mcp=None, *, pdp=None, http=None, **settings):
+        async def start(deployment, mcp=None, *, pdp=None, http=None, **settings):
             mcp = mcp or demo_server()
             metrics = CollectorRegistry()
             settings.setdefault("public_tools", {"get_health"})
-            mcp.add_middleware(PolicyMiddleware(pdp or stack.pdp(), registry=metrics, **settings))
+            mcp.add_middleware(
+                PolicyMiddleware(pdp or deployment.pdp(), registry=metrics, **settings)
+            )
             return await exit_.enter_async_context(serving(mcp, metrics, **(http or {})))
 
         yield start
 
 
 @pytest.fixture
-async def serve(stack, guard):
-    """The same for the one stack that most tests need."""
-    return partial(guard, stack)
+async def serve(deployment, guard):
+    """The same for the one deployment that most tests need."""
+    return partial(guard, deployment)
 
 
 @pytest.fixture
-async def ada(stack):
+async def ada(deployment):
     """A token for everything, with two libraries."""
-    await stack.user("ada", name="Ada")
+    await deployment.add_user("ada", name="Ada")
     for uid in ("lib-a", "lib-b"):
-        await stack.library(uid, "w")
-    bearer = await stack.token("ada", tools=["*"], libraries=["lib-b", "lib-a"])
-    await stack.settle()
+        await deployment.add_library(uid, "w")
+    bearer = await deployment.create_token("ada", tools=["*"], libraries=["lib-b", "lib-a"])
+    await deployment.settle()
     return bearer
 
 
 @pytest.fixture
-def lock_down(stack):
+def lock_down(deployment):
     """Stop everything, and wait until OPA knows."""
 
     async def lock_down():
-        await stack.operator.lockdown(on=True)
-        await stack.publisher.sync()
-        pdp = stack.pdp()
+        await deployment.operator.lockdown(on=True)
+        await deployment.publisher.sync()
+        pdp = deployment.pdp()
 
         async def locked():
             return (await pdp.authorize(None, tool="x")).reason == "lockdown"
@@ -177,7 +179,7 @@ def lock_down(stack):
 
 
 class Grants:
-    """Tokens in a plain OPA, without a registry; each test lays its own world."""
+    """Tokens in a plain OPA, without a registry; each test makes its own dataset."""
 
     def __init__(self, opa):
         self._opa = opa
@@ -201,10 +203,10 @@ class Grants:
             "base": {"00": {"tokens": self._tokens}},
             "live": {"settings": settings},
         }
-        laid = world({"registry": registry, "site": self.site})
+        laid = make_dataset({"registry": registry, "site": self.site})
         if self._opa.has_site_rules:
             del laid["site"]["deny"], laid["site"]["hidden"]
-        self._opa.set_world(laid)
+        self._opa.set_dataset(laid)
 
     def revoke(self, bearer):
         del self._tokens[digest(bearer)]

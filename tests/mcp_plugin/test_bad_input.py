@@ -9,8 +9,8 @@ from fastmcp.server.providers import Provider
 from fastmcp.tools import Tool
 from mcp import MCPError
 from prometheus_client import CollectorRegistry
-from support.plain import PlainOPA
-from support.stack import until
+from support.plain_opa import PlainOPA
+from support.waiting import until
 
 from mcp_plugin import AllowedLibraries, PolicyMiddleware, current_decision
 from mcp_plugin.protocol.uris import is_canonical

@@ -6,7 +6,7 @@ import signal
 import time
 
 import pytest
-from support.stack import until
+from support.waiting import until
 
 from pdp_client import FileRecord
 
@@ -25,11 +25,11 @@ async def test_an_allowed_call_receives_its_libraries(serve, ada, mode):
     assert served.failures() == {}
 
 
-async def test_a_team_s_jwt_receives_the_libraries_of_its_workspaces(serve, stack, ada):
+async def test_a_team_s_jwt_receives_the_libraries_of_its_workspaces(serve, deployment, ada):
     served = await serve()
-    team, bearer = await stack.team("Docs", owner="ada", workspaces=["w"])
-    _, poor = await stack.team("Poor", owner="ada")
-    await stack.settle()
+    team, bearer = await deployment.create_team("Docs", owner="ada", workspaces=["w"])
+    _, poor = await deployment.create_team("Poor", owner="ada")
+    await deployment.settle()
 
     assert await served.call("search", bearer=bearer) == ["lib-a", "lib-b"]
     assert await served.call("search", bearer=poor) == []
@@ -55,15 +55,15 @@ async def test_a_token_s_state_is_its_user_its_mask_and_its_libraries(serve, ada
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_each_refusal_reaches_the_client_as_an_error_result(serve, stack, ada, mode):
+async def test_each_refusal_reaches_the_client_as_an_error_result(serve, deployment, ada, mode):
     served = await serve()
-    narrow = await stack.token("ada", tools=["state"])
-    old = await stack.token("ada", expires_at=time.time() - 60)
-    team, jwt = await stack.team("Docs", owner="ada")
-    await stack.operator.rotate_team(team.id)
-    ended, of_ended = await stack.team("Ended", owner="ada")
-    await stack.operator.deactivate_team(ended.id)
-    await stack.settle()
+    narrow = await deployment.create_token("ada", tools=["state"])
+    old = await deployment.create_token("ada", expires_at=time.time() - 60)
+    team, jwt = await deployment.create_team("Docs", owner="ada")
+    await deployment.operator.rotate_team(team.id)
+    ended, of_ended = await deployment.create_team("Ended", owner="ada")
+    await deployment.operator.deactivate_team(ended.id)
+    await deployment.settle()
 
     async def refusal(bearer):
         return await served.refusal("search", bearer=bearer, mode=mode)
@@ -85,12 +85,12 @@ async def test_each_refusal_reaches_the_client_as_an_error_result(serve, stack, 
     }
 
 
-async def test_a_revocation_holds_on_the_next_call_of_an_open_session(serve, stack, ada):
+async def test_a_revocation_holds_on_the_next_call_of_an_open_session(serve, deployment, ada):
     served = await serve()
     async with served.client(ada) as client:
         assert (await client.call_tool("search")).data == ["lib-a", "lib-b"]
-        await stack.operator.disable_user("ada")
-        await stack.settle()
+        await deployment.operator.disable_user("ada")
+        await deployment.settle()
 
         result = await client.call_tool("search", raise_on_error=False)
 
@@ -99,13 +99,13 @@ async def test_a_revocation_holds_on_the_next_call_of_an_open_session(serve, sta
 
 @pytest.mark.parametrize("bearer", [None, "garbage", "x" * 9000])
 async def test_a_public_tool_runs_whatever_the_bearer_even_without_opa(
-    serve, stack, lock_down, bearer
+    serve, deployment, lock_down, bearer
 ):
     served = await serve()
     await lock_down()
     assert await served.call("get_health", bearer=bearer) == "ok True None"
 
-    stack.opa.kill()
+    deployment.opa.kill()
 
     assert await served.call("get_health", bearer=bearer) == "ok True None"
     assert served.failures() == {}
@@ -118,17 +118,19 @@ async def test_a_public_tool_has_no_libraries_even_for_a_good_bearer(serve, ada)
     assert set((await served.call("state", bearer=ada)).values()) == {None, "None"}
 
 
-async def test_a_call_is_denied_while_opa_is_gone_and_allowed_once_it_is_back(serve, stack, ada):
+async def test_a_call_is_denied_while_opa_is_gone_and_allowed_once_it_is_back(
+    serve, deployment, ada
+):
     served = await serve()
     async with served.client(ada) as client:
         await client.call_tool("search")
-        stack.opa.kill()
+        deployment.opa.kill()
 
         result = await client.call_tool("search", raise_on_error=False)
 
         assert result.content[0].text == UNAVAILABLE
         assert served.failures() == {"unavailable": 1}
-        stack.opa.start()
+        deployment.opa.start()
 
         async def allowed():
             return not (await client.call_tool("search", raise_on_error=False)).is_error
@@ -136,8 +138,8 @@ async def test_a_call_is_denied_while_opa_is_gone_and_allowed_once_it_is_back(se
         await until(allowed, "the call is allowed again")
 
 
-async def test_a_call_whose_question_opa_dies_over_is_denied(serve, stack, ada):
-    pdp = stack.pdp()
+async def test_a_call_whose_question_opa_dies_over_is_denied(serve, deployment, ada):
+    pdp = deployment.pdp()
     asked = asyncio.Event()
     write = pdp._transport._exchange
 
@@ -148,10 +150,10 @@ async def test_a_call_whose_question_opa_dies_over_is_denied(serve, stack, ada):
     served = await serve(pdp=pdp)
     async with served.client(ada) as client:
         pdp._transport._exchange = exchange
-        stack.opa.process.send_signal(signal.SIGSTOP)
+        deployment.opa.process.send_signal(signal.SIGSTOP)
         call = asyncio.create_task(client.call_tool("search", raise_on_error=False))
         await asked.wait()
-        stack.opa.kill()
+        deployment.opa.kill()
         result = await call
 
     assert result.content[0].text == UNAVAILABLE
@@ -161,10 +163,10 @@ async def test_a_call_whose_question_opa_dies_over_is_denied(serve, stack, ada):
 @pytest.mark.parametrize(
     "name", ['x"] ; true #', "../../data", "..%2f..%2fdata", "x\nmcp_auth", ""]
 )
-async def test_a_strange_tool_name_is_an_unknown_tool_and_no_more(serve, stack, ada, name):
+async def test_a_strange_tool_name_is_an_unknown_tool_and_no_more(serve, deployment, ada, name):
     served = await serve()
-    narrow = await stack.token("ada", tools=["search"])
-    await stack.settle()
+    narrow = await deployment.create_token("ada", tools=["search"])
+    await deployment.settle()
 
     assert await served.refusal(name) == MISSING
     assert (await served.refusal(name, bearer=narrow)).startswith("Token does not have permission")
@@ -179,7 +181,7 @@ async def test_no_stranger_learns_which_tools_exist(serve):
         assert await served.refusal("no_such_tool", bearer=bearer) == known
 
 
-async def test_a_tool_answers_to_no_name_but_the_one_that_is_listed(make_stack, guard):
+async def test_a_tool_answers_to_no_name_but_the_one_that_is_listed(make_deployment, guard):
     from fastmcp.server.providers.addressing import hash_tool, hashed_backend_name
 
     rule = """package site
@@ -189,11 +191,11 @@ deny contains {"action": a.name, "code": "no", "message": "Not here."} if {
 	a.name == "wipe"
 }
 """
-    stack = await make_stack(site=rule)
-    await stack.user("ada")
-    bearer = await stack.token("ada")
-    await stack.settle()
-    served = await guard(stack)
+    deployment = await make_deployment(site=rule)
+    await deployment.add_user("ada")
+    bearer = await deployment.create_token("ada")
+    await deployment.settle()
+    served = await guard(deployment)
     meta = {"fastmcp": {"tool_hash": hash_tool("app", "wipe")}, "ui": {"visibility": ["app"]}}
 
     @served.mcp.tool(meta=meta)
@@ -218,7 +220,7 @@ async def test_a_client_cannot_supply_the_libraries(serve, ada, mode):
     assert "lib-z" not in str(result.structured_content)
 
 
-async def test_the_version_that_runs_is_the_one_decided_on(make_stack, guard):
+async def test_the_version_that_runs_is_the_one_decided_on(make_deployment, guard):
     site = """package site
 
 deny contains {"action": a.name, "code": "writes", "message": "No writing."} if {
@@ -226,11 +228,11 @@ deny contains {"action": a.name, "code": "writes", "message": "No writing."} if 
 	"write" in a.tags
 }
 """
-    stack = await make_stack(site=site)
-    await stack.user("ada")
-    bearer = await stack.token("ada")
-    await stack.settle()
-    served = await guard(stack)
+    deployment = await make_deployment(site=site)
+    await deployment.add_user("ada")
+    bearer = await deployment.create_token("ada")
+    await deployment.settle()
+    served = await guard(deployment)
 
     @served.mcp.tool(name="edit", version="1", tags={"write"})
     def edit_1() -> str:
@@ -272,7 +274,7 @@ async def test_a_tool_s_own_client_does_not_speak_for_the_caller(serve, ada):
     assert await served.call("relay", bearer=ada) == MISSING
 
 
-async def test_a_decision_that_cannot_be_recorded_is_a_denial(serve, stack, ada):
+async def test_a_decision_that_cannot_be_recorded_is_a_denial(serve, deployment, ada):
     class Full:
         def write(self, entry):
             from pdp_client import RecordFailed
@@ -282,18 +284,18 @@ async def test_a_decision_that_cannot_be_recorded_is_a_denial(serve, stack, ada)
         def close(self):
             pass
 
-    served = await serve(pdp=stack.pdp(record=Full()))
+    served = await serve(pdp=deployment.pdp(record=Full()))
 
     assert await served.refusal("search", bearer=ada) == UNAVAILABLE
     assert await served.refusal("get_health") == UNAVAILABLE
 
 
-async def test_a_call_is_one_question_and_one_line_of_the_record(guard, stack, ada, tmp_path):
+async def test_a_call_is_one_question_and_one_line_of_the_record(guard, deployment, ada, tmp_path):
     # The SDK lists tools before each call, to see which headers the tool wants.
     log = tmp_path / "decisions.jsonl"
-    pdp = stack.pdp(record=FileRecord(log))
+    pdp = deployment.pdp(record=FileRecord(log))
     asked = counted(pdp)
-    served = await guard(stack, pdp=pdp)
+    served = await guard(deployment, pdp=pdp)
     async with served.client(ada) as client:
         await client.list_tools()
         asked.clear()

@@ -16,14 +16,14 @@ CALLERS = 24
 
 
 @pytest.fixture
-async def callers(stack):
+async def callers(deployment):
     """Bearers, each with one library that is its alone."""
-    await stack.user("ada")
+    await deployment.add_user("ada")
     bearers = {}
     for n in range(CALLERS):
-        await stack.library(f"lib-{n:02}", "w")
-        bearers[f"lib-{n:02}"] = await stack.token("ada", libraries=[f"lib-{n:02}"])
-    await stack.settle()
+        await deployment.add_library(f"lib-{n:02}", "w")
+        bearers[f"lib-{n:02}"] = await deployment.create_token("ada", libraries=[f"lib-{n:02}"])
+    await deployment.settle()
     return bearers
 
 
@@ -136,7 +136,7 @@ async def test_a_call_within_a_call_leaves_the_outer_one_s_decision_alone(serve,
     assert answer == {"nested": [nobody, nobody], "state": own, "decision": own}
 
 
-async def test_a_call_within_a_call_is_decided_by_itself(serve, stack, callers):
+async def test_a_call_within_a_call_is_decided_by_itself(serve, deployment, callers):
     mcp = FastMCP("nested")
 
     @mcp.tool
@@ -148,8 +148,8 @@ async def test_a_call_within_a_call_is_decided_by_itself(serve, stack, callers):
         return "reached"
 
     served = await serve(mcp)
-    bearer = await stack.token("ada", tools=["outer"])
-    await stack.settle()
+    bearer = await deployment.create_token("ada", tools=["outer"])
+    await deployment.settle()
 
     assert "permission to call 'forbidden'" in await served.refusal("outer", bearer=bearer)
 

@@ -8,11 +8,11 @@ ALL = {"get_health", "search", "delete", "state", "crash"}
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_a_caller_sees_what_it_may_call(serve, stack, ada, mode):
+async def test_a_caller_sees_what_it_may_call(serve, deployment, ada, mode):
     served = await serve()
-    narrow = await stack.token("ada", tools=["sea*", "delete"])
-    _, team = await stack.team("Docs", owner="ada", tools=["state"])
-    await stack.settle()
+    narrow = await deployment.create_token("ada", tools=["sea*", "delete"])
+    _, team = await deployment.create_team("Docs", owner="ada", tools=["state"])
+    await deployment.settle()
 
     assert await served.tools(ada, mode=mode) == ALL
     assert await served.tools(narrow, mode=mode) == {"get_health", "search", "delete"}
@@ -27,7 +27,9 @@ async def test_a_stranger_sees_what_is_listable(serve):
     assert await served.tools(headers={"Authorization": "Basic eA=="}) == {"get_health"}
 
 
-async def test_a_stranger_sees_only_public_tools_where_listing_needs_a_token(serve, stack, ada):
+async def test_a_stranger_sees_only_public_tools_where_listing_needs_a_token(
+    serve, deployment, ada
+):
     served = await serve(list_without_token=False)
 
     assert await served.tools() == {"get_health"}
@@ -36,20 +38,20 @@ async def test_a_stranger_sees_only_public_tools_where_listing_needs_a_token(ser
 
 
 async def test_the_list_shrinks_to_public_tools_in_lockdown_and_without_opa(
-    serve, stack, ada, lock_down
+    serve, deployment, ada, lock_down
 ):
     served = await serve()
     await lock_down()
     assert await served.tools(ada) == {"get_health"}
 
-    stack.opa.kill()
+    deployment.opa.kill()
 
     assert await served.tools(ada) == {"get_health"}
     assert await served.tools() == {"get_health"}
 
 
-async def test_a_list_is_one_query_however_long(serve, stack, ada):
-    pdp = stack.pdp()
+async def test_a_list_is_one_query_however_long(serve, deployment, ada):
+    pdp = deployment.pdp()
     asked = []
     ask = pdp._transport.query
 

@@ -65,13 +65,13 @@ async def test_a_refusal_is_one_line_even_for_a_name_with_newlines(serve, log):
     assert log()[-1].endswith("reason=missing_token")
 
 
-async def test_no_part_of_a_bearer_is_ever_written_down(serve, stack, ada, caplog):
+async def test_no_part_of_a_bearer_is_ever_written_down(serve, deployment, ada, caplog):
     caplog.set_level(logging.DEBUG)
     # These log what they themselves send; here they are the caller.
     for name in ("httpcore2", "httpx2", "mcp.client", "asyncio"):
         caplog.set_level(logging.WARNING, name)
-    _, jwt = await stack.team("Docs", owner="ada", workspaces=["w"])
-    await stack.settle()
+    _, jwt = await deployment.create_team("Docs", owner="ada", workspaces=["w"])
+    await deployment.settle()
     caplog.clear()
     said = []
     for settings in ({}, {"require_auth": False}):

@@ -205,16 +205,16 @@ def asked_for(dashboard):
             yield name, grouped | set(re.findall(r"(\w+)\s*[=!]~?", matchers)), query
 
 
-async def test_every_query_of_the_dashboard_is_about_metrics_that_exist(stack):
+async def test_every_query_of_the_dashboard_is_about_metrics_that_exist(deployment):
     """Those of an MCP server after a few calls, and those of `lictor serve`."""
     registry = CollectorRegistry()
     mcp = demo_server()
-    policy = PolicyMiddleware(stack.pdp(), registry=registry)
+    policy = PolicyMiddleware(deployment.pdp(), registry=registry)
     mcp.add_middleware(policy)
     mcp.auth = BearerAuth(policy, base_url="https://mcp.example.org")
-    await stack.user("ada")
-    bearer = await stack.token("ada")
-    await stack.settle()
+    await deployment.add_user("ada")
+    bearer = await deployment.create_token("ada")
+    await deployment.settle()
     async with serving(mcp, registry) as served:
         await served.call("delete", bearer=bearer)
         async with httpx2.AsyncClient() as http:
@@ -223,10 +223,10 @@ async def test_every_query_of_the_dashboard_is_about_metrics_that_exist(stack):
     for family in registry.collect():
         for sample in family.samples:
             known.setdefault(sample.name, set()).update(sample.labels)
-    secret = stack.settings.bundles_token_file.read_text().strip()
+    secret = deployment.settings.bundles_token_file.read_text().strip()
     async with httpx2.AsyncClient() as http:
         answer = await http.get(
-            f"{stack.serving.url}/metrics", headers={"Authorization": f"Bearer {secret}"}
+            f"{deployment.serving.url}/metrics", headers={"Authorization": f"Bearer {secret}"}
         )
     for family in text_string_to_metric_families(answer.text):
         for sample in family.samples:

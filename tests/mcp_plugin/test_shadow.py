@@ -81,12 +81,14 @@ async def test_a_whole_server_watches_more_than_tools(serve_plain, narrow, metho
             assert {str(one.uri) for one in await client.list_resources()} == {"data://secret"}
 
 
-async def test_a_list_shows_what_would_be_hidden_and_tells_so(guard, stack, tmp_path):
-    await stack.user("ada")
-    bearer = await stack.token("ada", tools=["state"])
-    await stack.settle()
+async def test_a_list_shows_what_would_be_hidden_and_tells_so(guard, deployment, tmp_path):
+    await deployment.add_user("ada")
+    bearer = await deployment.create_token("ada", tools=["state"])
+    await deployment.settle()
     log = tmp_path / "decisions.jsonl"
-    served = await guard(stack, pdp=stack.pdp(record=FileRecord(log)), shadow={"search", "state"})
+    served = await guard(
+        deployment, pdp=deployment.pdp(record=FileRecord(log)), shadow={"search", "state"}
+    )
 
     assert await served.tools(bearer) == {"get_health", "search", "state"}
     assert await served.tools("garbage") == {"get_health"}
@@ -99,15 +101,15 @@ async def test_a_list_shows_what_would_be_hidden_and_tells_so(guard, stack, tmp_
 
 
 async def test_the_record_the_log_and_the_metric_say_that_it_would_be_refused(
-    guard, stack, tmp_path, caplog
+    guard, deployment, tmp_path, caplog
 ):
     caplog.set_level("INFO", "mcp_plugin")
-    await stack.user("ada")
-    await stack.library("lib-a", "w")
-    bearer = await stack.token("ada", tools=["state"], libraries=["lib-a"])
-    await stack.settle()
+    await deployment.add_user("ada")
+    await deployment.add_library("lib-a", "w")
+    bearer = await deployment.create_token("ada", tools=["state"], libraries=["lib-a"])
+    await deployment.settle()
     log = tmp_path / "decisions.jsonl"
-    served = await guard(stack, pdp=stack.pdp(record=FileRecord(log)), shadow=True)
+    served = await guard(deployment, pdp=deployment.pdp(record=FileRecord(log)), shadow=True)
 
     await served.call("search", bearer=bearer)
     await served.call("state", bearer=bearer)
@@ -152,28 +154,28 @@ async def test_who_is_not_authenticated_is_refused_in_any_mode(serve_plain, narr
 
 
 async def test_a_revoked_token_a_lockdown_and_an_outage_stop_it_in_any_mode(
-    serve, stack, ada, lock_down
+    serve, deployment, ada, lock_down
 ):
     served = await serve(shadow=True)
-    narrow = await stack.token("ada", tools=["state"], libraries=["lib-a"])
-    await stack.settle()
+    narrow = await deployment.create_token("ada", tools=["state"], libraries=["lib-a"])
+    await deployment.settle()
     assert await served.call("search", bearer=narrow) == ["lib-a"]
 
-    await stack.operator.disable_user("ada")
-    await stack.settle()
+    await deployment.operator.disable_user("ada")
+    await deployment.settle()
     assert await served.refusal("search", bearer=narrow) == "User account is disabled."
     await lock_down()
     assert "stopped all calls" in await served.refusal("search", bearer=narrow)
-    stack.opa.kill()
+    deployment.opa.kill()
     assert "unavailable" in await served.refusal("search", bearer=narrow)
 
 
-async def test_nothing_runs_whose_refusal_cannot_be_recorded(guard, stack, tmp_path):
-    await stack.user("ada")
-    bearer = await stack.token("ada", tools=["state"])
-    await stack.settle()
+async def test_nothing_runs_whose_refusal_cannot_be_recorded(guard, deployment, tmp_path):
+    await deployment.add_user("ada")
+    bearer = await deployment.create_token("ada", tools=["state"])
+    await deployment.settle()
     record = FileRecord(tmp_path / "decisions.jsonl")
-    served = await guard(stack, pdp=stack.pdp(record=record), shadow=True)
+    served = await guard(deployment, pdp=deployment.pdp(record=record), shadow=True)
     record.close()
 
     assert "unavailable" in await served.refusal("search", bearer=bearer)

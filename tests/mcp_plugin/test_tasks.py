@@ -124,13 +124,13 @@ async def test_what_was_revoked_meanwhile_does_not_run(grants, plain_pdp, open_s
         assert shop.ran == ["sweep"]
 
 
-async def test_a_task_is_decided_twice_and_recorded_twice(stack, tmp_path):
-    await stack.user("ada")
-    await stack.library("poe", "books")
-    bearer = await stack.token("ada", tools=["index"], libraries=["poe"])
-    await stack.settle()
+async def test_a_task_is_decided_twice_and_recorded_twice(deployment, tmp_path):
+    await deployment.add_user("ada")
+    await deployment.add_library("poe", "books")
+    bearer = await deployment.create_token("ada", tools=["index"], libraries=["poe"])
+    await deployment.settle()
     log = tmp_path / "decisions.jsonl"
-    pdp = stack.pdp(record=FileRecord(log))
+    pdp = deployment.pdp(record=FileRecord(log))
     async with guarded(pdp) as (_, served), served.client(bearer) as client:
         task = await call_tool_task(client, "index", {"query": "raven"})
         assert await result_of(task) == "raven in ['poe']"
@@ -163,7 +163,7 @@ async def test_nobody_sees_or_stops_anothers_task(grants, plain_pdp):
         shop.go.set()
         assert await result_of(task) == "held"
         assert "result" in await asked(served, "tasks/get", task.task_id, ada)
-        # The door lets in whoever is authenticated; this is the policy's.
+        # FastMCP's authentication has let the caller through; the policy decides here.
         grants.lay(lockdown=True)
         answer = await asked(served, "tasks/get", task.task_id, ada)
         assert answer["error"]["message"] == "lockdown"

@@ -1,7 +1,9 @@
-"""Keys of every algorithm, an honest verifier at a fixed moment, and a forger of exact bytes."""
+"""Keys of every algorithm, a verifier at a fixed moment, a signer of exact bytes; and a deployment with a Redis."""
 
+import asyncio
 import base64
 import json
+import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +16,9 @@ from pdp_client.bearer.key_table import Issuer
 from pdp_client.bearer.keyring import Keyring
 from pdp_client.bearer.verifier import BearerVerifier
 from pdp_client.exceptions import BearerRejected, KeyringError
+from pdp_client.shared.connection import connect
+
+from .shared.counting import CountingDeployment
 
 NOW = 1_790_000_000
 
@@ -163,3 +168,64 @@ def turn_claims():
         "libs": ["lib-a"],
         "ws": "w-1",
     }
+
+
+# Several instances that share a Redis
+
+
+@pytest.fixture
+def server(redis_process):
+    return redis_process
+
+
+@pytest.fixture
+def namespace():
+    return f"test-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+async def connected(server):
+    """Clients as the product makes them: `connected()` is another instance's."""
+    made = []
+
+    def connected(**changes):
+        made.append(connect(server.url, **{"timeout": 5, **changes}))
+        return made[-1]
+
+    yield connected
+    for client in made:
+        await client.aclose()
+
+
+@pytest.fixture
+async def make_shared_deployment(make_deployment, server):
+    """Start a deployment with a Redis, whose PDPs count their queries."""
+
+    async def make(**changes):
+        deployment = await make_deployment(kind=CountingDeployment, redis=server, **changes)
+        await deployment.add_user("ada")
+        return deployment
+
+    return make
+
+
+@pytest.fixture
+async def shared_deployment(make_shared_deployment):
+    return await make_shared_deployment()
+
+
+@pytest.fixture
+async def held(shared_deployment, monkeypatch):
+    """The same, where nothing is published before the test sets `publish`."""
+    publisher = shared_deployment.publisher
+    sync = publisher.sync
+    publish = asyncio.Event()
+
+    async def held_sync():
+        if publish.is_set():
+            await sync()
+
+    monkeypatch.setattr(publisher, "sync", held_sync)
+    shared_deployment.publish = publish
+    shared_deployment.sync = sync
+    return shared_deployment

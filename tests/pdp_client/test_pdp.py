@@ -5,8 +5,8 @@ import time
 
 import pytest
 from support.faults import ALLOW, always, answer, faulty
-from support.plain import world
-from support.stack import until
+from support.plain_opa import make_dataset
+from support.waiting import until
 
 from pdp_client import PDP, Action, BearerRejected, BearerVerifier, Issuer, Reason
 from pdp_client.exceptions import ConfigurationError, OPAUnreachableError, ResponseUnusableError
@@ -37,7 +37,7 @@ async def make_pdp(plain_opa, real_verifier):
 
 @pytest.fixture
 def table_world(plain_opa):
-    plain_opa.set_world(world())
+    plain_opa.set_dataset(make_dataset())
     return plain_opa
 
 
@@ -147,7 +147,7 @@ async def test_arguments_past_a_mebibyte_are_denied_where_a_rule_reads_them(
         (False, 5 << 20, "ok"),
         (True, 1 << 20, "unavailable"),
     ]:
-        plain_opa.set_world(world({"site": {"manifest": {"arguments": reads}}}))
+        plain_opa.set_dataset(make_dataset({"site": {"manifest": {"arguments": reads}}}))
         # The first call after a change may still go by what the answer before it said.
         for _ in range(2):
             decision = await pdp.authorize(
@@ -157,9 +157,9 @@ async def test_arguments_past_a_mebibyte_are_denied_where_a_rule_reads_them(
 
 
 async def test_a_rule_that_reads_arguments_decides_on_them_from_the_first_call(
-    make_pdp, make_stack
+    make_pdp, make_deployment
 ):
-    stack = await make_stack(
+    deployment = await make_deployment(
         site="""package site
 
 deny contains {"action": action.name, "code": "quiet", "message": "Whisper."} if {
@@ -168,15 +168,15 @@ deny contains {"action": action.name, "code": "quiet", "message": "Whisper."} if
 }
 """
     )
-    await stack.user("ada")
-    bearer = await stack.token()
-    await stack.settle()
+    await deployment.add_user("ada")
+    bearer = await deployment.create_token()
+    await deployment.settle()
     for text, reason in [("loud", "site_rule"), ("soft", "ok"), ("loud", "site_rule")]:
-        fresh = stack.pdp()
+        fresh = deployment.pdp()
         for _ in range(2):
             decision = await fresh.authorize(bearer, tool="say", arguments={"text": text})
             assert decision.reason == reason
-    assert (await stack.pdp().authorize(bearer, tool="say")).allow is True
+    assert (await deployment.pdp().authorize(bearer, tool="say")).allow is True
 
 
 async def test_a_jwt_that_python_refuses_is_not_asked_about(make_pdp, signer, team_claims):
@@ -192,10 +192,10 @@ async def test_a_jwt_that_python_refuses_is_not_asked_about(make_pdp, signer, te
 
 async def test_an_answer_older_than_one_already_seen_is_behind(make_pdp, plain_opa):
     pdp = make_pdp()
-    plain_opa.set_world(world())
+    plain_opa.set_dataset(make_dataset())
     assert (await pdp.authorize("alice", tool="search")).allow is True
     older = {"live": {"revision": 41}}
-    plain_opa.set_world(world({"registry": older}))
+    plain_opa.set_dataset(make_dataset({"registry": older}))
     decision = await pdp.authorize("alice", tool="search")
     assert (decision.allow, decision.reason) == (False, Reason.BEHIND)
     assert (decision.epoch, decision.revision) == (1, 41)
@@ -204,7 +204,7 @@ async def test_an_answer_older_than_one_already_seen_is_behind(make_pdp, plain_o
     assert (shown.indices, shown.reason) == ((), Reason.BEHIND)
     # Another that has seen nothing yet has no reason to doubt it.
     assert (await make_pdp().authorize("alice", tool="search")).allow is True
-    plain_opa.set_world(world())
+    plain_opa.set_dataset(make_dataset())
     assert (await pdp.authorize("alice", tool="search")).allow is True
 
 
@@ -215,11 +215,11 @@ async def test_an_older_epoch_is_behind_whatever_its_revision(make_pdp, plain_op
         "live": {"epoch": 2, "revision": 40},
         "base": {"00": {"epoch": 2}},
     }
-    plain_opa.set_world(world({"registry": epochs}))
+    plain_opa.set_dataset(make_dataset({"registry": epochs}))
     assert (await pdp.visible("alice", actions=[Action(name="search")])).indices == (0,)
-    plain_opa.set_world(world())
+    plain_opa.set_dataset(make_dataset())
     assert (await pdp.authorize("alice", tool="search")).reason is Reason.BEHIND
-    plain_opa.set_world(world({"registry": epochs}))
+    plain_opa.set_dataset(make_dataset({"registry": epochs}))
     assert (await pdp.authorize("alice", tool="search")).allow is True
 
 
@@ -243,11 +243,11 @@ async def test_answers_that_overtake_each_other_are_not_behind(make_pdp):
 
 async def test_an_answer_without_data_changes_nothing_that_was_seen(make_pdp, plain_opa):
     pdp = make_pdp()
-    plain_opa.set_world(world())
+    plain_opa.set_dataset(make_dataset())
     assert (await pdp.authorize("alice", tool="search")).allow is True
-    plain_opa.set_world(world(without=["registry/live"]))
+    plain_opa.set_dataset(make_dataset(without=["registry/live"]))
     assert (await pdp.authorize("alice", tool="search")).reason is Reason.STALE_DATA
-    plain_opa.set_world(world())
+    plain_opa.set_dataset(make_dataset())
     assert (await pdp.authorize("alice", tool="search")).allow is True
 
 
@@ -274,21 +274,21 @@ async def test_two_hundred_callers_at_once_get_their_own_decisions(make_pdp, tab
     assert len({one.decision_id for one in decisions}) == 200
 
 
-async def test_opa_killed_in_the_middle_of_a_call_denies_it(make_stack):
-    stack = await make_stack()
-    await stack.user("ada")
-    bearer = await stack.token("ada")
-    await stack.settle()
-    pdp = stack.pdp()
+async def test_opa_killed_in_the_middle_of_a_call_denies_it(make_deployment):
+    deployment = await make_deployment()
+    await deployment.add_user("ada")
+    bearer = await deployment.create_token("ada")
+    await deployment.settle()
+    pdp = deployment.pdp()
     assert (await pdp.authorize(bearer, tool="search")).allow is True
     calls = [asyncio.ensure_future(pdp.authorize(bearer, tool="search")) for _ in range(50)]
     await until(lambda: any(call.done() for call in calls), "the first call is back")
-    stack.opa.kill()
+    deployment.opa.kill()
     reasons = {one.reason for one in await asyncio.gather(*calls)}
     assert reasons <= {Reason.OK, Reason.UNAVAILABLE}
     assert Reason.UNAVAILABLE in reasons
     assert (await pdp.authorize(bearer, tool="search")).reason is Reason.UNAVAILABLE
-    stack.opa.start()
+    deployment.opa.start()
 
     async def allowed():
         return (await pdp.authorize(bearer, tool="search")).allow
@@ -312,7 +312,7 @@ async def test_a_bad_bearer_shows_what_is_listable_for_one_and_keeps_its_reason(
     make_pdp, plain_opa, signer, team_claims
 ):
     listable = {"live": {"settings": {"listable": {"rejected": ["get_*"]}}}}
-    plain_opa.set_world(world({"registry": listable}))
+    plain_opa.set_dataset(make_dataset({"registry": listable}))
     pdp = make_pdp()
     actions = [Action(name="list_libraries"), Action(name="get_document")]
     expired = signer.token({**team_claims, "exp": 1_000, "iat": 1})

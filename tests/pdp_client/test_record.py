@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import pytest
 from support.faults import largest_file
-from support.plain import world
+from support.plain_opa import make_dataset
 
 from pdp_client import PDP, BearerVerifier, FileRecord
 from pdp_client.decision import Action, Context, Decision
@@ -25,10 +25,10 @@ def path(tmp_path):
 
 @pytest.fixture
 async def make_pdp(plain_opa, team_keys, turn_keys):
-    """PDPs that ask a real OPA in the table's world."""
+    """PDPs that ask a real OPA in the table's dataset."""
     from pdp_client import Issuer
 
-    plain_opa.set_world(world())
+    plain_opa.set_dataset(make_dataset())
     made = []
 
     def make(record, **kwargs):
@@ -166,7 +166,7 @@ async def test_arguments_that_are_no_json_are_denied_where_a_rule_reads_them(
 ):
     pdp = make_pdp(FileRecord(path))
     for reads, reason in [(False, "ok"), (True, "unavailable")]:
-        plain_opa.set_world(world({"site": {"manifest": {"arguments": reads}}}))
+        plain_opa.set_dataset(make_dataset({"site": {"manifest": {"arguments": reads}}}))
         decision = await pdp.authorize("alice", tool="search", arguments=odd)
         assert decision.reason == reason
     assert [line["reason"] for line in lines(path)] == ["ok", "unavailable"]

@@ -99,7 +99,7 @@ def exported():
 
 
 @pytest.fixture
-async def house(write):
+async def sample_records(write):
     """A user, two workspaces, and a library in the first: revision 1."""
     await write(
         User(id="ada", name="Ada"),

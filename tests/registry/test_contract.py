@@ -54,7 +54,9 @@ async def test_a_new_registry_is_at_epoch_1_and_revision_0_with_default_settings
     }
 
 
-async def test_every_kind_of_record_comes_back_as_it_was_written(registry, house, write, token):
+async def test_every_kind_of_record_comes_back_as_it_was_written(
+    registry, sample_records, write, token
+):
     records = [
         TEAM,
         replace(token, expires_at=1.5, libraries=("lib-a",)),
@@ -73,7 +75,7 @@ async def test_what_is_not_there_is_none(registry):
     assert await registry.all(Team) == []
 
 
-async def test_lists_are_stored_sorted_and_once(registry, house, write):
+async def test_lists_are_stored_sorted_and_once(registry, sample_records, write):
     await write(replace(TEAM, workspaces=("lab", "docs", "lab"), tools=("b", "a", "b")))
     team = await registry.get(Team, TEAM.id)
     assert (team.workspaces, team.tools) == (("docs", "lab"), ("a", "b"))
@@ -85,7 +87,7 @@ async def test_records_are_listed_by_id_in_code_point_order(registry, write):
     assert [user.id for user in await registry.all(User)] == sorted(ids)
 
 
-async def test_a_transaction_is_one_revision_and_says_which(registry, house):
+async def test_a_transaction_is_one_revision_and_says_which(registry, sample_records):
     async with registry.transaction(actor="tests", action="two") as tx:
         assert tx.version == RegistryVersion(1, 1)
         await tx.put(User(id="bob", name="Bob"))
@@ -95,7 +97,7 @@ async def test_a_transaction_is_one_revision_and_says_which(registry, house):
     assert tx.version == await registry.version() == RegistryVersion(1, 2)
 
 
-async def test_an_exception_undoes_the_whole_transaction(registry, house):
+async def test_an_exception_undoes_the_whole_transaction(registry, sample_records):
     with pytest.raises(NotFoundError):
         async with registry.transaction(actor="tests", action="oops") as tx:
             await tx.put(User(id="bob", name="Bob"), replace(TEAM, owner="nobody"))
@@ -104,7 +106,9 @@ async def test_an_exception_undoes_the_whole_transaction(registry, house):
     assert await registry.verify_log() == 1
 
 
-async def test_a_cancelled_transaction_is_undone_and_the_next_one_runs(registry, house, write):
+async def test_a_cancelled_transaction_is_undone_and_the_next_one_runs(
+    registry, sample_records, write
+):
     begun = asyncio.Event()
 
     async def hang():
@@ -129,7 +133,7 @@ async def test_a_transaction_cannot_be_used_after_its_end(registry):
         await tx.put(User(id="bob", name="Bob"))
 
 
-async def test_writing_what_is_already_stored_makes_no_revision(registry, house, write):
+async def test_writing_what_is_already_stored_makes_no_revision(registry, sample_records, write):
     assert await write(User(id="ada", name="Ada")) == RegistryVersion(1, 1)
     assert len(await registry.log()) == 1
 
@@ -149,7 +153,7 @@ async def test_concurrent_transactions_lose_no_revision(registry, write):
     ],
 )
 async def test_a_record_that_names_one_that_does_not_exist_is_refused(
-    registry, house, write, record, missing
+    registry, sample_records, write, record, missing
 ):
     with pytest.raises(NotFoundError) as caught:
         await write(record)
@@ -163,7 +167,9 @@ async def test_a_token_of_a_user_who_does_not_exist_is_refused(write, token):
 
 
 @pytest.mark.parametrize(("type_", "id_"), [(User, "ada"), (Workspace, "docs"), (Workspace, "lab")])
-async def test_a_record_that_others_name_is_not_deleted(registry, house, write, type_, id_):
+async def test_a_record_that_others_name_is_not_deleted(
+    registry, sample_records, write, type_, id_
+):
     await write(TEAM, Library(uid="lib-b", name="B", workspace_id="lab"))
     with pytest.raises(StillReferencedError, match=id_):
         async with registry.transaction(actor="tests", action="delete") as tx:
@@ -185,7 +191,9 @@ async def test_settings_are_neither_invented_nor_deleted(registry, write):
             await tx.delete(Setting, "lockdown")
 
 
-async def test_published_records_have_the_shapes_of_the_contract(registry, house, write, token):
+async def test_published_records_have_the_shapes_of_the_contract(
+    registry, sample_records, write, token
+):
     await write(TEAM, replace(token, libraries=("lib-a",)), Key(kid="k1", alg="EdDSA"))
     assert await exported(registry) == (
         RegistryVersion(1, 2),
@@ -216,7 +224,7 @@ async def test_published_records_have_the_shapes_of_the_contract(registry, house
 
 
 async def test_a_delta_has_each_touched_record_with_the_revision_that_last_touched_it(
-    registry, house, write
+    registry, sample_records, write
 ):
     await write(TEAM)
     await write(User(id="ada", name="Ada", active=False))
@@ -230,7 +238,7 @@ async def test_a_delta_has_each_touched_record_with_the_revision_that_last_touch
     assert (await registry.changed_since(3)).changes == {}
 
 
-async def test_a_deleted_record_is_none_in_a_delta(registry, house):
+async def test_a_deleted_record_is_none_in_a_delta(registry, sample_records):
     async with registry.transaction(actor="tests", action="delete") as tx:
         await tx.delete(Library, "lib-a")
     changes = (await registry.changed_since(1)).changes
@@ -239,14 +247,14 @@ async def test_a_deleted_record_is_none_in_a_delta(registry, house):
     assert len(changes) == 2
 
 
-async def test_a_library_that_moves_touches_both_workspaces(registry, house, write):
+async def test_a_library_that_moves_touches_both_workspaces(registry, sample_records, write):
     await write(Library(uid="lib-a", name="A", workspace_id="lab", tags=("public",)))
     changes = (await registry.changed_since(1)).changes
     assert changes[Ref(Kind.WORKSPACES, "docs")].record == {"name": "Docs", "libraries": []}
     assert changes[Ref(Kind.WORKSPACES, "lab")].record == {"name": "Lab", "libraries": ["lib-a"]}
 
 
-async def test_a_library_without_tags_is_not_published(registry, house, write):
+async def test_a_library_without_tags_is_not_published(registry, sample_records, write):
     await write(Library(uid="lib-a", name="A", workspace_id="docs"))
     changes = (await registry.changed_since(1)).changes
     assert {str(ref): change.record for ref, change in changes.items()} == {"libraries/lib-a": None}
@@ -261,7 +269,7 @@ async def test_a_changed_setting_moves_the_revision_and_shows_only_in_the_settin
 
 
 async def test_what_changed_laid_over_an_export_is_one_state_whatever_was_written_meanwhile(
-    registry, house, write
+    registry, sample_records, write
 ):
     async with registry.export_records() as export:
         await write(User(id="bob", name="Bob"), User(id="ada", name="Ada", active=False))
@@ -287,7 +295,9 @@ async def test_an_export_may_be_left_early(registry, write):
         assert len([ref async for ref, _ in export.records]) == 1500
 
 
-async def test_the_log_tells_who_did_what_when_and_chains_its_entries(registry, house, write):
+async def test_the_log_tells_who_did_what_when_and_chains_its_entries(
+    registry, sample_records, write
+):
     await write(TEAM)
     first, second = await registry.log()
     assert (second.revision, second.at, second.actor, second.action) == (
@@ -354,7 +364,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 async def test_a_process_killed_inside_a_transaction_leaves_the_state_before_it(
-    url, registry, house, write
+    url, registry, sample_records, write
 ):
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", HANGER, url, stdout=subprocess.PIPE
@@ -369,7 +379,7 @@ async def test_a_process_killed_inside_a_transaction_leaves_the_state_before_it(
     assert await registry.verify_log() == 2
 
 
-async def test_a_touched_record_has_changed_whether_it_exists_or_not(registry, house):
+async def test_a_touched_record_has_changed_whether_it_exists_or_not(registry, sample_records):
     async with registry.transaction(actor="tests", action="touch") as tx:
         await tx.touch(Ref(Kind.USERS, "ada"), Ref(Kind.USERS, "ghost"))
     delta = await registry.changed_since(1)
@@ -382,7 +392,7 @@ async def test_a_touched_record_has_changed_whether_it_exists_or_not(registry, h
     ]
 
 
-async def test_the_next_epoch_is_one_revision_and_touches_nothing(registry, house):
+async def test_the_next_epoch_is_one_revision_and_touches_nothing(registry, sample_records):
     async with registry.transaction(actor="tests", action="restored") as tx:
         await tx.next_epoch()
     assert tx.version == await registry.version() == RegistryVersion(2, 2)
@@ -390,7 +400,7 @@ async def test_the_next_epoch_is_one_revision_and_touches_nothing(registry, hous
     assert await registry.verify_log() == 2
 
 
-async def test_an_epoch_that_is_not_committed_does_not_start(registry, house):
+async def test_an_epoch_that_is_not_committed_does_not_start(registry, sample_records):
     async def fail():
         async with registry.transaction(actor="tests", action="restored") as tx:
             await tx.next_epoch()
@@ -408,7 +418,7 @@ async def test_a_delta_has_the_hash_of_the_newest_log_entry(registry, write):
     assert (await registry.changed_since(0)).head == entry.hash
 
 
-async def test_records_are_counted_by_kind(registry, house):
+async def test_records_are_counted_by_kind(registry, sample_records):
     counts = await registry.counts()
     assert counts == {
         Kind.USERS: 1, Kind.WORKSPACES: 2, Kind.LIBRARIES: 1,
@@ -417,7 +427,7 @@ async def test_records_are_counted_by_kind(registry, house):
 
 
 async def test_a_check_finds_nothing_where_nothing_is_wrong_and_changes_nothing(
-    registry, house, write, token
+    registry, sample_records, write, token
 ):
     await write(TEAM, token, Key(kid="k1", alg="EdDSA"))
     assert await registry.check() == await registry.check(fix=True) == []

@@ -93,12 +93,12 @@ async def test_importing_the_same_again_changes_nothing(registry):
     )
 
 
-async def test_what_a_document_does_not_name_is_left_alone(registry, house):
+async def test_what_a_document_does_not_name_is_left_alone(registry, sample_records):
     await import_document(registry, "version: 1\nusers: [{id: bob, name: Bob}]", actor="tests")
     assert await registry.all(User) == [User(id="ada", name="Ada"), User(id="bob", name="Bob")]
 
 
-async def test_what_a_record_leaves_out_gets_its_default(registry, house):
+async def test_what_a_record_leaves_out_gets_its_default(registry, sample_records):
     text = f"""
 version: 1
 users: [{{id: ada, name: Ada}}]

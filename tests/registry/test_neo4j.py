@@ -60,7 +60,7 @@ async def test_a_password_file_is_for_a_user_and_must_be_readable(tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["neo4j", "bolt"])
-async def test_user_password_and_database_may_be_given(url, house, tmp_path, scheme):
+async def test_user_password_and_database_may_be_given(url, sample_records, tmp_path, scheme):
     # The server of the tests has no authentication: it takes any.
     (tmp_path / "password").write_text("hunter2\n")
     url = url.replace("bolt://", f"{scheme}://ops@") + "/neo4j"
@@ -127,7 +127,7 @@ async def test_a_check_that_fixes_makes_a_registry_and_finds_nothing_afterwards(
         assert (await registry.get(Setting, "staleness_limit")).value == 30
 
 
-async def test_a_registry_that_was_lost_is_not_made_anew(registry, house, cypher):
+async def test_a_registry_that_was_lost_is_not_made_anew(registry, sample_records, cypher):
     cypher("MATCH (r:Registry) DELETE r")
     findings = await registry.check(fix=True)
     assert [(str(f), f.fixed) for f in findings] == [
@@ -138,7 +138,7 @@ async def test_a_registry_that_was_lost_is_not_made_anew(registry, house, cypher
 
 
 async def test_a_graph_emptied_while_it_is_exported_does_not_pass_for_a_small_one(
-    registry, house, cypher
+    registry, sample_records, cypher
 ):
     async with registry.export_records() as export:
         cypher("MATCH (n) DETACH DELETE n")
@@ -147,7 +147,7 @@ async def test_a_graph_emptied_while_it_is_exported_does_not_pass_for_a_small_on
 
 
 async def test_a_registry_emptied_and_made_again_while_it_is_exported_is_noticed(
-    registry, house, cypher
+    registry, sample_records, cypher
 ):
     async with registry.export_records() as export:
         cypher("MATCH (n) DETACH DELETE n")

@@ -103,7 +103,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize("malformed", MALFORMED)
 async def test_what_others_wrote_wrongly_comes_out_as_it_is_or_as_a_fault(
-    exported, registry, house, cypher, malformed
+    exported, registry, sample_records, cypher, malformed
 ):
     query, ref, expected = malformed
     good = await exported(registry)
@@ -121,7 +121,7 @@ async def test_what_others_wrote_wrongly_comes_out_as_it_is_or_as_a_fault(
 
 @pytest.mark.parametrize("malformed", MALFORMED)
 async def test_what_others_wrote_wrongly_can_be_listed_and_is_found_by_a_check(
-    registry, house, cypher, malformed
+    registry, sample_records, cypher, malformed
 ):
     query, ref, _ = malformed
     cypher(query)
@@ -136,7 +136,7 @@ async def test_what_others_wrote_wrongly_can_be_listed_and_is_found_by_a_check(
 
 
 async def test_a_library_whose_id_is_no_text_does_not_take_its_workspace_with_it(
-    exported, registry, house, cypher
+    exported, registry, sample_records, cypher
 ):
     cypher("CREATE (:Library {uid: 5, name: 'Five', workspace_id: 'docs'})")
     cypher("CREATE (:Library {name: 'None', workspace_id: 'docs'})")
@@ -154,7 +154,7 @@ async def test_an_id_that_is_no_text_takes_nothing_from_the_text_that_it_looks_l
 
 
 async def test_a_library_that_names_no_workspace_that_exists_is_found_by_a_check(
-    exported, registry, house, cypher
+    exported, registry, sample_records, cypher
 ):
     cypher("CREATE (:Library {uid: 'x', name: 'X', workspace_id: 'gone'})")
     assert [str(finding) for finding in await registry.check()] == [
@@ -164,7 +164,7 @@ async def test_a_library_that_names_no_workspace_that_exists_is_found_by_a_check
 
 
 async def test_nodes_without_an_id_are_counted_by_a_check_and_hurt_nobody(
-    exported, registry, house, cypher
+    exported, registry, sample_records, cypher
 ):
     cypher(
         "CREATE (:Workspace {id: ''}) WITH 1 AS n UNWIND range(1, 9) AS m CREATE (:Team), (:Token)"
@@ -179,7 +179,7 @@ async def test_nodes_without_an_id_are_counted_by_a_check_and_hurt_nobody(
 
 
 async def test_a_team_without_owner_is_read_and_cannot_be_written_as_it_is(
-    registry, house, write, cypher
+    registry, sample_records, write, cypher
 ):
     await write(TEAM)
     cypher("MATCH (:Team)-[r:OWNED_BY]->() DELETE r")
@@ -203,7 +203,7 @@ async def without_constraints(registry, cypher):
 
 
 async def test_two_of_one_id_are_a_fault_and_cannot_be_changed(
-    exported, without_constraints, house, write, cypher
+    exported, without_constraints, sample_records, write, cypher
 ):
     cypher("CREATE (:User {id: 'ada', name: 'Eve', active: true})")
     assert (await exported(without_constraints))["users/ada"] == Fault(
@@ -242,7 +242,7 @@ async def test_odd_ids_come_page_by_page_with_and_without_an_index(
 
 
 async def test_a_workspace_of_a_hundred_thousand_libraries_is_published(
-    exported, registry, house, cypher
+    exported, registry, sample_records, cypher
 ):
     cypher(
         "UNWIND range(1, 100000) AS n"
@@ -305,7 +305,7 @@ async def test_a_long_log_is_read_and_verified_in_pages(registry, write, monkeyp
     assert await registry.verify_log() == 5
 
 
-async def test_there_is_no_property_for_a_secret(registry, house, write, token, cypher):
+async def test_there_is_no_property_for_a_secret(registry, sample_records, write, token, cypher):
     await write(TEAM, token)
     assert {key for (key,) in cypher("MATCH (n) UNWIND keys(n) AS key RETURN DISTINCT key")} == {
         *("one", "layout", "epoch", "revision", "id", "name", "value", "active", "uid"),

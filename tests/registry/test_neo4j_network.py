@@ -61,7 +61,9 @@ async def test_a_delta_is_one_state_while_others_write(url, registry, write, mon
     await asyncio.wait_for(asyncio.gather(writer(), look()), PATIENCE)
 
 
-async def test_a_reader_does_not_wait_for_a_write_that_takes_long(exported, url, registry, house):
+async def test_a_reader_does_not_wait_for_a_write_that_takes_long(
+    exported, url, registry, sample_records
+):
     async with aclosing(await open_registry(url)) as other:
         async with registry.transaction(actor="tests", action="long") as tx:
             await tx.put(User(id="bob", name="Bob"))
@@ -87,14 +89,16 @@ async def test_a_revision_that_touches_more_than_a_batch_is_whole(registry, writ
     assert len(entry.touched) == 8
 
 
-async def test_a_workspace_that_another_program_uses_is_not_deleted(registry, house, cypher):
+async def test_a_workspace_that_another_program_uses_is_not_deleted(
+    registry, sample_records, cypher
+):
     cypher("CREATE (:Library {uid: 'x', workspace_id: 'lab'})")
     with pytest.raises(StillReferencedError):
         async with registry.transaction(actor="tests", action="delete") as tx:
             await tx.delete(Workspace, "lab")
 
 
-async def test_a_team_that_moves_leaves_nothing_behind(registry, house, write, cypher):
+async def test_a_team_that_moves_leaves_nothing_behind(registry, sample_records, write, cypher):
     await write(User(id="bob", name="Bob"), TEAM)
     await write(Team(id=TEAM.id, name="T", owner="bob", active_jti="j", workspaces=("lab",)))
     assert sorted(
@@ -248,6 +252,6 @@ async def test_a_neo4j_that_is_killed_comes_back_with_all_that_was_committed(
     assert await registry.verify_log() == 2
 
 
-async def test_a_name_that_does_not_exist_is_told_as_such(registry, house):
+async def test_a_name_that_does_not_exist_is_told_as_such(registry, sample_records):
     with pytest.raises(NotFoundError, match="'nowhere'"):
         await Operator(registry, actor="tests").add_library("x", workspace="nowhere")

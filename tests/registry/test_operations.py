@@ -25,7 +25,7 @@ def operator(registry):
 
 
 @pytest.fixture
-async def team(operator, house):
+async def team(operator, sample_records):
     return (await operator.create_team("Readers", owner="ada", workspaces=["docs"])).record
 
 
@@ -57,7 +57,7 @@ async def test_every_verb_is_one_log_entry_with_its_actor(operator, registry):
     assert done.version == RegistryVersion(1, len(log))
 
 
-async def test_disabling_a_disabled_user_reports_and_makes_no_revision(operator, house):
+async def test_disabling_a_disabled_user_reports_and_makes_no_revision(operator, sample_records):
     first = await operator.disable_user("ada")
     again = await operator.disable_user("ada")
     assert (first.changed, again.changed) == (True, False)
@@ -95,7 +95,9 @@ async def test_a_workspace_that_does_not_exist_is_neither_assigned_nor_unassigne
 
 
 @pytest.mark.parametrize("given", ["lct_…9f86d081", DIGEST])
-async def test_a_token_is_revoked_by_its_label_or_its_digest(operator, house, registry, given):
+async def test_a_token_is_revoked_by_its_label_or_its_digest(
+    operator, sample_records, registry, given
+):
     created = await operator.create_token(DIGEST, user="ada", tools=["*"], expires_at=5)
     assert created.record.label == "lct_…9f86d081"
     revoked = await operator.revoke_token(given)
@@ -103,7 +105,7 @@ async def test_a_token_is_revoked_by_its_label_or_its_digest(operator, house, re
     assert (await registry.get(Token, DIGEST)).active is False
 
 
-async def test_a_label_of_two_tokens_revokes_neither(operator, house, registry):
+async def test_a_label_of_two_tokens_revokes_neither(operator, sample_records, registry):
     digests = [DIGEST, DIGEST[:8] + 56 * "0"]
     for digest in digests:
         await operator.create_token(digest, user="ada", tools=["*"])
@@ -113,7 +115,7 @@ async def test_a_label_of_two_tokens_revokes_neither(operator, house, registry):
     assert all(token.active for token in await registry.all(Token))
 
 
-async def test_a_bearer_given_by_mistake_is_not_repeated(operator, house):
+async def test_a_bearer_given_by_mistake_is_not_repeated(operator, sample_records):
     with pytest.raises(NotFoundError) as not_found:
         await operator.revoke_token("lct_secret")
     with pytest.raises(InvalidRecordError) as invalid:
@@ -121,12 +123,12 @@ async def test_a_bearer_given_by_mistake_is_not_repeated(operator, house):
     assert "secret" not in f"{not_found.value} {invalid.value}"
 
 
-async def test_a_token_wants_a_tool(operator, house):
+async def test_a_token_wants_a_tool(operator, sample_records):
     with pytest.raises(InvalidRecordError, match="tools"):
         await operator.create_token(DIGEST, user="ada", tools=[])
 
 
-async def test_what_exists_is_not_made_again(operator, house):
+async def test_what_exists_is_not_made_again(operator, sample_records):
     await operator.create_token(DIGEST, user="ada", tools=["*"])
     await operator.add_key("k1", alg="EdDSA")
     for verb in (

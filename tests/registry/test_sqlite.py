@@ -42,7 +42,9 @@ def contents(directory):
     return {file.name: file.read_bytes() for file in directory.iterdir()}
 
 
-async def test_the_files_are_for_their_owner_only_and_nothing_else_is_left(registry, house, path):
+async def test_the_files_are_for_their_owner_only_and_nothing_else_is_left(
+    registry, sample_records, path
+):
     names = sorted(file.name for file in path.parent.iterdir())
     assert names == ["registry.db", "registry.db-shm", "registry.db-wal"]
     assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
@@ -56,7 +58,7 @@ async def test_of_two_who_make_the_same_file_the_first_file_stays(path):
     assert contents(path.parent).keys() == {"registry.db"}
 
 
-async def test_commits_are_durable_and_readers_do_not_block_writers(registry, house):
+async def test_commits_are_durable_and_readers_do_not_block_writers(registry, sample_records):
     pragmas = ("journal_mode", "synchronous", "foreign_keys")
     values = [
         await registry._writer.run(lambda db, p=pragma: db.execute(f"PRAGMA {p}").fetchone()[0])
@@ -65,7 +67,9 @@ async def test_commits_are_durable_and_readers_do_not_block_writers(registry, ho
     assert values == ["wal", 2, 1]
 
 
-async def test_an_export_does_not_see_what_is_written_while_it_runs(registry, house, write):
+async def test_an_export_does_not_see_what_is_written_while_it_runs(
+    registry, sample_records, write
+):
     async with registry.export_records() as export:
         await write(User(id="bob", name="Bob"))
         refs = [ref async for ref, _ in export.records]
@@ -162,7 +166,9 @@ async def test_a_file_that_stays_locked_is_unavailable(monkeypatch, path, url):
     await registry.aclose()
 
 
-async def test_a_write_for_which_there_is_no_room_is_undone_and_says_so(registry, house, write):
+async def test_a_write_for_which_there_is_no_room_is_undone_and_says_so(
+    registry, sample_records, write
+):
     async def most(pages):
         await registry._writer.run(lambda db: db.execute(f"PRAGMA max_page_count = {pages}"))
 
@@ -238,7 +244,7 @@ async def test_a_url_of_no_known_store_is_refused_without_repeating_it(url):
     assert "hunter2" not in str(caught.value)
 
 
-async def test_what_others_wrote_into_the_file_is_found_by_a_check(registry, house, path):
+async def test_what_others_wrote_into_the_file_is_found_by_a_check(registry, sample_records, path):
     execute(path, "UPDATE users SET name = ''")
     execute(path, "INSERT INTO libraries VALUES ('x', 'X', 'nowhere', '[]')")
     execute(path, "DELETE FROM settings WHERE name = 'lockdown'")

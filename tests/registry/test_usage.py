@@ -19,7 +19,7 @@ OTHER = "2bd806c9" + 56 * "b"
 
 
 @pytest.fixture
-async def used(house, write, token):
+async def used(sample_records, write, token):
     """Two tokens, at revision 2: their digests."""
     await write(token, replace(token, digest=OTHER, label=token_label(OTHER)))
     return token.digest, OTHER
@@ -97,7 +97,7 @@ async def test_counting_ends_before_numbers_that_not_everybody_can_read(registry
     assert MOST_USES <= count < 2 * MOST_USES
 
 
-async def test_more_tokens_than_a_page_are_told(registry, house, write, token):
+async def test_more_tokens_than_a_page_are_told(registry, sample_records, write, token):
     digests = [f"{number:064x}" for number in range(6000)]
     await write(*(replace(token, digest=one, label=token_label(one)) for one in digests))
     await registry.record_usage(dict.fromkeys(digests, Usage(1, 1.0)))

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from .fetched import find_redis
-from .plain import free_port
-from .stack import PATIENCE
+from .downloads import find_redis
+from .plain_opa import free_port
+from .waiting import PATIENCE
 
 GIVEN = "LICTOR_TEST_REDIS_URL"
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from .fetched import Unavailable, find_s3
-from .plain import free_port
-from .stack import PATIENCE
+from .downloads import Unavailable, find_s3
+from .plain_opa import free_port
+from .waiting import PATIENCE
 
 BUCKET = "artefacts"
 

@@ -2,7 +2,7 @@ package lictor.caller_test
 
 import data.lictor.caller
 import data.lictor.registry
-import data.world
+import data.dataset
 
 # Each positive fact of a grant, by a caller that lacks this one alone. `lictor` has a refusal beside each, so that
 # no decision shows a fact that is missing here.
@@ -15,17 +15,17 @@ _docs := {"kind": "jwt", "kid": "team-1", "claims": {
 }}
 
 test_a_token_is_granted_what_it_has if {
-	_granted(_alice, world.registry)
+	_granted(_alice, dataset.registry)
 }
 
 test_a_token_that_lacks_one_fact_is_not_granted if {
 	every bearer in ["switched-off", "run-out", "odd-expiry", "of-bob", "of-nobody", "rotated-away", "unknown"] {
-		not _granted({"kind": "token", "digest": crypto.sha256(bearer)}, world.registry)
+		not _granted({"kind": "token", "digest": crypto.sha256(bearer)}, dataset.registry)
 	}
 }
 
 test_a_team_is_granted_what_it_has if {
-	_granted(_docs, world.registry)
+	_granted(_docs, dataset.registry)
 }
 
 test_a_team_that_lacks_one_fact_is_not_granted if {
@@ -39,9 +39,9 @@ test_a_team_that_lacks_one_fact_is_not_granted if {
 		{"claims": {"sub": "team:7f000000-0000-4000-8000-000000000003", "jti": "jti-idle"}},
 		{"claims": {"sub": "team:7f000000-0000-4000-8000-000000000004", "jti": "jti-orphans"}},
 	] {
-		not _granted(object.union(_docs, patch), world.registry)
+		not _granted(object.union(_docs, patch), dataset.registry)
 	}
-	elsewhere := object.union(world.registry, {"live": {"settings": {"issuers": ["daedalus"]}}})
+	elsewhere := object.union(dataset.registry, {"live": {"settings": {"issuers": ["daedalus"]}}})
 	not _granted(_docs, elsewhere)
 }
 
@@ -54,7 +54,7 @@ test_a_credential_of_another_kind_has_no_record if {
 
 test_a_caller_without_a_record_has_null_for_it if {
 	records := [caller._token, caller._key, caller._team] with input as {"credential": {"kind": "anonymous"}}
-		with data.registry as world.registry
+		with data.registry as dataset.registry
 	records == [null, null, null]
 }
 
@@ -67,14 +67,14 @@ test_a_team_id_is_that_of_a_team_jwt_alone if {
 
 test_the_principal_is_of_the_credentials_own_kind if {
 	turn := object.union(_docs, {"claims": {"typ": "turn"}})
-	principal := caller.principal with input as {"credential": turn} with data.registry as world.registry
+	principal := caller.principal with input as {"credential": turn} with data.registry as dataset.registry
 	principal.type == "jwt"
 	every kind in ["anonymous", "other"] {
 		not caller.principal with input as {"credential": object.union(turn, {"kind": kind})}
-			with data.registry as world.registry
+			with data.registry as dataset.registry
 	}
 	mixed := object.union(turn, _alice)
-	token := caller.principal with input as {"credential": mixed} with data.registry as world.registry
+	token := caller.principal with input as {"credential": mixed} with data.registry as dataset.registry
 	token.type == "token"
 }
 
@@ -119,7 +119,7 @@ _both := object.union(_docs, _alice)
 
 _records(credential) := {name | some name, record in records; is_object(record)} if {
 	records := {"token": caller._token, "key": caller._key, "team": caller._team} with input as {"credential": credential}
-		with data.registry as world.registry
+		with data.registry as dataset.registry
 }
 
 _granted(credential, records) if {
@@ -128,10 +128,10 @@ _granted(credential, records) if {
 
 # Everything in `live`, where a record is found whatever its shard.
 _shards(credential) := shards if {
-	live := object.union_n([world.registry.base["00"], world.registry.live, {"since": _since}])
+	live := object.union_n([dataset.registry.base["00"], dataset.registry.live, {"since": _since}])
 	shards := caller.shards with input as {"credential": credential} with data.registry as {"live": live}
 }
 
 _deadlines(credential) := deadlines if {
-	deadlines := caller.deadlines with input as {"credential": credential} with data.registry as world.registry
+	deadlines := caller.deadlines with input as {"credential": credential} with data.registry as dataset.registry
 }

@@ -41,9 +41,9 @@ test_a_moment_is_ahead_until_it_comes if {
 
 test_a_record_is_looked_up_in_its_own_shard if {
 	base := {"01": {"users": {"bob": {"name": "Bob"}}}, "00": {"users": {"eve": {"name": "Eve"}}}}
-	world := {"live": {"since": _sixty_four}, "base": base}
-	registry.record("users", "bob").name == "Bob" with data.registry as world
-	not registry.record("users", "eve") with data.registry as world
+	dataset := {"live": {"since": _sixty_four}, "base": base}
+	registry.record("users", "bob").name == "Bob" with data.registry as dataset
+	not registry.record("users", "eve") with data.registry as dataset
 }
 
 test_two_shards_take_half_each if {

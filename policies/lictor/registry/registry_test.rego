@@ -29,22 +29,22 @@ test_any_other_id_falls_into_the_shard_of_its_hash if {
 
 test_a_shard_without_live_does_not_fit if {
 	every live in [{}, {"epoch": 2}, {"epoch": 2, "since": {}}] {
-		world := {"live": live, "base": {"00": {"epoch": 2, "revision": 7}}}
-		not registry.all_shards_are_current with data.registry as world
-		not registry.shard_is_current(registry.shard("users", "ada")) with data.registry as world
-		not registry.shard_is_current(registry.shard("tokens", crypto.sha256("alice"))) with data.registry as world
+		dataset := {"live": live, "base": {"00": {"epoch": 2, "revision": 7}}}
+		not registry.all_shards_are_current with data.registry as dataset
+		not registry.shard_is_current(registry.shard("users", "ada")) with data.registry as dataset
+		not registry.shard_is_current(registry.shard("tokens", crypto.sha256("alice"))) with data.registry as dataset
 	}
 }
 
 test_live_comes_before_base if {
-	world := {
+	dataset := {
 		"live": {"since": {"00": 7}, "users": {"ada": null, "bob": false}},
 		"base": {"00": {"users": {"ada": {"name": "Ada"}, "bob": {"name": "Bob"}, "eve": {"name": "Eve"}}}},
 	}
-	registry.record("users", "ada") == null with data.registry as world
-	registry.record("users", "bob") == false with data.registry as world
-	registry.record("users", "eve").name == "Eve" with data.registry as world
-	not registry.record("users", "nobody") with data.registry as world
+	registry.record("users", "ada") == null with data.registry as dataset
+	registry.record("users", "bob") == false with data.registry as dataset
+	registry.record("users", "eve").name == "Eve" with data.registry as dataset
+	not registry.record("users", "nobody") with data.registry as dataset
 }
 
 test_a_shard_fits_from_where_live_starts if {

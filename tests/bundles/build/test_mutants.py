@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from support.plain import ROOT
+from support.plain_opa import ROOT
 
 from bundles.build.mutants import make_mutants
 from bundles.build.source_text import SourceText

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from support.served import unpack
+from support.signed_bundles import unpack
 
 from bundles.build.policies import build_policy, build_site, check_site, product_folder
 from bundles.build.site_rules import Reads

@@ -16,12 +16,12 @@ def deny(body, action="action.name"):
     )
 
 
-async def decided(make_stack, site, action):
-    stack = await make_stack(site=site)
-    await stack.user("ada")
-    bearer = await stack.token("ada", libraries=["lib-a", "lib-b"])
-    await stack.settle()
-    return await stack.pdp().decide(bearer, action)
+async def decided(make_deployment, site, action):
+    deployment = await make_deployment(site=site)
+    await deployment.add_user("ada")
+    bearer = await deployment.create_token("ada", libraries=["lib-a", "lib-b"])
+    await deployment.settle()
+    return await deployment.pdp().decide(bearer, action)
 
 
 PAY = Action(
@@ -48,26 +48,26 @@ REFUSING = {
 
 
 @pytest.mark.parametrize("rule", REFUSING)
-async def test_rule_refuses_with_its_code(make_stack, rule):
-    decision = await decided(make_stack, REFUSING[rule], PAY)
+async def test_rule_refuses_with_its_code(make_deployment, rule):
+    decision = await decided(make_deployment, REFUSING[rule], PAY)
     assert (decision.allow, decision.reasons) == (False, ("site:closed", "site_rule"))
 
 
 @pytest.mark.parametrize("rule", ["tags in another order", "a set of tags"])
-async def test_part_leaves_other_actions_alone(make_stack, rule):
-    decision = await decided(make_stack, REFUSING[rule], Action(name="pay", tags=("read",)))
+async def test_part_leaves_other_actions_alone(make_deployment, rule):
+    decision = await decided(make_deployment, REFUSING[rule], Action(name="pay", tags=("read",)))
     assert decision.allow
 
 
-async def test_denial_of_unknown_shape_refuses_with_the_tables_message(make_stack):
+async def test_denial_of_unknown_shape_refuses_with_the_tables_message(make_deployment):
     site = f'{PREFIX}deny contains json.unmarshal(`"text"`)\n'
-    decision = await decided(make_stack, site, PAY)
+    decision = await decided(make_deployment, site, PAY)
     assert (decision.allow, decision.reason) == (False, "site_rule")
     assert decision.message == "A rule of this site refused the call."
 
 
 @pytest.mark.parametrize("element", ["7", '{"uid": "lib-a"}', "null", '["lib-a"]'])
-async def test_hidden_of_unknown_shape_hides_everything(make_stack, element):
+async def test_hidden_of_unknown_shape_hides_everything(make_deployment, element):
     site = f"{PREFIX}hidden contains json.unmarshal(`{element}`)\n"
-    decision = await decided(make_stack, site, PAY)
+    decision = await decided(make_deployment, site, PAY)
     assert (decision.allow, decision.libraries) == (True, ())

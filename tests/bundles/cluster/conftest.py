@@ -3,7 +3,7 @@
 import uuid
 
 import pytest
-from support.fetched import Unavailable
+from support.downloads import Unavailable
 from support.s3 import BUCKET, s3_server
 
 from bundles.cluster.lease import Lease

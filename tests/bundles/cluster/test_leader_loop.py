@@ -4,8 +4,8 @@ import asyncio
 import time
 
 import pytest
-from support.stack import until
-from support.turns import Process
+from support.publisher_process import Process
+from support.waiting import until
 
 from bundles.cluster.fencing import FencedBundles
 from bundles.cluster.index import decoded

@@ -5,7 +5,7 @@ import hashlib
 import json
 
 import pytest
-from support.stack import until
+from support.waiting import until
 
 from bundles.cluster import message_bus as module
 from bundles.cluster.messages import Announcement, BusAuthenticator, Report, bus_key

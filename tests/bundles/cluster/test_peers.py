@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import pytest
-from support.stack import until
+from support.waiting import until
 
 from bundles.cluster import peers as module
 from bundles.cluster.messages import Report

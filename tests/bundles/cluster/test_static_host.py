@@ -8,7 +8,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from support.stack import until
+from support.waiting import until
 
 from bundles.cluster.object_store import ObjectStore
 from bundles.cluster.uploader import StoreUploader
@@ -25,7 +25,7 @@ class Files(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def static_host(tmp_path):
-    """A folder, and where it is served."""
+    """A folder, and where it is signed."""
     handler = partial(Files, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as host:
         threading.Thread(target=host.serve_forever, daemon=True).start()
@@ -50,11 +50,11 @@ async def test_a_revocation_reaches_an_opa_that_a_static_host_feeds(published, s
     await published.operator.create_token(digest(bearer), user="ada", tools=["*"], libraries=[])
     parts = (uploader.run(), published.publisher.run())
     running = [asyncio.ensure_future(part) for part in parts]
-    served = published.served
-    served.configure(shards=1)
-    served.opa.settings = replace(served.opa.settings, bundles_url=url)
-    served.opa.start()
-    pdp = served.pdp()
+    signed = published.deployment
+    signed.fetch_shards(1)
+    signed.opa.settings = replace(signed.opa.settings, bundles_url=url)
+    signed.opa.start()
+    pdp = signed.pdp()
 
     async def decides(reason):
         return (await pdp.authorize(bearer, tool="search")).reason == reason

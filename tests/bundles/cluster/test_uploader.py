@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from support.stack import until
+from support.waiting import until
 
 from bundles.cluster.index import decoded
 from bundles.cluster.object_store import ANY, ObjectStore

@@ -8,7 +8,7 @@ import jwt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.stack import until
+from support.waiting import until
 
 from bundles.exceptions import KeyUnusableError, ReceiptInvalidError
 from bundles.fleet.credentials import InstanceCredentials

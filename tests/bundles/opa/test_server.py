@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import aiohttp
 import pytest
-from support.plain import free_port
-from support.stack import until
+from support.plain_opa import free_port
+from support.waiting import until
 from yarl import URL
 
 from bundles.exceptions import AddressInvalidError, KeyUnusableError
@@ -32,10 +32,10 @@ def settings_in(folder, **changes):
 
 
 @pytest.fixture
-async def opa(served):
+async def opa(signed):
     """A client of a hardened OPA; gives status and body."""
-    await served.start()
-    folder = served.opa.settings.folder
+    await signed.start_signed()
+    folder = signed.opa.settings.folder
     token = client_token_file(folder).read_text()
     connector = aiohttp.UnixConnector(path=str(folder / "opa.sock"))
     async with aiohttp.ClientSession("http://opa", connector=connector) as session:
@@ -75,28 +75,28 @@ async def test_with_the_token_the_two_questions_can_be_asked(opa):
     assert (await opa("GET", "/health"))[0] == 200
 
 
-@pytest.mark.parametrize("rule", ["decision", "visible"])
-@pytest.mark.parametrize(
-    "query",
-    [
-        "", "?", "?explain=debug", "?explain=full", "?strict-builtin-errors=false", "?strict-builtin-errors",
-        "?strict-builtin-errors=true&strict-builtin-errors=true",
-        *(
-            f"{STRICT}&{more}"
-            for more in (
-                "explain=debug", "explain=full", "explain=notes", "explain=fails", "explain", "metrics=true",
-                "metrics", "instrument=true", "provenance=true", "pretty=true", "input={}", "x=y",
-                "%65xplain=debug", "watch=true",
-            )
-        ),
-    ],
-)  # fmt: skip
-async def test_query_with_other_parameters_is_refused(opa, rule, query):
-    url = URL(f"http://opa/v1/data/lictor/{rule}{query}", encoded=True)
-    for method in ("POST", "GET"):
-        status, text = await opa(method, url, json=QUESTION)
-        assert status == 401, (method, query, text)
-        assert "lib-a" not in text
+REFUSED_QUERIES = [
+    "", "?", "?explain=debug", "?explain=full", "?strict-builtin-errors=false", "?strict-builtin-errors",
+    "?strict-builtin-errors=true&strict-builtin-errors=true",
+    *(
+        f"{STRICT}&{more}"
+        for more in (
+            "explain=debug", "explain=full", "explain=notes", "explain=fails", "explain", "metrics=true",
+            "metrics", "instrument=true", "provenance=true", "pretty=true", "input={}", "x=y",
+            "%65xplain=debug", "watch=true",
+        )
+    ),
+]  # fmt: skip
+
+
+async def test_query_with_other_parameters_is_refused(opa):
+    for rule in ("decision", "visible"):
+        for query in REFUSED_QUERIES:
+            url = URL(f"http://opa/v1/data/lictor/{rule}{query}", encoded=True)
+            for method in ("POST", "GET"):
+                status, text = await opa(method, url, json=QUESTION)
+                assert status == 401, (method, rule, query, text)
+                assert "lib-a" not in text
 
 
 async def test_the_token_reads_no_data_and_writes_nothing(opa):
@@ -136,15 +136,15 @@ async def test_a_body_past_a_mebibyte_is_refused(opa):
     assert (await opa("POST", f"/v1/data/lictor/decision{STRICT}", json=QUESTION))[0] == 200
 
 
-async def test_started_with_no_bundle_every_call_is_unavailable(served):
-    # Nothing is served, not even to be refused.
-    served.opa.start()
-    pdp = served.pdp()
-    await until((served.opa.settings.folder / "opa.sock").exists, "OPA listens")
+async def test_started_with_no_bundle_every_call_is_unavailable(signed):
+    # Nothing is signed, not even to be refused.
+    signed.opa.start()
+    pdp = signed.pdp()
+    await until((signed.opa.settings.folder / "opa.sock").exists, "OPA listens")
     for bearer in (None, "alice"):
         decision = await pdp.authorize(bearer, tool="search")
         assert (decision.allow, decision.reason) == (False, "unavailable")
-    served.put_world()
+    signed.bundles.put_dataset()
 
     async def allowed():
         return (await pdp.authorize("alice", tool="search")).allow
@@ -153,30 +153,32 @@ async def test_started_with_no_bundle_every_call_is_unavailable(served):
 
 
 @pytest.mark.parametrize("left_out", ["live", "heartbeat", "site", "base-00"])
-async def test_without_one_of_its_bundles_every_call_is_stale(served, left_out):
-    served.put_world(leave_out=[left_out])
-    served.opa.start()
-    pdp = await served.answers()
-    for name in served.served_bundles.names():
-        await served.reports(name, revision=served.served_bundles.get(name).revision)
+async def test_without_one_of_its_bundles_every_call_is_stale(signed, left_out):
+    signed.bundles.put_dataset(leave_out=[left_out])
+    signed.opa.start()
+    pdp = await signed.wait_until_answering()
+    for name in signed.bundles.served_bundles.names():
+        await signed.bundles.wait_for_report(
+            name, revision=signed.bundles.served_bundles.get(name).revision
+        )
     assert (await pdp.authorize("alice", tool="search")).reason == "stale_data"
 
 
-async def test_over_tcp_the_token_is_asked_for_too(served):
+async def test_over_tcp_the_token_is_asked_for_too(signed):
     address = f"http://127.0.0.1:{free_port()}"
-    served.opa.settings = replace(served.opa.settings, address=address)
-    pdp = await served.start()
+    signed.opa.settings = replace(signed.opa.settings, address=address)
+    pdp = await signed.start_signed()
     assert (await pdp.authorize("alice", tool="search")).allow is True
     async with PDP(opa_url=address, verifier=BearerVerifier([]), deadline=5) as nobody:
         assert (await nobody.authorize("alice", tool="search")).reason == "unavailable"
 
 
-async def test_a_socket_that_a_killed_opa_left_behind_is_taken_over(served):
-    await served.start()
-    served.opa.kill()
-    assert (served.opa.settings.folder / "opa.sock").exists()
-    served.opa.start()
-    pdp = await served.answers()
+async def test_a_socket_that_a_killed_opa_left_behind_is_taken_over(signed):
+    await signed.start_signed()
+    signed.opa.kill()
+    assert (signed.opa.settings.folder / "opa.sock").exists()
+    signed.opa.start()
+    pdp = await signed.wait_until_answering()
 
     async def allowed():
         return (await pdp.authorize("alice", tool="search")).allow

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from support.stack import until
+from support.waiting import until
 
 from bundles.publish.signing import sign
 
@@ -22,8 +22,8 @@ async def reason_becomes(pdp, reason, *, bearer="alice"):
     return latest
 
 
-async def test_a_whole_set_of_bundles_allows(served):
-    pdp = await served.start()
+async def test_a_whole_set_of_bundles_allows(signed):
+    pdp = await signed.start_signed()
     decision = await pdp.authorize("alice", tool="search")
     assert decision.allow is True
     assert decision.libraries == ("lib-a", "lib-b")
@@ -50,47 +50,51 @@ async def test_a_whole_set_of_bundles_allows(served):
     ],
     ids=str,
 )
-async def test_signed_data_that_does_not_fit_together_is_stale(served, patch):
-    served.put_world(patch)
-    served.opa.start()
-    pdp = await served.answers()
-    for name in served.served_bundles.names():
-        await served.reports(name, revision=served.served_bundles.get(name).revision)
+async def test_signed_data_that_does_not_fit_together_is_stale(signed, patch):
+    signed.bundles.put_dataset(patch)
+    signed.opa.start()
+    pdp = await signed.wait_until_answering()
+    for name in signed.bundles.served_bundles.names():
+        await signed.bundles.wait_for_report(
+            name, revision=signed.bundles.served_bundles.get(name).revision
+        )
     decision = await pdp.authorize("alice", tool="search")
     assert (decision.allow, decision.reason) == (False, "stale_data")
     assert decision.libraries == ()
 
 
-async def test_a_missing_base_shard_denies_those_that_need_it(served):
-    pdp = await served.start(leave_out=["base-00"])
+async def test_a_missing_base_shard_denies_those_that_need_it(signed):
+    pdp = await signed.start_signed(leave_out=["base-00"])
     assert (await pdp.authorize("alice", tool="search")).reason == "stale_data"
-    served.put_world()
+    signed.bundles.put_dataset()
     assert (await reason_becomes(pdp, "ok")).allow is True
 
 
-async def test_an_old_signed_live_that_is_replayed_is_stale(served):
-    old = served.make("live", {"epoch": 1, "revision": 39, "since": {"00": 30}, "settings": {}})
-    pdp = await served.start()
+async def test_an_old_signed_live_that_is_replayed_is_stale(signed):
+    old = signed.bundles.sign(
+        "live", {"epoch": 1, "revision": 39, "since": {"00": 30}, "settings": {}}
+    )
+    pdp = await signed.start_signed()
     assert (await pdp.authorize("alice", tool="search")).allow is True
-    served.served_bundles.put(old)
-    await served.reports("live", revision="1:39")
+    signed.bundles.served_bundles.put(old)
+    await signed.bundles.wait_for_report("live", revision="1:39")
     # To one that has seen better it is behind; to a new one the heartbeat gives it away.
     assert (await pdp.authorize("alice", tool="search")).allow is False
-    assert (await served.pdp().authorize("alice", tool="search")).reason == "stale_data"
+    assert (await signed.pdp().authorize("alice", tool="search")).reason == "stale_data"
 
 
-async def test_old_signed_policies_that_are_replayed_are_stale(served):
-    pdp = await served.start()
-    served.put_site(revision="site-0")
-    await served.reports("site", revision="site-0")
+async def test_old_signed_policies_that_are_replayed_are_stale(signed):
+    pdp = await signed.start_signed()
+    signed.bundles.put_site(revision="site-0")
+    await signed.bundles.wait_for_report("site", revision="site-0")
     assert (await pdp.authorize("alice", tool="search")).reason == "stale_data"
-    served.put_site()
+    signed.bundles.put_site()
     await reason_becomes(pdp, "ok")
 
 
-async def test_a_heartbeat_that_stands_still_grows_stale(served):
+async def test_a_heartbeat_that_stands_still_grows_stale(signed):
     limits = {"live": {"settings": {"staleness_limit": 2}}, "heartbeat": {"synced_ago": 0}}
-    pdp = await served.start(limits)
+    pdp = await signed.start_signed(limits)
     allowed = []
 
     async def stale():
@@ -102,7 +106,7 @@ async def test_a_heartbeat_that_stands_still_grows_stale(served):
     await until(stale, "the heartbeat has grown stale")
     # Whatever was allowed until then said until when.
     assert all(moment <= time.time() for moment in allowed)
-    served.put_world(limits)
+    signed.bundles.put_dataset(limits)
     await reason_becomes(pdp, "ok")
 
 
@@ -115,23 +119,25 @@ SITE_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", SITE_FAULTS)
-async def test_a_site_rule_that_errors_denies_as_unavailable(served, fault):
-    pdp = await served.start()
-    served.put_site(f"package site\n\n{SITE_FAULTS[fault]}\n", revision="site-1")
+async def test_a_site_rule_that_errors_denies_as_unavailable(signed, fault):
+    pdp = await signed.start_signed()
+    signed.bundles.put_site(f"package site\n\n{SITE_FAULTS[fault]}\n", revision="site-1")
     decision = await reason_becomes(pdp, "unavailable")
     assert decision.allow is False
-    served.put_site("package site\n\ndeny := set()\n")
+    signed.bundles.put_site("package site\n\ndeny := set()\n")
     await reason_becomes(pdp, "ok")
 
 
-async def test_two_complete_values_at_once_deny_as_unavailable(served):
-    pdp = await served.start()
-    served.put_site('package site\n\nhidden := {"lib-a"}\n\nhidden := {"lib-b"} if input.action\n')
+async def test_two_complete_values_at_once_deny_as_unavailable(signed):
+    pdp = await signed.start_signed()
+    signed.bundles.put_site(
+        'package site\n\nhidden := {"lib-a"}\n\nhidden := {"lib-b"} if input.action\n'
+    )
     assert (await reason_becomes(pdp, "unavailable")).allow is False
 
 
-async def test_a_signed_site_that_says_package_lictor_is_not_loaded(served):
-    pdp = await served.start()
+async def test_a_signed_site_that_says_package_lictor_is_not_loaded(signed):
+    pdp = await signed.start_signed()
     rules = {"site/evil.rego": b"package lictor\n\nallow := true\n"}
     data = {
         "site": {
@@ -144,48 +150,58 @@ async def test_a_signed_site_that_says_package_lictor_is_not_loaded(served):
         }
     }
     evil = sign(
-        "site", revision="evil", roots=["site"], key=served.keys["policy"], data=data, rego=rules
+        "site",
+        revision="evil",
+        roots=["site"],
+        key=signed.bundles.keys["policy"],
+        data=data,
+        rego=rules,
     )
-    served.served_bundles.put(evil)
-    told = await served.reports("site", error="")
+    signed.bundles.served_bundles.put(evil)
+    told = await signed.bundles.wait_for_report("site", error="")
     assert "lictor" in told.errors["site"]
     assert told.revisions["site"] == "site-1"
     assert (await pdp.authorize("switched-off", tool="search")).reason == "token_deactivated"
 
 
-async def test_a_signed_site_with_the_roots_of_lictor_is_not_loaded(served):
-    pdp = await served.start()
+async def test_a_signed_site_with_the_roots_of_lictor_is_not_loaded(signed):
+    pdp = await signed.start_signed()
     rules = {"lictor/evil.rego": b"package lictor\n\nallow := true\n"}
     evil = sign(
         "site",
         revision="evil",
         roots=["lictor", "site"],
-        key=served.keys["policy"],
+        key=signed.bundles.keys["policy"],
         data={},
         rego=rules,
     )
-    served.served_bundles.put(evil)
-    told = await served.reports("site", error="")
+    signed.bundles.served_bundles.put(evil)
+    told = await signed.bundles.wait_for_report("site", error="")
     assert "overlap" in told.errors["site"]
     assert (await pdp.authorize("switched-off", tool="search")).reason == "token_deactivated"
 
 
-async def test_data_signed_by_the_data_key_cannot_be_policy(served):
-    pdp = await served.start()
+async def test_data_signed_by_the_data_key_cannot_be_policy(signed):
+    pdp = await signed.start_signed()
     rules = {"site/rules.rego": b"package site\n\nhidden := set()\n"}
     for name in ("site", "live"):
         evil = sign(
-            name, revision="evil", roots=["site"], key=served.keys["data"], data={}, rego=rules
+            name,
+            revision="evil",
+            roots=["site"],
+            key=signed.bundles.keys["data"],
+            data={},
+            rego=rules,
         )
-        served.put_raw("site", evil.content)
-        await served.reports("site", error="")
+        signed.bundles.put_raw("site", evil.content)
+        await signed.bundles.wait_for_report("site", error="")
     assert (await pdp.authorize("alice", tool="search")).allow is True
 
 
-async def test_a_rule_that_would_reach_out_cannot_be_signed_and_if_it_were_would_be_denied(served):
+async def test_a_rule_that_would_reach_out_cannot_be_signed_and_if_it_were_would_be_denied(signed):
     # `lictor policies build` refuses it (test_policies.py); a stolen key could still sign it.
-    pdp = await served.start()
-    served.put_site(
+    pdp = await signed.start_signed()
+    signed.bundles.put_site(
         'package site\n\nhidden contains "lib-a" if http.send({"url": "http://127.0.0.1:1", "method": "GET"})\n'
     )
     assert (await reason_becomes(pdp, "unavailable")).allow is False

@@ -6,9 +6,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import jwt
 import pytest
-from support.plain import TABLE
-from support.served import LIMITS
-from support.stack import until
+from support.plain_opa import TABLE
+from support.signed_bundles import LIMITS
+from support.waiting import until
 
 from bundles.opa.server import environment
 from bundles.publish import signing
@@ -43,9 +43,9 @@ def canary():
     server.server_close()
 
 
-def forged(served, name, *, rego=None, files=None, data=None, key="data", **manifest):
+def forged(signed, name, *, rego=None, files=None, data=None, key="data", **manifest):
     """A bundle signed rightly, with whatever an attacker puts into it."""
-    key = served.keys[key]
+    key = signed.bundles.keys[key]
     members = {"revision": "evil", "roots": [ROOTS[name]], "rego_version": 0, **manifest}
     members = {name: value for name, value in members.items() if value is not None}
     content = {".manifest": canonical(members), **(files or {})}
@@ -64,8 +64,8 @@ def forged(served, name, *, rego=None, files=None, data=None, key="data", **mani
     return Bundle(name, "evil", etag_of(packed), packed)
 
 
-def data_of(served, name):
-    document = signing.data_of(served.served_bundles.get(name).content)
+def data_of(signed, name):
+    document = signing.data_of(signed.bundles.served_bundles.get(name).content)
     for part in ROOTS[name].split("/"):
         document = document[part]
     return document
@@ -102,25 +102,25 @@ import rego.v1
 
 # What a rule computes in place of data, so that each decision reads it.
 COMPUTED = {
-    "live": ("live", "settings", canonical({**TABLE["world"]["registry"]["live"]["settings"], **LIMITS}).decode()),
+    "live": ("live", "settings", canonical({**TABLE["dataset"]["registry"]["live"]["settings"], **LIMITS}).decode()),
     "heartbeat": ("heartbeat", "synced_at_ns", "time.now_ns()"),
     "base-00": ('base["00"]', "tokens", "{}"),
 }  # fmt: skip
 
 
-async def replaced(served, name, **kwargs):
+async def replaced(signed, name, **kwargs):
     """A PDP, and what is called `name` replaced by a forgery, before OPA starts or after."""
     if name == "base-00":
         # OPA looks for a new one every half minute only.
-        served.put_world()
-        served.served_bundles.put(forged(served, name, **kwargs))
-        served.opa.start()
-        await served.reports(name, revision="evil")
-        return await served.answers()
-    pdp = await served.start()
+        signed.bundles.put_dataset()
+        signed.bundles.served_bundles.put(forged(signed, name, **kwargs))
+        signed.opa.start()
+        await signed.bundles.wait_for_report(name, revision="evil")
+        return await signed.wait_until_answering()
+    pdp = await signed.start_signed()
     assert await reason(pdp) == "ok"
-    served.served_bundles.put(forged(served, name, **kwargs))
-    await served.reports(name, revision="evil")
+    signed.bundles.served_bundles.put(forged(signed, name, **kwargs))
+    await signed.bundles.wait_for_report(name, revision="evil")
     return pdp
 
 
@@ -136,70 +136,76 @@ async def replaced(served, name, **kwargs):
     ],
     ids=["version-0", "version-1", "no-version", "version-1-by-file", "version-0-by-file"],
 )
-async def test_rules_in_a_data_bundle_are_never_evaluated(served, canary, name, manifest):
-    served.put_world()
+async def test_rules_in_a_data_bundle_are_never_evaluated(signed, canary, name, manifest):
+    signed.bundles.put_dataset()
     url, called = canary
     below, head, value = COMPUTED[name]
-    document = data_of(served, name)
+    document = data_of(signed, name)
     del document[head]
     rego = RULE.format(below=below, head=head, value=value, url=url)
-    pdp = await replaced(served, name, rego=rego, data=document, **manifest)
+    pdp = await replaced(signed, name, rego=rego, data=document, **manifest)
     for _ in range(3):
         assert await reason(pdp) == "stale_data"
     assert called == []
 
 
-async def test_heartbeat_that_computes_its_time_is_refused(served):
-    pdp = await served.start()
-    document = data_of(served, "heartbeat")
+async def test_heartbeat_that_computes_its_time_is_refused(signed):
+    pdp = await signed.start_signed()
+    document = data_of(signed, "heartbeat")
     del document["synced_at_ns"], document["reconciled_at_ns"]
     rego = (
         "package registry.heartbeat\n\nsynced_at_ns := time.now_ns()\n\n"
         "reconciled_at_ns := time.now_ns()\n"
     )
-    served.served_bundles.put(forged(served, "heartbeat", rego=rego, data=document, rego_version=1))
-    await served.reports("heartbeat", revision="evil")
+    signed.bundles.served_bundles.put(
+        forged(signed, "heartbeat", rego=rego, data=document, rego_version=1)
+    )
+    await signed.bundles.wait_for_report("heartbeat", revision="evil")
     assert await reason(pdp) == "stale_data"
 
 
-async def test_answers_come_back_with_a_bundle_of_data_alone(served):
-    pdp = await served.start()
-    good = served.served_bundles.get("live")
-    document = data_of(served, "live")
-    served.served_bundles.put(forged(served, "live", data=document, roots=[ROOTS["live"], "evil"]))
-    await served.reports("live", revision="evil")
+async def test_answers_come_back_with_a_bundle_of_data_alone(signed):
+    pdp = await signed.start_signed()
+    good = signed.bundles.served_bundles.get("live")
+    document = data_of(signed, "live")
+    signed.bundles.served_bundles.put(
+        forged(signed, "live", data=document, roots=[ROOTS["live"], "evil"])
+    )
+    await signed.bundles.wait_for_report("live", revision="evil")
     assert await reason(pdp) == "stale_data"
-    served.served_bundles.put(good)
-    await served.reports("live", revision=good.revision)
+    signed.bundles.served_bundles.put(good)
+    await signed.bundles.wait_for_report("live", revision=good.revision)
     assert await reason(pdp) == "ok"
 
 
-async def test_after_a_module_that_hid_another_opa_must_be_restarted(served):
+async def test_after_a_module_that_hid_another_opa_must_be_restarted(signed):
     # OPA puts it in the place of the site's file, which is gone when it goes.
-    served.put_world(leave_out=["site"])
-    served.put_site(
+    signed.bundles.put_dataset(leave_out=["site"])
+    signed.bundles.put_site(
         'package site\n\ndeny contains {"action": "search", "code": "x", "message": "x"}\n'
     )
-    served.opa.start()
-    pdp = await served.answers()
+    signed.opa.start()
+    pdp = await signed.wait_until_answering()
     await becomes(pdp, "site_rule")
-    good = served.served_bundles.get("live")
+    good = signed.bundles.served_bundles.get("live")
     files = {"../site/site/rules.rego": b"package registry.live.x\n\nx = 1 { true }\n"}
-    served.served_bundles.put(forged(served, "live", data=data_of(served, "live"), files=files))
-    await served.reports("live", revision="evil")
+    signed.bundles.served_bundles.put(
+        forged(signed, "live", data=data_of(signed, "live"), files=files)
+    )
+    await signed.bundles.wait_for_report("live", revision="evil")
     assert await reason(pdp) == "stale_data"
-    served.served_bundles.put(good)
-    await served.reports("live", revision=good.revision)
+    signed.bundles.served_bundles.put(good)
+    await signed.bundles.wait_for_report("live", revision=good.revision)
     assert await reason(pdp) == "stale_data"
 
 
 @pytest.mark.parametrize("name", ROOTS)
 @pytest.mark.parametrize("extra", ["evil", "%6cictor/manifest", "%73ite", "registry/extra"])
-async def test_data_below_other_roots_makes_every_answer_stale(served, name, extra):
-    served.put_world()
+async def test_data_below_other_roots_makes_every_answer_stale(signed, name, extra):
+    signed.bundles.put_dataset()
     files = {f"{extra}/data.json": b"{}"}
     pdp = await replaced(
-        served, name, data=data_of(served, name), files=files, roots=[ROOTS[name], extra]
+        signed, name, data=data_of(signed, name), files=files, roots=[ROOTS[name], extra]
     )
     assert await reason(pdp) == "stale_data"
 
@@ -212,55 +218,57 @@ async def test_data_below_other_roots_makes_every_answer_stale(served, name, ext
         "system/bundle%73", "%73%79%73%74%65%6d/modules", "system/%6Dodules", "lictor", "site", "system/authz", "",
     ],
 )  # fmt: skip
-async def test_roots_of_another_bundle_are_refused_by_opa(served, extra):
-    pdp = await served.start()
+async def test_roots_of_another_bundle_are_refused_by_opa(signed, extra):
+    pdp = await signed.start_signed()
     files = {f"{extra}/data.json": b"{}"} if extra else {}
     roots = [ROOTS["live"], extra] if extra else [""]
-    served.served_bundles.put(
-        forged(served, "live", data=data_of(served, "live"), files=files, roots=roots)
+    signed.bundles.served_bundles.put(
+        forged(signed, "live", data=data_of(signed, "live"), files=files, roots=roots)
     )
-    await served.reports("live", error="overlap")
+    await signed.bundles.wait_for_report("live", error="overlap")
     assert await reason(pdp) == "ok"
 
 
 @pytest.mark.parametrize("roots", [["lictor"], ["lictor", "system/authz"], ["site"]])
-async def test_data_bundle_that_pretends_to_be_policy_answers_nothing(served, roots):
+async def test_data_bundle_that_pretends_to_be_policy_answers_nothing(signed, roots):
     left_out = "policy" if "lictor" in roots else "site"
-    served.put_world(leave_out=[left_out])
+    signed.bundles.put_dataset(leave_out=[left_out])
     files = {
         "lictor/x.rego": b'package lictor\n\ndecision := {"allow": true}\n',
         "system/authz/x.rego": b"package system.authz\n\nallow := true\n",
         "site/x.rego": b'package site\n\nhidden := {"lib-a"}\n',
     }
     files = {path: text for path, text in files.items() if path.rpartition("/")[0] in roots}
-    data = data_of(served, "base-00")
-    served.served_bundles.put(
+    data = data_of(signed, "base-00")
+    signed.bundles.served_bundles.put(
         forged(
-            served, "base-00", data=data, files=files, rego_version=1,
+            signed, "base-00", data=data, files=files, rego_version=1,
             roots=[ROOTS["base-00"], *roots],
         )
     )  # fmt: skip
-    served.opa.start()
-    await served.reports("base-00", revision="evil")
-    pdp = served.pdp()
+    signed.opa.start()
+    await signed.bundles.wait_for_report("base-00", revision="evil")
+    pdp = signed.pdp()
     assert await reason(pdp) in {"unavailable", "stale_data"}
     # The real one comes too late, and OPA says so.
-    served.put_world(leave_out=["base-00"])
-    await served.reports(left_out, error="overlap")
+    signed.bundles.put_dataset(leave_out=["base-00"])
+    await signed.bundles.wait_for_report(left_out, error="overlap")
     assert await reason(pdp) in {"unavailable", "stale_data"}
 
 
-async def test_persisted_bundle_with_rules_is_stale_after_a_restart(served):
-    pdp = await served.start()
-    document = data_of(served, "live")
+async def test_persisted_bundle_with_rules_is_stale_after_a_restart(signed):
+    pdp = await signed.start_signed()
+    document = data_of(signed, "live")
     settings = document.pop("settings")
     rego = f"package registry.live\n\nsettings := {canonical(settings).decode()}\n"
-    served.served_bundles.put(forged(served, "live", rego=rego, data=document, rego_version=1))
-    await served.reports("live", revision="evil")
+    signed.bundles.served_bundles.put(
+        forged(signed, "live", rego=rego, data=document, rego_version=1)
+    )
+    await signed.bundles.wait_for_report("live", revision="evil")
     assert await reason(pdp) == "stale_data"
-    served.opa.kill()
-    served.opa.start()
-    pdp = await served.answers()
+    signed.opa.kill()
+    signed.opa.start()
+    pdp = await signed.wait_until_answering()
     assert await reason(pdp) == "stale_data"
 
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from support.stack import until
+from support.waiting import until
 
 from bundles.build.policies import build_site
 from bundles.publish.base_bundles import GRACE as _GRACE
@@ -22,7 +22,7 @@ async def start(published, **kwargs):
     await setting(published, "staleness_limit", 1200)
     await setting(published, "reconcile_limit", 1200)
     await published.sync()
-    published.served.opa.start()
+    published.deployment.opa.start()
     return await settled(published)
 
 
@@ -32,11 +32,11 @@ async def setting(published, name, value):
 
 
 async def settled(published):
-    """A PDP, once OPA runs everything that is served."""
-    served_bundles, served = published.served_bundles, published.served
+    """A PDP, once OPA runs everything that is signed."""
+    served_bundles, signed = published.served_bundles, published.deployment
     for name in served_bundles.names():
-        await served.reports(name, revision=served_bundles.get(name).revision)
-    return served.pdp()
+        await signed.bundles.wait_for_report(name, revision=served_bundles.get(name).revision)
+    return signed.pdp()
 
 
 async def token(published, bearer):
@@ -67,7 +67,7 @@ async def test_what_is_granted_revoked_and_deleted_arrives(published):
 
 
 async def test_with_64_shards_each_decision_finds_its_records(published):
-    published.served.configure(shards=64)
+    published.deployment.fetch_shards(64)
     bearers = [f"bearer-{n}" for n in range(60)]
     await published.open(shards=64)
     await published.operator.add_user("ada")
@@ -94,8 +94,8 @@ async def test_what_was_revoked_does_not_come_back_with_an_old_base(published):
         await token(published, bearer)
     await published.sync()
     await cut(published)
-    published.served.opa.kill()
-    published.served.opa.start()
+    published.deployment.opa.kill()
+    published.deployment.opa.start()
     for bearer in ("one", "two", "three"):
         await reason(pdp, bearer, "ok")
 
@@ -114,8 +114,8 @@ async def test_what_was_revoked_does_not_come_back_with_an_old_base(published):
     await cut(published)
     for bearer, _ in after:
         assert (await pdp.authorize(bearer, tool="x")).reason == "stale_data"
-    published.served.opa.kill()
-    published.served.opa.start()
+    published.deployment.opa.kill()
+    published.deployment.opa.start()
     for bearer, wanted in after:
         await reason(pdp, bearer, wanted)
 
@@ -127,10 +127,12 @@ async def cut(published):
     await published.sync()
     published.publisher.publish_heartbeat()
     assert "tokens" not in published.document("live")
-    await published.served.reports("live", revision=published.served_bundles.get("live").revision)
+    await published.deployment.bundles.wait_for_report(
+        "live", revision=published.served_bundles.get("live").revision
+    )
 
     async def is_cut():
-        shown = await published.served.pdp().authorize("three", tool="x")
+        shown = await published.deployment.pdp().authorize("three", tool="x")
         return shown.reason == "stale_data"
 
     await until(is_cut, "OPA runs the live that was cut")
@@ -143,14 +145,16 @@ async def test_a_base_that_everybody_reports_lets_live_be_cut_unnoticed(publishe
         await token(published, bearer)
     await published.sync()
     await reason(pdp, "one", "ok")
-    published.served.opa.kill()
-    published.served.opa.start()
-    await published.served.reports(
+    published.deployment.opa.kill()
+    published.deployment.opa.start()
+    await published.deployment.bundles.wait_for_report(
         "base-00", revision=published.served_bundles.get("base-00").revision
     )
     await published.sync()
     assert "tokens" not in published.document("live")
-    await published.served.reports("live", revision=published.served_bundles.get("live").revision)
+    await published.deployment.bundles.wait_for_report(
+        "live", revision=published.served_bundles.get("live").revision
+    )
     for bearer in ("one", "two", "three"):
         await reason(pdp, bearer, "ok")
 
@@ -254,10 +258,10 @@ async def test_a_new_site_is_rolled_out_and_an_old_one_cannot_come_back(publishe
     await published.sync()
     assert published.document("heartbeat")["site"] == [new.revision, old.revision]
     await reason(pdp, "one", "site_rule")
-    await published.served.reports("site", revision=new.revision)
+    await published.deployment.bundles.wait_for_report("site", revision=new.revision)
     # Within the overlap either may run; whoever still has the old one is not stale.
     published.served_bundles.put(old)
-    await published.served.reports("site", revision=old.revision)
+    await published.deployment.bundles.wait_for_report("site", revision=old.revision)
     assert (await pdp.authorize("one", tool="search")).reason == "ok"
     # After it, the old one is a replay.
     published.now += 121
@@ -279,8 +283,8 @@ async def test_a_registry_that_was_restored_starts_the_next_epoch_for_opa_too(pu
     published.scribble("UPDATE registry SET epoch = 2, revision = 1")
     await published.sync()
     published.publisher.publish_heartbeat()
-    published.served.opa.kill()
-    published.served.opa.start()
+    published.deployment.opa.kill()
+    published.deployment.opa.start()
 
     async def restored():
         decision = await pdp.authorize("one", tool="search")

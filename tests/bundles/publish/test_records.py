@@ -6,7 +6,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.plain import world
+from support.plain_opa import make_dataset
 
 from bundles.publish.records import RecordValidator, problem, shard_of
 from registry import Fault, Kind, Ref
@@ -130,7 +130,7 @@ ODD_IDS = [
 @pytest.mark.parametrize("shards", [1, 2, 3, 7, 16, 64])
 def test_a_shard_is_what_the_rego_takes_it_for(plain_opa, shards):
     since = {f"{n:02x}": 0 for n in range(shards)}
-    plain_opa.set_world(world())
+    plain_opa.set_dataset(make_dataset())
     plain_opa.request("PUT", "/v1/data/registry/live/since", since)
     refs = [Ref(kind, id_) for kind in Kind for id_ in ODD_IDS if kind is not Kind.TOKENS]
     refs += [Ref(Kind.TOKENS, f"{n:02x}{DIGEST[2:]}") for n in range(256)]

@@ -9,9 +9,9 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from support.plain import world
-from support.served import unpack
-from support.stack import until
+from support.plain_opa import make_dataset
+from support.signed_bundles import unpack
+from support.waiting import until
 
 from bundles.exceptions import KeyUnusableError
 from bundles.publish.signing import SigningKey, _pack, canonical, canonical_records, sign
@@ -156,14 +156,14 @@ def with_more(content):
 
 
 ODD_BUNDLES = {
-    "signed by another key": lambda served, good: served.make("base-00", good, key=SigningKey.generate("data")),
-    "signed by the policy key": lambda served, good: served.make("base-00", good, key=served.keys["policy"]),
-    "signed under another scope": lambda served, good: served.make("base-00", good, scope="live"),
-    "not signed": lambda served, good: unsigned(served.make("base-00", good).content),
-    "one bit flipped": lambda served, good: flipped(served.make("base-00", good).content),
-    "truncated": lambda served, good: served.make("base-00", good).content[:-40],
-    "truncated in the middle": lambda served, good: (c := served.make("base-00", good).content)[: len(c) // 2],
-    "one file more": lambda served, good: with_more(served.make("base-00", good).content),
+    "signed by another key": lambda signed, good: signed.bundles.sign("base-00", good, key=SigningKey.generate("data")),
+    "signed by the policy key": lambda signed, good: signed.bundles.sign("base-00", good, key=signed.bundles.keys["policy"]),
+    "signed under another scope": lambda signed, good: signed.bundles.sign("base-00", good, scope="live"),
+    "not signed": lambda signed, good: unsigned(signed.bundles.sign("base-00", good).content),
+    "one bit flipped": lambda signed, good: flipped(signed.bundles.sign("base-00", good).content),
+    "truncated": lambda signed, good: signed.bundles.sign("base-00", good).content[:-40],
+    "truncated in the middle": lambda signed, good: (c := signed.bundles.sign("base-00", good).content)[: len(c) // 2],
+    "one file more": lambda signed, good: with_more(signed.bundles.sign("base-00", good).content),
     "empty": lambda *_: b"",
     "no archive": lambda *_: b"<html>captive portal</html>",
     "no tar": lambda *_: gzip.compress(b"garbage"),
@@ -174,48 +174,51 @@ SAYS = {"signed by another key": "invalid ECDSA signature", "signed by the polic
 
 
 @pytest.mark.parametrize("odd", ODD_BUNDLES)
-async def test_opa_started_with_such_a_bundle_does_not_take_it_and_says_so(served, odd):
+async def test_opa_started_with_such_a_bundle_does_not_take_it_and_says_so(signed, odd):
     # A live that goes on from the odd base, so that it would be used if it were taken.
-    good = world()["registry"]["base"]["00"]
-    served.put_world(leave_out=["base-00"])
-    made = ODD_BUNDLES[odd](served, good)
-    served.put_raw("base-00", made if isinstance(made, bytes) else made.content)
-    served.opa.start()
-    pdp = await served.answers()
-    told = await served.reports("base-00", error=SAYS[odd])
+    good = make_dataset()["registry"]["base"]["00"]
+    signed.bundles.put_dataset(leave_out=["base-00"])
+    made = ODD_BUNDLES[odd](signed, good)
+    signed.bundles.put_raw("base-00", made if isinstance(made, bytes) else made.content)
+    signed.opa.start()
+    pdp = await signed.wait_until_answering()
+    told = await signed.bundles.wait_for_report("base-00", error=SAYS[odd])
     assert (await pdp.authorize("alice", tool="search")).reason == "stale_data"
     assert "base-00" not in told.revisions
 
 
-async def test_opa_keeps_the_last_good_bundle_and_says_what_is_wrong_with_the_newest(served):
-    pdp = await served.start()
+async def test_opa_keeps_the_last_good_bundle_and_says_what_is_wrong_with_the_newest(signed):
+    pdp = await signed.start_signed()
     assert (await pdp.authorize("alice", tool="search")).allow is True
     newer = {"epoch": 1, "revision": 43, "since": {"00": 30}, "settings": {}}
     for content, words in (
-        (served.make("live", newer, key=SigningKey.generate("data")).content, "invalid ECDSA"),
-        (served.make("live", newer, scope="heartbeat").content, "scope mismatch"),
-        (served.make("live", newer).content[:-40], "unexpected EOF"),
+        (
+            signed.bundles.sign("live", newer, key=SigningKey.generate("data")).content,
+            "invalid ECDSA",
+        ),
+        (signed.bundles.sign("live", newer, scope="heartbeat").content, "scope mismatch"),
+        (signed.bundles.sign("live", newer).content[:-40], "unexpected EOF"),
     ):
-        served.put_raw("live", content)
-        told = await served.reports("live", error=words)
+        signed.bundles.put_raw("live", content)
+        told = await signed.bundles.wait_for_report("live", error=words)
         assert told.revisions["live"] == "1:42"
         assert (await pdp.authorize("alice", tool="search")).allow is True
-    served.put_world({"live": {"revision": 44}})
-    told = await served.reports("live", revision="1:44")
+    signed.bundles.put_dataset({"live": {"revision": 44}})
+    told = await signed.bundles.wait_for_report("live", revision="1:44")
     assert (await pdp.authorize("alice", tool="search")).revision == 44
 
 
-async def test_a_persisted_bundle_that_was_damaged_is_not_taken_at_a_restart(served):
-    pdp = await served.start()
-    served.opa.kill()
-    (persisted,) = served.opa.settings.folder.glob("persisted/**/base-00/bundle.tar.gz")
+async def test_a_persisted_bundle_that_was_damaged_is_not_taken_at_a_restart(signed):
+    pdp = await signed.start_signed()
+    signed.opa.kill()
+    (persisted,) = signed.opa.settings.folder.glob("persisted/**/base-00/bundle.tar.gz")
     content = bytearray(persisted.read_bytes())
     persisted.write_bytes(content[: len(content) // 2])
-    served.take_away("base-00")
-    served.opa.start()
-    pdp = await served.answers()
+    signed.bundles.take_away("base-00")
+    signed.opa.start()
+    pdp = await signed.wait_until_answering()
     assert (await pdp.authorize("alice", tool="search")).reason == "stale_data"
-    served.put_world()
+    signed.bundles.put_dataset()
 
     async def allowed():
         return (await pdp.authorize("alice", tool="search")).allow
@@ -223,13 +226,13 @@ async def test_a_persisted_bundle_that_was_damaged_is_not_taken_at_a_restart(ser
     await until(allowed, "OPA answers from whole bundles")
 
 
-async def test_without_the_server_opa_answers_from_what_it_had_until_that_is_stale(served):
-    pdp = await served.start()
-    served.opa.kill()
-    for name in served.served_bundles.names():
-        served.take_away(name)
-    served.opa.start()
-    pdp = await served.answers()
+async def test_without_the_server_opa_answers_from_what_it_had_until_that_is_stale(signed):
+    pdp = await signed.start_signed()
+    signed.opa.kill()
+    for name in signed.bundles.served_bundles.names():
+        signed.bundles.take_away(name)
+    signed.opa.start()
+    pdp = await signed.wait_until_answering()
 
     async def allowed():
         return (await pdp.authorize("alice", tool="search")).allow

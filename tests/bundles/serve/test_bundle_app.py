@@ -8,7 +8,7 @@ import socket
 import aiohttp
 import pytest
 import uvicorn
-from support.stack import until
+from support.waiting import until
 
 from bundles.fleet.credentials import InstanceCredentials
 from bundles.fleet.tracker import FleetTracker

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from support.stack import until
+from support.waiting import until
 
 from lictor_common.redis import key
 from pdp_client.bearer.replay import ReplayGuard

@@ -5,7 +5,7 @@ import time
 from contextlib import asynccontextmanager
 
 import pytest
-from support.stack import until
+from support.waiting import until
 
 from lictor_common.redis import key
 from pdp_client.bearer.verifier import Credential

@@ -1,0 +1,303 @@
+"""What is remembered of OPA's answers, with a whole lictor, a real OPA and a real Redis."""
+
+import asyncio
+import time
+
+import jwt
+import pytest
+from support.waiting import until
+
+from pdp_client import Action, BearerVerifier, Issuer, Keyring, Reason
+from pdp_client.bearer.opaque import digest
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_an_equal_call_is_answered_without_opa_until_something_changes(
+    shared_deployment, consistency
+):
+    bearer, other = await shared_deployment.publish_token(), await shared_deployment.publish_token()
+    pdp = shared_deployment.pdp(cache=True, consistency=consistency)
+    hit = await shared_deployment.wait_until_cached(pdp, bearer)
+    assert hit.allow
+    asked = shared_deployment.count_queries(pdp)
+    again = await pdp.authorize(bearer, tool="search")
+    assert (again.allow, again.cached, shared_deployment.count_queries(pdp)) == (True, True, asked)
+    assert again.decision_id != hit.decision_id
+    assert again.credential.digest == hit.credential.digest
+    # Another caller, another tool, other tags are other questions.
+    for call in ({"bearer": other}, {"tool": "fetch"}, {"tags": ["write"]}, {"transport": "stdio"}):
+        unlike = await pdp.authorize(**{"bearer": bearer, "tool": "search", **call})
+        assert not unlike.cached
+    assert (await pdp.authorize(bearer, tool="search")).cached
+
+
+async def test_what_is_remembered_in_shadow_mode_opens_nothing_outside_of_it(shared_deployment):
+    bearer = await shared_deployment.publish_token(tools=["search"])
+    action = Action(name="not-granted")
+    pdp = shared_deployment.pdp(cache=True)
+    await shared_deployment.wait_until_cached(pdp, bearer)
+
+    async def remembered(*, shadow):
+        async def hit():
+            decision = await pdp.decide(bearer, action, shadow=shadow)
+            return decision if decision.cached else None
+
+        return (await until(hit, "it is answered from the cache")).runs
+
+    assert await remembered(shadow=True) is True
+    assert await remembered(shadow=False) is False
+    assert await remembered(shadow=True) is True
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_what_is_remembered_does_not_outlive_a_revocation(shared_deployment, consistency):
+    bearer = await shared_deployment.publish_token()
+    pdp = shared_deployment.pdp(cache=True, consistency=consistency)
+    await shared_deployment.wait_until_cached(pdp, bearer)
+    # Nobody can answer any more but the cache.
+    shared_deployment.opa.kill()
+    assert (await pdp.authorize(bearer, tool="search")).cached
+    await shared_deployment.revoke(bearer)
+
+    async def dropped():
+        return not (await pdp.authorize(bearer, tool="search")).allow
+
+    if consistency == "strict":
+        assert await dropped(), "at once: the write had returned"
+    await until(dropped, "it is not answered from the cache")
+    assert (await pdp.authorize(bearer, tool="search")).reason is Reason.UNAVAILABLE
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_nothing_remembered_is_older_than_an_answer_before(
+    shared_deployment, consistency, monkeypatch
+):
+    bearer, other = await shared_deployment.publish_token(), await shared_deployment.publish_token()
+    shared = shared_deployment.shared()
+    pdp = shared_deployment.pdp(cache=True, consistency=consistency, shared=shared)
+    hit = await shared_deployment.wait_until_cached(pdp, bearer)
+    late = await shared.newest.read()
+
+    async def read():
+        return late
+
+    # Redis is told late: OPA has a revision of which it says nothing yet.
+    monkeypatch.setattr(shared.newest, "read", read)
+    monkeypatch.setattr(shared.newest, "cached", lambda: late)
+    assert (await pdp.authorize(bearer, tool="search")).cached
+    await shared_deployment.operator.revoke_token(digest(bearer))
+    await shared_deployment.settle()
+    newer = await pdp.authorize(other, tool="search")
+    assert newer.revision > hit.revision
+    then = await pdp.authorize(bearer, tool="search")
+    assert (then.reason, then.cached) == (Reason.TOKEN_DEACTIVATED, False)
+
+
+async def test_nothing_is_remembered_while_redis_is_away(shared_deployment):
+    shared_deployment.redis.must_be_ours()
+    bearer = await shared_deployment.publish_token()
+    pdp = shared_deployment.pdp(cache=True, shared=shared_deployment.shared(timeout=0.1))
+    await shared_deployment.wait_until_cached(pdp, bearer)
+    shared_deployment.redis.freeze()
+
+    async def asks():
+        return not (await pdp.authorize(bearer, tool="search")).cached
+
+    await until(asks, "OPA is asked")
+    assert (await pdp.authorize(bearer, tool="search")).allow
+    shared_deployment.redis.thaw()
+    await shared_deployment.wait_until_cached(pdp, bearer)
+
+
+async def test_new_rules_end_what_was_remembered(shared_deployment, opa_binary):
+    from lictor.state_dir import publish_policies
+
+    bearer = await shared_deployment.publish_token()
+    pdp = shared_deployment.pdp(cache=True)
+    before = await shared_deployment.wait_until_cached(pdp, bearer)
+    (shared_deployment.settings.site / "no.rego").write_text(
+        "package site\n\n"
+        'deny contains {"action": a.name, "code": "no", "message": "No."} if some a in data.lictor.actions\n'
+    )
+    publish_policies(shared_deployment.settings, opa_binary)
+
+    async def refused():
+        decision = await pdp.authorize(bearer, tool="search")
+        return decision if decision.cached and not decision.allow else None
+
+    after = await until(refused, "the new rule refuses, and that is remembered")
+    assert after.reasons == ("site:no", "site_rule")
+    assert after.site != before.site
+
+
+async def test_time_ends_what_is_remembered(shared_deployment):
+    offset = 0.0
+    soon = round(time.time()) + 3600
+    bearer = await shared_deployment.publish_token(expires_at=soon)
+    pdp = shared_deployment.pdp(cache=True, clock=lambda: time.time() + offset)
+    hit = await shared_deployment.wait_until_cached(pdp, bearer)
+    assert hit.valid_until <= soon
+    offset = hit.valid_until - time.time() + 1
+    later = await pdp.authorize(bearer, tool="search")
+    assert not later.cached
+
+
+async def test_the_age_of_remembered_data_grows(shared_deployment):
+    bearer = await shared_deployment.publish_token()
+    pdp = shared_deployment.pdp(cache=True)
+    first = await shared_deployment.wait_until_cached(pdp, bearer)
+
+    async def older():
+        decision = await pdp.authorize(bearer, tool="search")
+        return decision.cached and decision.data_age_ms > first.data_age_ms
+
+    await until(older, "it is older")
+
+
+_CLOCK = """package site
+
+deny contains {"action": a.name, "code": "late", "message": "Late."} if {
+\tsome a in data.lictor.actions
+\ttime.now_ns() < 0
+}
+"""
+
+_ARGUMENTS = """package site
+
+deny contains {"action": a.name, "code": "raven", "message": "No ravens."} if {
+\tsome a in data.lictor.actions
+\ta.arguments.query == "raven"
+}
+"""
+
+
+async def test_a_rule_that_reads_the_clock_is_asked_each_time(make_shared_deployment):
+    shared_deployment = await make_shared_deployment(site=_CLOCK)
+    bearer = await shared_deployment.publish_token()
+    cached = shared_deployment.pdp(cache=True)
+    strict = shared_deployment.pdp(cache=True, consistency="strict")
+    for pdp in (cached, strict):
+        for _ in range(10):
+            decision = await pdp.authorize(bearer, tool="search")
+            assert (decision.allow, decision.cached) == (True, False)
+        assert shared_deployment.count_queries(pdp) == 10
+
+
+async def test_where_rules_read_arguments_each_set_of_them_is_a_question(make_shared_deployment):
+    shared_deployment = await make_shared_deployment(site=_ARGUMENTS)
+    bearer = await shared_deployment.publish_token()
+    pdp = shared_deployment.pdp(cache=True)
+    poe, raven = {"query": "poe", "n": 1}, {"query": "raven"}
+    assert (await shared_deployment.wait_until_cached(pdp, bearer, arguments=poe)).allow
+    refused = await pdp.authorize(bearer, tool="search", arguments=raven)
+    assert (refused.allow, refused.cached) == (False, False)
+    assert (await pdp.authorize(bearer, tool="search", arguments={"n": 1, "query": "poe"})).cached
+    assert not (await pdp.authorize(bearer, tool="search", arguments={**poe, "n": "1"})).cached
+    assert not (await shared_deployment.wait_until_cached(pdp, bearer, arguments=raven)).allow
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_calls_with_other_arguments_at_once_are_decided_each_by_its_own(
+    make_shared_deployment, consistency
+):
+    shared_deployment = await make_shared_deployment(site=_ARGUMENTS)
+    bearer = await shared_deployment.publish_token()
+    told = shared_deployment.pdp()
+    await until(lambda: knows_rule(told, bearer), "the rule is there")
+    for warm in (None, {"query": "poe"}):
+        pdp = shared_deployment.pdp(cache=True, consistency=consistency)
+        assert (await shared_deployment.wait_until_cached(pdp, bearer, arguments=warm)).allow
+        transport = shared_deployment.transports[pdp]
+        for number in range(5):
+            transport.open.clear()
+            before = len(transport.queries)
+            queries = [f"poe-{number}", "raven", f"usher-{number}", "raven", "raven"]
+            calls = []
+            for query in queries:
+                call = pdp.authorize(bearer, tool=f"t{number}", arguments={"query": query})
+                calls.append(asyncio.ensure_future(call))
+                # The others come while the first is being asked about.
+                await until(lambda: len(transport.queries) > before, "OPA is asked")  # noqa: B023
+            transport.open.set()
+            allowed = [decision.allow for decision in await asyncio.gather(*calls)]
+            assert allowed == [query != "raven" for query in queries], (warm, number)
+
+
+async def knows_rule(pdp, bearer):
+    return not (await pdp.authorize(bearer, tool="x", arguments={"query": "raven"})).allow
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_equal_questions_are_asked_once(shared_deployment, consistency):
+    bearer = await shared_deployment.publish_token()
+    pdp = shared_deployment.pdp(cache=True, consistency=consistency)
+    await shared_deployment.wait_until_cached(pdp, bearer)
+    transport = shared_deployment.transports[pdp]
+    transport.open.clear()
+    before = len(transport.queries)
+    calls = [
+        asyncio.ensure_future(pdp.authorize(bearer, tool="other", arguments={"n": n}))
+        for n in range(50)
+    ]
+    await until(lambda: len(transport.queries) > before, "it is asked")
+    # Who asked first hangs up; the others still get their answer.
+    calls[0].cancel()
+    await asyncio.sleep(0)
+    transport.open.set()
+    decisions = await asyncio.gather(*calls[1:])
+    assert all(one.allow for one in decisions)
+    assert len(transport.queries) - before <= 2, (
+        "one, or two where the state was found to be another"
+    )
+    assert len({one.decision_id for one in decisions}) == len(decisions)
+
+
+async def test_a_forged_token_with_a_known_jti_is_refused_after_the_real_one_was_cached(
+    shared_deployment,
+):
+    _, good = await shared_deployment.create_team()
+    await shared_deployment.announce()
+    await shared_deployment.settle()
+    pdp = shared_deployment.pdp(cache=True)
+    assert (await shared_deployment.wait_until_cached(pdp, good)).allow
+    head, _, signature = good.rpartition(".")
+    claims = jwt.decode(good, options={"verify_signature": False})
+    other = "A" if signature[10] != "A" else "B"
+    forged = [
+        f"{head}.{signature[:10]}{other}{signature[11:]}",
+        jwt.encode(claims, "x" * 32, "HS256", headers={"kid": jwt.get_unverified_header(good)["kid"]}),
+        good + "=",
+    ]  # fmt: skip
+    for bearer in forged:
+        decision = await pdp.authorize(bearer, tool="search")
+        assert (decision.allow, decision.cached) == (False, False)
+    assert (await pdp.authorize(good, tool="search")).cached
+
+
+async def test_a_per_turn_token_is_never_remembered(shared_deployment, turn_signer, turn_claims):
+    turn = Keyring.from_jwks({"keys": [turn_signer.public_jwk()]})
+    verifier = BearerVerifier([Issuer("daedalus", turn)])
+    pdp = shared_deployment.pdp(cache=True, verifier=verifier)
+    now = int(time.time())
+    bearer = turn_signer.token({**turn_claims, "iat": now, "exp": now + 300})
+    await shared_deployment.wait_until_cached(pdp, None)
+    for _ in range(3):
+        decision = await pdp.authorize(bearer, tool="search")
+        assert (decision.allow, decision.cached) == (False, False)
+
+
+async def test_a_pdp_that_is_closed_answers_who_still_waits(shared_deployment):
+    bearer = await shared_deployment.publish_token()
+    pdp = shared_deployment.pdp(cache=True)
+    await shared_deployment.wait_until_cached(pdp, bearer)
+    transport = shared_deployment.transports[pdp]
+    transport.open.clear()
+    waiting = asyncio.ensure_future(pdp.authorize(bearer, tool="other"))
+    await until(lambda: transport.queries[-1]["action"]["name"] == "other", "it is asked")
+    closing = asyncio.ensure_future(pdp.aclose())
+    await asyncio.sleep(0)
+    transport.open.set()
+    await closing
+    assert (await waiting).reason in {Reason.OK, Reason.UNAVAILABLE}

@@ -1,0 +1,221 @@
+"""Strict consistency, against a whole lictor, a real OPA and a real Redis."""
+
+import asyncio
+import json
+import os
+import signal
+from contextlib import asynccontextmanager
+
+import pytest
+from support.waiting import until
+
+from pdp_client import Action, ConfigurationError, Reason
+from pdp_client.shared import Shared
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("rounds", [4, pytest.param(20, marks=pytest.mark.system)])
+async def test_strict_never_allows_what_was_revoked_before_it_was_asked(shared_deployment, rounds):
+    strict = shared_deployment.pdp(consistency="strict", catch_up=5)
+    for _ in range(rounds):
+        bearer = await shared_deployment.publish_token()
+        control = await shared_deployment.publish_token()
+        assert (await strict.authorize(bearer, tool="search")).allow
+        await shared_deployment.revoke(bearer)
+        refused = await strict.authorize(bearer, tool="search")
+        assert refused.reason is Reason.TOKEN_DEACTIVATED
+        assert (await strict.authorize(control, tool="search")).allow
+
+
+async def test_strict_waits_for_an_opa_that_is_behind_and_no_longer_than_it_may(
+    shared_deployment, held
+):
+    bearer = await shared_deployment.create_token()
+    await shared_deployment.sync()
+    await shared_deployment.settle()
+    bounded, patient = (
+        shared_deployment.pdp(),
+        shared_deployment.pdp(consistency="strict", catch_up=20, deadline=30),
+    )
+    hasty = shared_deployment.pdp(consistency="strict", catch_up=0.05)
+    await shared_deployment.announce()
+    await shared_deployment.revoke(bearer)
+    assert (await bounded.authorize(bearer, tool="search")).allow, "that is what bounded means"
+    behind = await hasty.authorize(bearer, tool="search")
+    assert (behind.allow, behind.reason, behind.libraries) == (False, Reason.BEHIND, ())
+    assert shared_deployment.count_queries(hasty) > 1
+    shown = await hasty.visible(bearer, actions=[Action(name="search")])
+    assert (shown.indices, shown.reason) == ((), Reason.BEHIND)
+    waiting = asyncio.ensure_future(patient.authorize(bearer, tool="search"))
+    await until(lambda: shared_deployment.count_queries(patient) > 1, "it is asked again")
+    shared_deployment.publish.set()
+    assert (await waiting).reason is Reason.TOKEN_DEACTIVATED
+
+
+async def test_of_all_that_wait_for_an_opa_one_asks_and_another_goes_on_for_it(
+    shared_deployment, held
+):
+    bearer = await shared_deployment.create_token()
+    await shared_deployment.sync()
+    await shared_deployment.settle()
+    await shared_deployment.announce()
+    await shared_deployment.revoke(bearer)
+    pdp = shared_deployment.pdp(consistency="strict", catch_up=20, deadline=30)
+    transport = shared_deployment.transports[pdp]
+    calls = [asyncio.ensure_future(pdp.authorize(bearer, tool=f"t{n}")) for n in range(20)]
+
+    def each_was_answered():
+        # One first answer that is still to come would be counted beside whoever asks for all.
+        return len({question["action"]["name"] for question in transport.answered}) == len(calls)
+
+    await until(each_was_answered, "each has asked once, and was answered")
+    transport.most, asked = 0, len(transport.queries)
+    await until(lambda: len(transport.queries) > asked + 10, "it is asked again")
+    assert transport.most == 1
+    # Whoever asks for all hangs up.
+    asking = int(transport.queries[-1]["action"]["name"].removeprefix("t"))
+    calls.pop(asking).cancel()
+    asked = len(transport.queries)
+    await until(lambda: len(transport.queries) > asked + 5, "another one asks")
+    shared_deployment.publish.set()
+    for decision in await asyncio.gather(*calls):
+        assert decision.reason is Reason.TOKEN_DEACTIVATED
+
+
+async def test_strict_has_no_answer_without_redis(shared_deployment):
+    shared_deployment.redis.must_be_ours()
+    bearer = await shared_deployment.publish_token()
+    strict, bounded = shared_deployment.pdp(consistency="strict"), shared_deployment.pdp()
+    assert (await strict.authorize(bearer, tool="search")).allow
+    shared_deployment.redis.kill()
+    for _ in range(3):
+        decision = await strict.authorize(bearer, tool="search")
+        assert (decision.allow, decision.reason) == (False, Reason.UNAVAILABLE)
+        shown = await strict.visible(bearer, actions=[Action(name="search")])
+        assert (shown.indices, shown.reason) == ((), Reason.UNAVAILABLE)
+    assert (await bounded.authorize(bearer, tool="search")).allow
+    shared_deployment.redis.start()
+
+    async def back():
+        return (await strict.authorize(bearer, tool="search")).allow
+
+    await until(back, "lictor serve has told the new Redis")
+
+
+@pytest.mark.parametrize("lie", ["high", "forged", "gone", "garbage"])
+async def test_strict_has_no_answer_where_redis_lies(shared_deployment, lie):
+    bearer = await shared_deployment.publish_token()
+    strict = shared_deployment.pdp(consistency="strict")
+    assert (await strict.authorize(bearer, tool="search")).allow
+    with shared_deployment.redis.client() as client:
+        raw = client.get("{lictor}:newest")
+        mac, _, body = raw.partition(b" ")
+        told = json.loads(body)
+        told["revision"] += 1_000_000 if lie == "high" else -1
+        forged = mac + b" " + json.dumps(told, separators=(",", ":")).encode()
+
+        def lie_and_ask():
+            # Before each question, since lictor serve puts it right every second.
+            if lie == "gone":
+                client.delete("{lictor}:newest")
+            else:
+                client.set("{lictor}:newest", b"garbage" if lie == "garbage" else forged)
+
+        answers = set()
+        for _ in range(5):
+            lie_and_ask()
+            answers.add((await strict.authorize(bearer, tool="search")).reason)
+    assert answers <= {Reason.UNAVAILABLE, Reason.OK}
+    assert Reason.UNAVAILABLE in answers
+
+
+async def test_a_late_redis_is_no_answer_within_the_deadline(shared_deployment):
+    shared_deployment.redis.must_be_ours()
+    bearer = await shared_deployment.publish_token()
+    strict = shared_deployment.pdp(
+        consistency="strict", shared=shared_deployment.shared(timeout=0.05)
+    )
+    assert (await strict.authorize(bearer, tool="search")).allow
+    shared_deployment.redis.freeze()
+    assert (await strict.authorize(bearer, tool="search")).reason is Reason.UNAVAILABLE
+    shared_deployment.redis.thaw()
+
+
+async def test_strict_and_the_cache_need_what_is_shared(shared_deployment):
+    for wrong in ({"consistency": "strict"}, {"cache": True}, {"consistency": "eventual"}):
+        with pytest.raises(ConfigurationError):
+            shared_deployment.pdp(shared=None, **wrong)
+
+
+@pytest.mark.parametrize("consistency", ["bounded", "strict"])
+async def test_a_half_open_socket_to_opa_is_no_answer_and_no_later_one_either(
+    shared_deployment, consistency
+):
+    """OPA's host takes what is sent, and nobody answers; when it does, nobody waits any more."""
+    bearer, other = (
+        await shared_deployment.publish_token(),
+        await shared_deployment.publish_token(tools=["nothing"]),
+    )
+    pdp = shared_deployment.pdp(consistency=consistency, deadline=0.2)
+
+    async def answers():
+        return (await pdp.authorize(bearer, tool="search")).allow
+
+    await until(answers, "OPA answers")
+    opa = shared_deployment.opa.process
+    opa.send_signal(signal.SIGSTOP)
+    await asyncio.to_thread(os.waitid, os.P_PID, opa.pid, os.WSTOPPED | os.WNOWAIT)
+    for _ in range(3):
+        decision = await pdp.authorize(bearer, tool="search")
+        assert (decision.allow, decision.reason) == (False, Reason.UNAVAILABLE)
+    opa.send_signal(signal.SIGCONT)
+    for _ in range(20):
+        # The allow that was asked for above must not come back for this one.
+        assert not (await pdp.authorize(other, tool="search")).allow
+    await until(answers, "OPA answers again")
+
+
+async def test_redis_connection_lost_after_any_request_never_misleads(shared_deployment):
+    bearer = await shared_deployment.publish_token()
+    port = int(shared_deployment.redis.url.rpartition(":")[2].partition("/")[0])
+    key = shared_deployment.settings.newest_key
+    for requests in range(8):
+        async with broken_after(requests, port) as url:
+            for changes in ({"consistency": "strict"}, {"cache": True}, {}):
+                pdp = shared_deployment.pdp(shared=Shared(url, key_file=key), **changes)
+                reasons = {(await pdp.authorize(bearer, tool="search")).reason for _ in range(8)}
+                assert reasons <= {Reason.OK, Reason.UNAVAILABLE}, (requests, changes)
+                if "consistency" not in changes:
+                    assert reasons == {Reason.OK}, (requests, "without Redis, bounded goes on")
+                await pdp.aclose()
+
+
+@asynccontextmanager
+async def broken_after(requests, port):
+    """The URL of a Redis whose every connection breaks after so many requests."""
+
+    async def forward(reader, writer):
+        from_redis, to_redis = await asyncio.open_connection("127.0.0.1", port)
+
+        async def back():
+            while data := await from_redis.read(65536):
+                writer.write(data)
+
+        answering = asyncio.ensure_future(back())
+        try:
+            for _ in range(requests):
+                if not (data := await reader.read(65536)):
+                    break
+                to_redis.write(data)
+            await reader.read(65536)
+        except ConnectionError:
+            pass  # a client that closes with an answer unread resets the connection
+        finally:
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
+            for one in (to_redis, writer):
+                one.close()
+
+    async with await asyncio.start_server(forward, "127.0.0.1", 0) as listener:
+        yield f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}/0"

@@ -1,0 +1,133 @@
+"""MCP's conformance suite: installed from npm once, run against a server, its results read."""
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from support.downloads import Unavailable
+
+from bundles.opa.binary import cache_folder
+
+PACKAGE = Path(__file__).with_name("package.json")
+PINNED = json.loads(PACKAGE.read_text())["dependencies"]
+
+RUNS = {
+    "released": ["--suite", "all"],
+    "newest, 2025-11-25": ["--requirements", "2025-11-25"],
+    "newest, 2026-07-28": ["--requirements", "2026-07-28"],
+}
+"""Each way to run it. The first word is the dependency in package.json; the released suite knows
+nothing newer than 2025-11-25."""
+
+OUTSIDE = "tasks-"
+"""The scenarios of an extension that the server does not offer, and lictor refuses, begin so."""
+
+PATIENCE = 240
+"""Seconds after which a run, or npm, counts as hung."""
+
+_MOMENT = re.compile(r"-\d{4}-\d\d-\d\dT[\d-]+Z$")
+"""At the end of the name of each folder of results."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """An installed suite.
+
+    Attributes:
+        folder: where npm put it.
+    """
+
+    folder: Path
+
+    async def run(self, name, url):
+        """What came of each check of one of `RUNS`: how often (scenario, check, status) was said.
+
+        What a check says for information alone counts once: how often it does is up to the timing.
+
+        Raises:
+            RuntimeError: it ended without results.
+        """
+        program = self.folder / "node_modules" / name.partition(",")[0] / "dist" / "index.js"
+        with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
+            process = await asyncio.create_subprocess_exec(
+                _node(self.folder), program, "server", "--url", url, *RUNS[name], "-o", folder,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            )  # fmt: skip
+            try:
+                said, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+            finally:
+                if process.returncode is None:
+                    process.kill()
+                    await process.wait()
+            outcomes = Counter(_outcomes(Path(folder)))
+        if not outcomes:
+            raise RuntimeError(f"the suite has no results: {said.decode()[-2000:]}")
+        return Counter(
+            {said: 1 if said[-1] == "INFO" else times for said, times in outcomes.items()}
+        )
+
+
+def find_suite(environ=os.environ):
+    """The suite as pinned in package.json, installed by npm into the cache if it is not there.
+
+    Raises:
+        Unavailable: there is no npm, or it fails.
+    """
+    pinned = hashlib.sha256(PACKAGE.read_bytes()).hexdigest()[:8]
+    version = PINNED["newest"].rpartition("@")[2]
+    folder = cache_folder(environ) / f"conformance-{version}-{pinned}"
+    if not folder.exists():
+        _install(folder)
+    try:
+        _run(_node(folder), "--version")
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Unavailable(f"no conformance suite: the Node in {folder}: {_said(error)}") from None
+    return Suite(folder)
+
+
+def _install(target):
+    npm = shutil.which("npm")
+    if npm is None:
+        raise Unavailable("no conformance suite: not in the cache, and no npm on PATH")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="npm-") as made:
+        folder = Path(made) / "suite"
+        folder.mkdir()
+        shutil.copy(PACKAGE, folder)
+        try:
+            _run(npm, "install", "--no-package-lock", "--no-audit", "--no-fund", cwd=folder)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise Unavailable(f"no conformance suite: npm install: {_said(error)}") from None
+        # Renamed into place, so that two test runs that install at once never run half of it.
+        if not target.exists():
+            folder.rename(target)
+
+
+def _outcomes(folder):
+    for results in folder.glob("*/checks.json"):
+        scenario = _MOMENT.sub("", results.parent.name).removeprefix("server-")
+        if scenario.startswith(OUTSIDE):
+            continue
+        for check in json.loads(results.read_text()):
+            yield scenario, f"{check['id']} {check['name']}", check["status"]
+
+
+def _node(folder):
+    return folder / "node_modules" / ".bin" / "node"
+
+
+def _run(*command, **kwargs):
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE, **kwargs)
+
+
+def _said(error):
+    lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
+    return lines[-1][:200] if lines else type(error).__name__

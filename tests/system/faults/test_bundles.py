@@ -1,0 +1,18 @@
+"""One seed of each fault of what stands between OPA and `lictor serve`: `make faults` runs many."""
+
+import pytest
+
+from .families import FAMILIES
+from .judging import judge, results_of
+
+HERE = [name for name in FAMILIES["one"].faults if "bundle" in name]
+
+
+@pytest.fixture(scope="module")
+def results(request, opa_binary):
+    return results_of(request)
+
+
+@pytest.mark.parametrize("fault", HERE)
+def test_nothing_is_wrongly_allowed_and_all_is_well_after(results, fault):
+    judge(results[fault])

@@ -1,0 +1,34 @@
+# METADATA
+# description: Many queries in one query, each evaluated as if it had been asked alone, at a clock that the test sets.
+package model
+
+decisions[i] := {"allow": answer.allow, "reason": answer.reason, "libraries": answer.libraries} if {
+	now := input.now
+	some i, query in input.queries
+	query.action
+	answer := data.lictor.decision with input as query with time.now_ns as now
+}
+
+lists[i] := {"indices": answer.indices, "reason": answer.reason} if {
+	now := input.now
+	some i, query in input.queries
+	query.actions
+	answer := data.lictor.visible with input as query with time.now_ns as now
+}
+
+answers := {"decisions": decisions, "lists": lists}
+
+# Until when each answer holds, if nothing but time goes by.
+ends[i] := end if {
+	now := input.now
+	some i, query in input.queries
+	query.action
+	end := data.lictor.decision.valid_until with input as query with time.now_ns as now
+}
+
+ends[i] := end if {
+	now := input.now
+	some i, query in input.queries
+	query.actions
+	end := data.lictor.visible.valid_until with input as query with time.now_ns as now
+}
