@@ -127,7 +127,7 @@ async def test_python_and_rego_say_the_same_in_the_same_words(answer_to):
     assert set(said) == set(Reason) - PYTHON_ALONE - {"unavailable"}
 
 
-async def test_both_quote_a_name_in_the_same_way(answer_to):
+async def test_python_and_rego_quote_names_alike(answer_to):
     for name in ["it's", 'say "x"', "a\\b", "naïve 🙂", "x" * 64, "🙂" * 65]:
         case = {"credential": {"bearer": "no-tools"}, "action": {"name": name}}
         told = message(Reason.TOOL_NOT_ALLOWED, tool=name)
@@ -140,7 +140,7 @@ async def test_both_quote_a_name_in_the_same_way(answer_to):
         )
 
 
-def test_the_order_of_reasons_names_exactly_what_opa_may_answer(plain_opa, opa_binary):
+def test_reason_order_names_exactly_what_opa_may_answer(plain_opa, opa_binary):
     order = plain_opa.value("lictor/_order")
     assert len(order) == len(set(order))
     assert set(order) == set(Reason) - PYTHON_ALONE

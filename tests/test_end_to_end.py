@@ -5,7 +5,7 @@ import pytest
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_token_is_allowed_its_tools_and_its_libraries(deployment):
+async def test_token_is_allowed_its_tools_and_libraries(deployment):
     await deployment.add_user("ada", name="Ada")
     await deployment.add_library("lib-a", "w")
     bearer = await deployment.create_token("ada", tools=["search"], libraries=["lib-a"])

@@ -63,7 +63,7 @@ def _private_attributes(path):
             yield node.attr
 
 
-def test_private_attributes_of_fastmcp_stand_in_one_module():
+def test_fastmcp_private_attributes_are_in_one_module():
     plugin = ROOT / "mcp_plugin"
     compat = plugin / "fastmcp_compat.py"
     # `self._policy._name` is the plugin's own: what its classes define is left out.

@@ -77,7 +77,7 @@ async def connect(request, deployment, bearers, short_path):
         process.wait()
 
 
-async def test_each_caller_finds_its_own_libraries_and_no_others(connect, bearers, short_path):
+async def test_example_returns_each_callers_own_libraries(connect, bearers, short_path):
     token, jwt = bearers
     async with connect(token) as ada:
         libraries = (await ada.call_tool("list_libraries")).structured_content
@@ -109,7 +109,7 @@ async def test_each_caller_finds_its_own_libraries_and_no_others(connect, bearer
     assert sum(record.get("action", {}).get("method") == "tools/call" for record in records) == 8
 
 
-async def test_a_stranger_gets_the_health_and_nothing_else(connect):
+async def test_example_gives_anonymous_callers_only_health(connect):
     async with connect() as stranger:
         assert (await stranger.call_tool("get_health")).content[0].text == "ok"
         result = await stranger.call_tool("list_libraries", raise_on_error=False)

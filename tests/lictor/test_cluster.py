@@ -28,7 +28,7 @@ SECRET = "hunter2"
         ("", "file://relative", "LICTOR_ARTEFACTS_URL is file:///"),
     ],
 )
-async def test_what_cannot_be_shared_is_refused_and_not_repeated(settings, redis, store, why):
+async def test_invalid_shared_location_is_refused_unquoted(settings, redis, store, why):
     wrong = settings.model_copy(update={"redis_url": redis, "artefacts_url": store})
     with pytest.raises(InvalidArgumentError) as raised:
         async with serving(wrong):
@@ -66,14 +66,12 @@ def test_without_the_package_the_extra_is_named(settings, package, extra):
         ("redis://h", "file:///x", True, True),
     ],
 )
-def test_a_store_without_a_redis_is_there_for_opas_that_nobody_hears_of(
-    redis, store, said, unheard
-):
+def test_store_without_redis_serves_unreporting_opas(redis, store, said, unheard):
     settings = Settings(redis_url=redis, artefacts_url=store, unheard=said)
     assert settings.has_unreported_instances is unheard
 
 
-def test_whether_there_are_such_is_yes_or_no(monkeypatch):
+def test_unreported_instances_setting_accepts_only_booleans(monkeypatch):
     monkeypatch.setenv("LICTOR_UNHEARD", "true")
     assert Settings().unheard is True
     monkeypatch.setenv("LICTOR_UNHEARD", "perhaps")
@@ -81,7 +79,7 @@ def test_whether_there_are_such_is_yes_or_no(monkeypatch):
         Settings()
 
 
-async def test_one_that_is_alone_publishes_and_keeps_the_store_up_to_date(settings):
+async def test_single_server_publishes_and_updates_the_store(settings):
     url = (settings.state / "artefacts").as_uri()
     store = ObjectStore(url)
     async with serving(settings.model_copy(update={"artefacts_url": url})) as running:

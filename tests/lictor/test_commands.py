@@ -42,7 +42,7 @@ def shell(settings, capsys, monkeypatch):
     return Shell(settings, capsys, monkeypatch)
 
 
-def test_init_makes_a_directory_that_only_its_owner_reads(short_path, capsys):
+def test_init_creates_a_private_directory(short_path, capsys):
     state = short_path / "new"
 
     assert run(["init", f"--state={state}"]) == 0
@@ -79,7 +79,7 @@ def test_init_that_finds_no_registry_can_be_given_again(short_path, capsys, monk
     assert run(["user", "add", "ada", f"--state={state}"]) == 0
 
 
-def test_a_command_without_a_state_directory_says_how_to_make_one(short_path, capsys):
+def test_command_without_a_state_directory_names_init(short_path, capsys):
     assert run(["user", "list", f"--state={short_path / 'none'}"]) == 1
     assert "lictor init" in capsys.readouterr().err
 
@@ -122,11 +122,11 @@ def test_a_token_needs_a_tool_and_a_user_that_exists(shell):
 
 
 @pytest.mark.parametrize("text", ["", "1", "h", "1.5h", "-1h", "1w", "1h ", "9" * 30 + "s"])
-def test_a_duration_that_is_none_is_a_usage_error(shell, text):
+def test_invalid_duration_is_a_usage_error(shell, text):
     assert shell("token", "create", "--user=ada", "--tool=*", f"--expires-in={text}") == 2
 
 
-def test_rotating_a_team_gives_it_another_jwt(shell):
+def test_team_rotation_issues_another_jwt(shell):
     shell.json("user", "add", "ada")
     team = shell.json("team", "create", "Docs", "--owner=ada")
     assert shell("team", "rotate", team["id"], "--format=json") == 1
@@ -139,7 +139,7 @@ def test_rotating_a_team_gives_it_another_jwt(shell):
     assert rotated["revision"] > team["revision"]
 
 
-def test_a_team_is_not_made_when_no_key_could_sign_its_jwt(shell):
+def test_team_is_not_created_without_a_signing_key(shell):
     shell.json("user", "add", "ada")
     assert shell("key", "retire", shell.json("key", "list")[0]["kid"]) == 1
 
@@ -149,7 +149,7 @@ def test_a_team_is_not_made_when_no_key_could_sign_its_jwt(shell):
     assert shell.json("team", "list") == []
 
 
-def test_a_secret_of_another_system_is_taken_over_from_standard_input(shell):
+def test_foreign_secret_is_imported_from_standard_input(shell):
     assert shell("key", "import", "old", "--issuer=daedalus", "--hex", stdin="ab" * 32 + "\n") == 0
     assert {"kid": "old", "alg": "HS256", "active": True} in shell.json("key", "list")
     assert KeyFolder(shell.settings.keys).verifier()
@@ -157,7 +157,7 @@ def test_a_secret_of_another_system_is_taken_over_from_standard_input(shell):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_secret_that_was_taken_over_signs_nothing_new(shell):
+def test_imported_secret_signs_nothing_new(shell):
     shell.json("user", "add", "ada")
     assert shell("key", "import", "old", "--issuer=mnemosyne", "--hex", stdin="ab" * 32) == 0
 
@@ -166,7 +166,7 @@ def test_a_secret_that_was_taken_over_signs_nothing_new(shell):
     assert jwt.get_unverified_header(minted)["alg"] == "EdDSA"
 
 
-def test_a_revocation_that_nobody_publishes_fails_each_time_it_is_tried(shell):
+def test_revocation_without_a_publisher_fails_each_time(shell):
     shell.json("user", "add", "ada")
     token = shell.json("token", "create", "--user=ada", "--tool=*")
 
@@ -178,13 +178,13 @@ def test_a_revocation_that_nobody_publishes_fails_each_time_it_is_tried(shell):
 
 
 @pytest.mark.parametrize("secret", ["", "zz", "00ff", "ab" * 31])
-def test_a_secret_that_is_too_weak_is_refused_without_being_repeated(shell, secret):
+def test_weak_secret_is_refused_unquoted(shell, secret):
     assert shell("key", "import", "old", "--issuer=daedalus", "--hex", stdin=secret) == 2
     assert not secret or secret not in shell.err
     assert [one["kid"] for one in shell.json("key", "list") if one["kid"] == "old"] == []
 
 
-def test_the_registry_goes_out_as_yaml_and_in_again(shell, short_path):
+def test_registry_export_round_trips_as_yaml(shell, short_path):
     shell.json("user", "add", "ada")
     shell.json("token", "create", "--user=ada", "--tool=*")
     file = short_path / "registry.yaml"
@@ -212,7 +212,7 @@ teams:
         ("users: [", "line"),
     ],
 )
-def test_an_import_that_is_wrong_changes_nothing_and_says_where(shell, short_path, text, said):
+def test_invalid_import_changes_nothing_and_names_the_place(shell, short_path, text, said):
     file = short_path / "registry.yaml"
     file.write_text(text)
     before = shell.json("registry", "check")
@@ -223,7 +223,7 @@ def test_an_import_that_is_wrong_changes_nothing_and_says_where(shell, short_pat
     assert shell.json("registry", "check") == before
 
 
-def test_a_registry_of_another_version_is_refused_and_left_alone(shell):
+def test_registry_of_another_version_is_refused_unchanged(shell):
     import sqlite3
     from contextlib import closing
 
@@ -239,7 +239,7 @@ def test_a_registry_of_another_version_is_refused_and_left_alone(shell):
     assert file.read_bytes() == before
 
 
-def test_a_broken_keyring_is_named_and_its_content_is_not(shell):
+def test_broken_keyring_is_named_without_its_content(shell):
     secret = "s3cr3t-material"
     (shell.settings.keys / "mnemosyne.public.jwks").write_text(f'{{"keys": "{secret}"')
 
@@ -249,7 +249,7 @@ def test_a_broken_keyring_is_named_and_its_content_is_not(shell):
     assert secret not in shell.err
 
 
-def test_policies_build_refuses_a_site_file_in_the_product_s_package(shell):
+def test_build_refuses_a_site_file_in_lictors_package(shell):
     (shell.settings.site / "evil.rego").write_text("package lictor\n\nallow := true\n")
 
     assert shell("policies", "build", "--sign") == 1
@@ -271,7 +271,7 @@ def test_an_unknown_verb_or_flag_is_a_usage_error(shell):
         ('shards = "many"', "shards"),
     ],
 )
-def test_a_settings_file_that_is_wrong_is_told_in_one_line(shell, text, said):
+def test_invalid_settings_file_is_one_line(shell, text, said):
     (shell.settings.state / "lictor.toml").write_text(text)
 
     assert shell("user", "list") == 2
@@ -289,7 +289,7 @@ def test_every_setting_has_a_flag(shell, short_path):
     assert [one["id"] for one in shell.json("user", "list", f"--registry=sqlite:///{other}")]
 
 
-def test_help_tells_what_each_command_is_for(shell):
+def test_help_describes_each_command(shell):
     assert shell("--help") == 0
     for verb in ("decide", "team", "policies", "serve"):
         assert re.search(rf"{verb} +[A-Z]", shell.out), verb
@@ -302,12 +302,12 @@ def test_a_check_without_signing_needs_no_key(shell):
     assert shell("policies", "build", "--sign") == 1
 
 
-def test_deciding_without_a_state_directory_says_how_to_make_one(short_path, capsys):
+def test_decide_without_a_state_directory_names_init(short_path, capsys):
     assert run(["decide", "--tool=x", f"--state={short_path / 'none'}"]) == 1
     assert "lictor init" in capsys.readouterr().err
 
 
-def test_a_flag_comes_before_a_variable_and_a_variable_before_the_file(settings, monkeypatch):
+def test_flag_overrides_variable_and_variable_overrides_file(settings, monkeypatch):
     from lictor.settings import Settings
 
     (settings.state / "lictor.toml").write_text('bundles_url = "http://127.0.0.1:1"\n')
@@ -325,20 +325,20 @@ def test_a_flag_comes_before_a_variable_and_a_variable_before_the_file(settings,
     ("typed", "seconds"),
     [(["--wait"], "60"), (["--wait", "7"], None), (["--wait", "0.5"], None), (["--wait", "--format=json"], "60"), (["--wait=7"], None)],
 )  # fmt: skip
-def test_wait_may_stand_without_its_seconds(typed, seconds):
+def test_wait_needs_no_seconds(typed, seconds):
     given = _with_seconds(["team", "rotate", "x", *typed])
     assert ("--wait=60" in given) is (seconds == "60")
     assert len(given) == 3 + len(typed)
 
 
-def test_what_is_revoked_with_wait_while_nobody_publishes_is_a_failure(shell):
+def test_revocation_with_wait_but_no_publisher_fails(shell):
     shell.json("user", "add", "ada")
     assert shell("user", "disable", "ada", "--wait", "1") == 1
     assert "not published" in shell.err
     assert "active: no" in shell.out
 
 
-def test_a_bearer_of_an_instance_is_its_own(shell):
+def test_instance_bearer_command_prints_its_own_bearer(shell):
     one, other = (shell.json("instance", "token", id_)["bearer"] for id_ in ("opa-1", "opa-2"))
     assert one != other
     assert shell.json("instance", "token", "opa-1")["bearer"] == one
@@ -346,7 +346,7 @@ def test_a_bearer_of_an_instance_is_its_own(shell):
 
 
 @pytest.mark.parametrize("content", ["", "garbage", "{}", "[]", '{"receipt": 7}', '{"receipt": "a.b.c"}', "\ufeff"])  # fmt: skip
-def test_what_is_no_receipt_is_refused(shell, tmp_path, content):
+def test_invalid_receipt_is_refused(shell, tmp_path, content):
     file = tmp_path / "r.receipt"
     file.write_text(content)
     assert shell("receipt", "verify", str(file)) == 1
@@ -360,7 +360,7 @@ def test_status_and_accept_want_a_lictor_serve(shell):
         assert "does not answer" in shell.err
 
 
-def test_check_says_what_is_wrong_and_exits_with_1(shell):
+def test_check_reports_problems_and_exits_with_1(shell):
     assert shell.json("registry", "check")["findings"] == []
     with closing(sqlite3.connect(shell.settings.state / "registry.db")) as db:
         db.execute("INSERT INTO teams VALUES ('t', 'T', 'nobody', 1, 'j', '[]')")

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 
-def test_the_demo_allows_refuses_and_rotates_as_it_says(opa_binary, monkeypatch):
+def test_demo_allows_refuses_and_rotates_as_documented(opa_binary, monkeypatch):
     monkeypatch.setenv("LICTOR_OPA_BIN", str(opa_binary.path))
     done = subprocess.run(
         [sys.executable, "-m", "lictor", "demo", "--format=json"],

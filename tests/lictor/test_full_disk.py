@@ -47,7 +47,7 @@ WRITES = [
 
 
 @pytest.mark.parametrize("command", WRITES)
-def test_a_write_fails_in_one_line_and_shows_no_secret(lictor, disk, command):
+def test_write_on_a_full_disk_fails_in_one_line_without_secrets(lictor, disk, command):
     assert lictor("user", "add", "ada")[1]  # written, and told to nobody
     # As `lictor serve` has it open.
     with closing(sqlite3.connect(disk.path / "registry.db", isolation_level=None)) as other:
@@ -62,7 +62,7 @@ def test_a_write_fails_in_one_line_and_shows_no_secret(lictor, disk, command):
         assert lictor(*command)[1]
 
 
-def test_a_registry_that_nobody_has_open_cannot_even_be_read_and_says_why(lictor, disk):
+def test_closed_registry_on_a_full_disk_is_unreadable_with_reason(lictor, disk):
     disk.fill()
     for command in (["user", "add", "x"], ["user", "list"]):
         code, out, err = lictor(*command)

@@ -25,7 +25,7 @@ def keys(folder):
 
 
 @pytest.mark.parametrize("alg", ["EdDSA", "ES256", "RS256", "PS256"])
-def test_a_new_key_of_each_algorithm_signs_what_its_public_file_verifies(alg, keys, folder):
+def test_new_key_of_each_algorithm_verifies_by_its_public_file(alg, keys, folder):
     public = keys.new(kid="k", alg=alg)
 
     assert (public["alg"], "d" in public) == (alg, False)
@@ -36,11 +36,11 @@ def test_a_new_key_of_each_algorithm_signs_what_its_public_file_verifies(alg, ke
     assert not {"d", "p", "q", "dp", "dq", "qi", "k"} & set(stored)
 
 
-def test_a_new_key_is_ed25519_unless_told_otherwise(keys):
+def test_new_key_is_ed25519_by_default(keys):
     assert keys.new()["crv"] == "Ed25519"
 
 
-def test_a_new_rsa_key_is_as_strong_as_the_others(keys):
+def test_new_rsa_key_has_the_strength_of_the_others(keys):
     assert len(keys.new(alg="RS256")["n"]) == 3072 // 6
 
 
@@ -66,7 +66,7 @@ def test_no_new_key_lets_a_verifier_sign(alg, keys, folder):
 
 
 @pytest.mark.parametrize("kid", ["a\nb", "k" * 257, "\x00"])
-def test_a_kid_that_no_verifier_takes_spoils_no_file(kid, keys, folder):
+def test_invalid_kid_leaves_key_files_unchanged(kid, keys, folder):
     keys.new(kid="good")
     with pytest.raises(InvalidArgumentError, match="no usable kid"):
         keys.new(kid=kid)
@@ -74,7 +74,7 @@ def test_a_kid_that_no_verifier_takes_spoils_no_file(kid, keys, folder):
 
 
 @pytest.mark.anyio
-async def test_a_verifier_follows_what_becomes_of_the_keys(keys, folder):
+async def test_verifier_follows_key_file_changes(keys, folder):
     keys.new(kid="first")
     first = keys.sign(CLAIMS, issuer="mnemosyne", active_kids=["first"])
     verifier = keys.verifier()

@@ -38,7 +38,7 @@ async def shared(run, redis_process):
     await made.aclose()
 
 
-async def test_what_a_command_has_written_is_known_when_it_returns(run, shared):
+async def test_written_revision_is_in_redis_when_the_command_returns(run, shared):
     run.json("user", "add", "ada")
     for number in range(2):
         done = run.json("workspace", "add", f"w-{number}")
@@ -46,7 +46,7 @@ async def test_what_a_command_has_written_is_known_when_it_returns(run, shared):
         assert told.version == (done["epoch"], done["revision"])
 
 
-async def test_a_command_that_cannot_tell_it_says_so_and_the_write_stands(run, redis_process):
+async def test_command_that_cannot_notify_reports_it_after_writing(run, redis_process):
     redis_process.must_be_ours()
     run.json("user", "add", "ada")
     redis_process.kill()
@@ -78,7 +78,7 @@ def test_any_error_after_the_commit_leaves_the_result_shown(settings, capsys, mo
     assert "Traceback" not in shown.err
 
 
-def test_what_is_shown_once_is_shown_though_redis_cannot_be_told(settings, capsys):
+def test_one_time_secret_is_printed_although_redis_is_away(settings, capsys):
     shell_settings = [f"--state={settings.state}", "--format=json"]
     assert run_command(["user", "add", "ada", *shell_settings]) == 0
     settings.newest_key.write_text("garbage")
@@ -89,7 +89,7 @@ def test_what_is_shown_once_is_shown_though_redis_cannot_be_told(settings, capsy
     assert json.loads(capsys.readouterr().out)["jwt"].count(".") == 2
 
 
-async def test_wait_waits_for_who_remembers_and_hears_nothing(run, shared, monkeypatch):
+async def test_command_waits_for_caches_that_hear_nothing(run, shared, monkeypatch):
     run.json("user", "add", "ada")
     newest = shared.newest
     newest.start_watching()
@@ -106,7 +106,7 @@ async def test_wait_waits_for_who_remembers_and_hears_nothing(run, shared, monke
     assert newest.cached() is None
 
 
-async def test_a_server_confirms_it_and_what_others_wrote(settings, redis_process):
+async def test_server_confirms_revisions_of_others(settings, redis_process):
     settings = settings.model_copy(update={"redis_url": redis_process.url})
     shared = Shared(redis_process.url, key_file=require_newest_key(settings), timeout=5)
     async with serving(settings) as running:
@@ -136,7 +136,7 @@ async def _equals(read, expected):
     return await read() == expected
 
 
-async def test_two_servers_that_do_not_know_of_each_other_are_told_of_it(
+async def test_two_unconnected_servers_report_each_other(
     settings, state_template, short_path, redis_process
 ):
     ours = settings.model_copy(update={"redis_url": redis_process.url})
@@ -150,7 +150,7 @@ async def test_two_servers_that_do_not_know_of_each_other_are_told_of_it(
     assert "set LICTOR_ARTEFACTS_URL" in found[0]
 
 
-async def test_the_key_is_made_once_and_only_its_owner_reads_it(settings):
+async def test_revision_key_is_created_once_and_private(settings):
     first = require_newest_key(settings).read_text()
     assert require_newest_key(settings).read_text() == first
     assert settings.newest_key.stat().st_mode & 0o777 == 0o600
@@ -158,7 +158,7 @@ async def test_the_key_is_made_once_and_only_its_owner_reads_it(settings):
     assert require_newest_key(settings).read_text() == first, "several servers have the same"
 
 
-async def test_a_key_that_is_none_is_refused(settings):
+async def test_invalid_revision_key_is_refused(settings):
     settings.newest_key.write_text("garbage")
     with pytest.raises(InvalidArgumentError, match=r"newest\.key: no readable key"):
         cluster.announcer(settings.model_copy(update={"redis_url": "redis://127.0.0.1:1"}))

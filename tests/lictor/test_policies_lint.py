@@ -124,7 +124,7 @@ def found(out):
     return {(f["kind"], f["where"], f["name"]): f["suggestion"] for f in json.loads(out)}
 
 
-def test_names_that_meet_nothing_are_found_with_what_is_near(lint, registry, server):
+def test_lint_unknown_names_are_reported_with_near_matches(lint, registry, server):
     registry("team", "create", "Docs", "--owner", "ada")
     code, out, _ = lint(RULES, "--server", server, "--bearer-file", "BEARER", "--format", "json")
     assert code == 1
@@ -139,7 +139,7 @@ def test_names_that_meet_nothing_are_found_with_what_is_near(lint, registry, ser
     }
 
 
-def test_nothing_is_found_where_all_names_meet_something(lint, registry, server):
+def test_lint_known_names_report_nothing(lint, registry, server):
     registry("team", "create", "Docs", "--owner", "ada")
     code, out, err = lint(SOUND, "--server", server, "--bearer-file", "BEARER")
     assert (code, out) == (0, "")
@@ -214,7 +214,7 @@ def test_a_file_may_have_any_of_these_shapes(text, lint, tmp_path):
         "\ud800",
     ],
 )
-def test_a_file_of_another_shape_is_one_line_and_exit_2(text, lint, tmp_path):
+def test_lint_file_of_another_shape_is_one_line_and_exit_2(text, lint, tmp_path):
     (tmp_path / "tools.json").write_text(text, errors="surrogatepass")
     code, out, err = lint(SOUND, "--tools", str(tmp_path / "tools.json"))
     assert (code, out, len(err.splitlines())) == (2, "", 1)
@@ -244,7 +244,7 @@ def test_control_characters_are_escaped(lint, tmp_path):
     assert "put_\\x1b[31mnote " in out
 
 
-def test_a_server_that_refuses_is_one_line_without_the_bearer(lint, server, tmp_path):
+def test_lint_refusing_server_is_one_line_without_the_bearer(lint, server, tmp_path):
     (tmp_path / "other").write_text("open-sesame-9\n")
     code, out, err = lint(SOUND, "--server", server, "--bearer-file", str(tmp_path / "other"))
     assert (code, out) == (1, "")
@@ -254,7 +254,7 @@ def test_a_server_that_refuses_is_one_line_without_the_bearer(lint, server, tmp_
     assert sum(line.startswith("lictor: ") for line in err.splitlines()) == 1
 
 
-def test_a_server_that_does_not_run_is_one_line(lint):
+def test_lint_unreachable_server_is_one_line(lint):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     code, _, err = lint(SOUND, "--server", f"http://user:pass-7@127.0.0.1:{port}/mcp")
@@ -280,7 +280,7 @@ def test_flags_that_name_no_server_are_refused(flags, lint):
     assert lint(SOUND, *flags)[0] == 2
 
 
-def test_a_rule_that_is_not_rego_is_one_error(lint, tmp_path):
+def test_lint_rule_that_is_not_rego_is_one_error(lint, tmp_path):
     (tmp_path / "tools.json").write_text("[]")
     code, _, err = lint("package site\n\np if {\n", "--tools", str(tmp_path / "tools.json"))
     assert code == 1

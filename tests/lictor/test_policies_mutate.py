@@ -54,7 +54,7 @@ def test_survivors_are_printed_and_fail_the_threshold(mutate):
     assert "mutants run" in err
 
 
-def test_json_is_one_object_with_all_of_it(mutate):
+def test_mutate_json_is_one_complete_object(mutate):
     code, out, _ = mutate(SITE, "--format", "json", "--threshold", "10")
     shown = json.loads(out)
     assert code == 0
@@ -66,7 +66,7 @@ def test_json_is_one_object_with_all_of_it(mutate):
     assert all(s["rule"].startswith("q if") for s in shown["survivors"])
 
 
-def test_all_killed_is_a_score_of_100(mutate):
+def test_mutate_all_killed_scores_100(mutate):
     tests = (
         TESTS
         + '\ntest_q if site.q with input as {"b": "x"}\n\ntest_not_q if not site.q with input as {"b": ""}\n'
@@ -100,7 +100,7 @@ def test_a_list_can_be_named(mutate, tmp_path):
     assert "entry 1 has no reason" in err
 
 
-def test_one_file_alone_is_changed(mutate):
+def test_mutate_one_file_changes_only_that_file(mutate):
     files = {**SITE, "more/other.rego": "package site.more\n\nr if input.c == 3\n"}
     shown = json.loads(mutate(files, "--file", "more/other.rego", "--format", "json")[1])
     assert {s["file"] for s in shown["survivors"]} == {"more/other.rego"}
@@ -117,7 +117,7 @@ def test_hidden_folders_are_left_alone(mutate):
     assert "broken" not in out
 
 
-def test_a_site_without_rules_has_nothing_to_change(mutate):
+def test_mutate_site_without_rules_has_no_mutants(mutate):
     code, out, err = mutate(
         {"site.rego": "# nothing yet\npackage site\n\nimport data.lictor.actions # all\n"}
     )
@@ -137,7 +137,7 @@ def test_a_site_without_rules_has_nothing_to_change(mutate):
         ({**SITE, "rules.rego": "package site\n\np if {\n"}, "The tests cannot be run: "),
     ],
 )
-def test_tests_that_cannot_tell_anything_are_one_line_and_exit_1(files, message, mutate):
+def test_mutate_tests_that_always_pass_exit_with_1(files, message, mutate):
     code, out, err = mutate(files)
     assert code == 1
     assert out == ""
@@ -159,7 +159,7 @@ def test_flags_out_of_range_are_refused(flags, mutate):
     assert mutate(SITE, *flags)[0] == 2
 
 
-def test_a_folder_that_is_not_there_is_an_error(capsys, tmp_path):
+def test_mutate_missing_folder_is_an_error(capsys, tmp_path):
     assert run(["policies", "mutate", "--site", str(tmp_path / "no\x1bne")]) == 1
     err = capsys.readouterr().err
     assert "\x1b" not in err

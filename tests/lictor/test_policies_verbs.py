@@ -54,7 +54,7 @@ def site(tmp_path):
     return tmp_path / "site"
 
 
-def test_build_prints_each_rule_with_what_it_reads_and_its_tests(lictor, site):
+def test_build_prints_rules_inputs_and_tests(lictor, site):
     (site / "notes.txt").write_text("x")
     assert lictor("policies", "build", "--site", "site", "--format=json") == 0
     policy, built = json.loads(lictor.out)
@@ -84,7 +84,7 @@ def test_build_shows_a_syntax_error_as_file_row_and_line(lictor, site):
     assert "rego_parse_error" not in lictor.err
 
 
-def test_test_prints_what_passed_and_what_a_test_printed(lictor, site):
+def test_test_command_prints_results_and_output(lictor, site):
     assert lictor("policies", "test", "--site", "site", "-v") == 0
     assert "PASSED site_test.test_large_payments_are_refused (site/rules_test.rego:5)" in lictor.out
     assert "    tried with 101" in lictor.out
@@ -104,7 +104,7 @@ def test_test_names_the_lines_that_no_test_reaches(lictor, site):
     assert 10 < covered["percent"] < 90
 
 
-def test_test_fails_when_nothing_ran(lictor, site):
+def test_test_command_fails_when_no_test_ran(lictor, site):
     (site / "rules_test.rego").unlink()
     assert lictor("policies", "test", "--site", "site") == 1
     assert "no test ran" in lictor.err
@@ -116,14 +116,14 @@ def test_test_fails_when_nothing_ran(lictor, site):
 @pytest.mark.parametrize(
     "package", ["site_test", "site.pay_test", "pay_test", "tests.of.pay", "site"]
 )
-def test_tests_run_in_whatever_package_they_stand(lictor, site, package):
+def test_test_command_runs_tests_in_any_package(lictor, site, package):
     (site / "rules_test.rego").write_text(f"package {package}\n\ntest_wrong if 1 == 2\n")
     assert lictor("policies", "test", "--site", "site") == 1
     assert f"FAILED {package}.test_wrong (site/rules_test.rego:3)" in lictor.out
     assert "FAIL: 1/1" in lictor.out
 
 
-def test_tests_of_one_name_are_refused(lictor, site):
+def test_test_command_refuses_duplicate_test_names(lictor, site):
     (site / "rules_test.rego").write_text(
         "package site_test\n\ntest_x if 1 == 2\n\ntest_x if true\n"
     )
@@ -140,7 +140,7 @@ def test_a_test_that_never_ends_is_stopped(lictor, site):
     assert "STOPPED site_test.test_loop" in lictor.out
 
 
-def test_junit_has_each_test_and_its_place(lictor, site):
+def test_junit_lists_each_test_with_its_place(lictor, site):
     (site / "rules_test.rego").write_text(TESTS + '\ntest_wrong if { print("\\u0001"); false }\n')
     assert lictor("policies", "test", "--site", "site", "--format=junit") == 1
     suite = ET.fromstring(lictor.out)
@@ -159,7 +159,7 @@ def test_wrong_options_are_usage_errors(lictor, site, wrong):
     assert lictor("policies", "test", "--site", "site", *wrong) == 2
 
 
-def test_an_error_of_the_compiler_in_a_test_has_its_place(lictor, site):
+def test_compiler_error_in_a_test_has_its_place(lictor, site):
     (site / "rules_test.rego").write_text("package site_test\n\ntest_x if no_such(1)\n")
     assert lictor("policies", "test", "--site", "site") == 1
     assert "site/rules_test.rego:3:" in lictor.err
@@ -181,7 +181,7 @@ def test_a_new_repository_is_green_as_made(lictor, tmp_path, opa_binary):
         assert "@VERSION@" not in (made / workflow).read_text()
 
 
-def test_a_new_repository_overwrites_nothing(lictor, tmp_path):
+def test_new_repository_overwrites_nothing(lictor, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").touch()
     assert lictor("policies", "new", "full") == 2
@@ -201,7 +201,7 @@ def test_a_new_repository_overwrites_nothing(lictor, tmp_path):
         (["--action=wrong.json"], "wrong.json: tagz: "),
     ],
 )
-def test_what_cannot_be_asked_is_a_usage_error(lictor, tmp_path, given, said):
+def test_invalid_question_is_a_usage_error(lictor, tmp_path, given, said):
     (tmp_path / "wrong.json").write_text('{"name": "x", "tagz": []}')
     assert lictor("decide", *given) == 2
     assert said in lictor.err

@@ -11,7 +11,7 @@ def run(lictor_processes):
 
 
 @pytest.mark.system
-def test_from_an_empty_directory_to_a_revocation_and_through_outages(run):
+def test_deployment_from_init_to_revocation_survives_outages(run):
     run.json("init")
     run.json("user", "add", "ada")
     run.json("workspace", "add", "w")

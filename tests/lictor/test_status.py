@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(("roster", "told"), [("garbage", True), (None, False)])
-async def test_that_it_is_not_known_who_is_there_is_told(settings, roster, told):
+async def test_status_reports_unknown_instances(settings, roster, told):
     if roster is not None:
         settings.bundles.mkdir(exist_ok=True)
         (settings.bundles / "fleet.json").write_text(roster)
@@ -25,7 +25,7 @@ async def test_that_it_is_not_known_who_is_there_is_told(settings, roster, told)
     assert any(line.startswith("instances: it is not known") for line in problems) is told
 
 
-async def test_a_read_of_everything_that_is_late_is_told_before_it_is_stale(settings, monkeypatch):
+async def test_status_reports_a_late_full_read_before_it_is_stale(settings, monkeypatch):
     async def never(_):
         pass
 
@@ -43,7 +43,7 @@ async def test_a_read_of_everything_that_is_late_is_told_before_it_is_stale(sett
         await until(told, "it is told")
 
 
-async def test_rules_that_failed_are_shown_with_their_place(settings, capsys):
+async def test_status_shows_failed_rules_with_their_place(settings, capsys):
     failed = {"code": "eval_conflict_error", "file": "site/site/rules.rego", "row": 7}
     lines = [{"at": 1.0, "reason": "ok"}, {"at": 2.0, "errors": [failed]}]
     settings.record.write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -39,7 +39,7 @@ async def decide(deployment, *arguments, bearer=""):
     return process.returncode, json.loads(out) if out else err.decode()
 
 
-async def test_rules_under_trial_decide_on_what_is_published(deployment, tmp_path):
+async def test_trial_rules_decide_on_published_data(deployment, tmp_path):
     site = tmp_path / "candidate"
     site.mkdir()
     (site / "rules.rego").write_text(RULE)
@@ -82,7 +82,7 @@ async def test_rules_that_would_not_be_signed_are_not_tried(deployment, tmp_path
     assert "rules.rego:3:1: neither deny nor hidden" in said
 
 
-async def test_without_lictor_serve_there_is_nothing_to_try_them_on(deployment, tmp_path):
+async def test_trial_without_lictor_serve_is_refused(deployment, tmp_path):
     (tmp_path / "rules.rego").write_text("package site\n")
     url = deployment.serving.url
     deployment.serving = type("Gone", (), {"url": "http://127.0.0.1:9"})

@@ -135,7 +135,7 @@ async def test_decisions_on_record_are_uses_in_the_registry(running, record, tol
     written.close()
 
 
-async def test_it_goes_on_after_a_restart_where_it_was(running, record, told):
+async def test_usage_resumes_after_a_restart(running, record, told):
     record.write_bytes(line(decided(), 1.0))
     async with running():
         await told({A: Usage(1, 1.0)})
@@ -146,7 +146,7 @@ async def test_it_goes_on_after_a_restart_where_it_was(running, record, told):
         await told({A: Usage(2, 2.0), B: Usage(1, 3.0)})
 
 
-async def test_a_file_that_was_put_aside_is_left_for_the_new_one(running, record, told):
+async def test_usage_of_a_rotated_file_moves_to_the_new_one(running, record, told):
     async with running():
         record.write_bytes(line(decided(), 1.0) * 3)
         await told({A: Usage(3, 1.0)})
@@ -155,7 +155,7 @@ async def test_a_file_that_was_put_aside_is_left_for_the_new_one(running, record
         await told({A: Usage(3, 1.0), B: Usage(9, 2.0)})
 
 
-async def test_a_file_that_was_cut_is_read_from_its_beginning(running, record, told):
+async def test_usage_of_a_truncated_file_restarts_at_its_beginning(running, record, told):
     async with running():
         record.write_bytes(line(decided(), 1.0) * 3)
         await told({A: Usage(3, 1.0)})
@@ -189,7 +189,7 @@ async def test_half_a_line_waits_for_the_other_half(running, record, told):
         line(decided(), 1.0).replace(b'"ok"', b'"of-a-later-version"'),
     ],
 )
-async def test_a_line_that_is_none_of_ours_is_passed_over(running, record, told, odd):
+async def test_usage_foreign_line_is_skipped(running, record, told, odd):
     record.write_bytes(odd + line(decided(B), 2.0))
     async with running():
         await told({B: Usage(1, 2.0)})
@@ -199,7 +199,7 @@ async def test_a_line_that_is_none_of_ours_is_passed_over(running, record, told,
     "garbage",
     [b"", b"{", b"[]", b"7", b'{"file": [1, 2]}', b'{"file": [1, 2], "offset": "x"}', b"\xff"],
 )
-def test_where_nobody_knows_how_far_it_was_nothing_before_is_counted(record, place, garbage):
+def test_usage_without_an_offset_counts_nothing_earlier(record, place, garbage):
     record.write_bytes(line(decided(A), 1.0))
     place.write_bytes(garbage)
     recorded = DecisionLogReader(record, place=place)
@@ -209,7 +209,7 @@ def test_where_nobody_knows_how_far_it_was_nothing_before_is_counted(record, pla
     assert DecisionLogReader(record, place=place).take_uses() == {}
 
 
-def test_more_than_it_reads_at_a_time_is_read_whole(record, place):
+def test_usage_longer_than_a_chunk_is_read_whole(record, place):
     lines = [line(decided(), float(n)) for n in range(100)]
     giant = b'{"x": "' + b"y" * 5000 + b'"}\n'
     none = line(Decision.refused(Reason.MISSING_TOKEN), 1.0)
@@ -220,7 +220,7 @@ def test_more_than_it_reads_at_a_time_is_read_whole(record, place):
     assert (count, last) == (100, 99.0)
 
 
-def test_what_cannot_be_noted_is_not_taken(record, tmp_path):
+def test_usage_is_not_counted_when_the_offset_cannot_be_stored(record, tmp_path):
     record.write_bytes(line(decided(), 1.0))
     recorded = DecisionLogReader(record, place=tmp_path / "folder" / "place.json")
     with pytest.raises(FileNotFoundError):
@@ -229,9 +229,7 @@ def test_what_cannot_be_noted_is_not_taken(record, tmp_path):
     assert recorded.take_uses() == {A: (1, 1.0)}
 
 
-async def test_a_file_that_cannot_be_read_is_told_once_and_read_later(
-    running, record, told, caplog
-):
+async def test_usage_unreadable_file_is_reported_once_and_read_later(running, record, told, caplog):
     record.mkdir()
     async with running() as usages:
         await until(lambda: usages._failing, "it is told")
@@ -273,14 +271,14 @@ async def counted(new_counter, *uses):
     await counter.aclose()
 
 
-async def test_what_instances_count_comes_into_the_registry(running, server, new_counter, told):
+async def test_usage_of_instances_reaches_the_registry(running, server, new_counter, told):
     async with running(redis_url=server.url):
         await counted(new_counter, (A, 1.0), (A, 3.0), (B, 2.0))
         await counted(new_counter, (A, 2.0))
         await told({A: Usage(3, 3.0), B: Usage(1, 2.0)})
 
 
-async def test_where_there_is_a_redis_the_file_is_left_alone(
+async def test_usage_file_is_left_alone_where_redis_is_set(
     running, server, new_counter, record, told
 ):
     record.write_bytes(line(decided(), 1.0))
@@ -290,9 +288,7 @@ async def test_where_there_is_a_redis_the_file_is_left_alone(
     assert not record.with_name("recorded.json").exists()
 
 
-async def test_a_clock_that_is_ahead_does_not_say_when_it_was_used_last(
-    running, server, new_counter, told
-):
+async def test_usage_clock_ahead_does_not_set_the_last_use(running, server, new_counter, told):
     async with running(redis_url=server.url):
         await counted(new_counter, (A, NOW + 1e9))
         await told({A: Usage(1, NOW)})
@@ -310,7 +306,7 @@ async def test_several_servers_take_each_use_once(running, url, server, new_coun
         await told({A: Usage(100, 99.0), B: Usage(100, 99.0)})
 
 
-async def test_while_the_registry_is_away_nothing_is_taken(running, server, new_counter, redis):
+async def test_usage_stays_in_redis_while_the_registry_is_away(running, server, new_counter, redis):
     async with aclosing(await open_registry("bolt://127.0.0.1:1")) as away:
         async with running(redis_url=server.url, registry=away) as usages:
             await counted(new_counter, (A, 1.0))
@@ -383,9 +379,7 @@ def source(request):
     return request.param(request)
 
 
-async def test_a_server_killed_between_taking_and_writing_counts_nothing_twice(
-    running, tmp_path, source, url, told
-):
+async def test_usage_is_not_counted_twice_after_a_kill(running, tmp_path, source, url, told):
     await source.put(A, 1.0)
     arguments = [url, source.redis_url, tmp_path / "decisions.jsonl", tmp_path / "recorded.json"]
     with closing(sqlite3.connect(tmp_path / "registry.db", isolation_level=None)) as db:
@@ -403,7 +397,7 @@ async def test_a_server_killed_between_taking_and_writing_counts_nothing_twice(
 # All of it
 
 
-async def test_calls_are_counted_and_redis_killed_costs_counts_and_no_decision(deployment, server):
+async def test_usage_survives_redis_killed_without_losing_decisions(deployment, server):
     server.must_be_ours()
     await deployment.add_user("ada")
     bearer = await deployment.create_token(tools=["search"])

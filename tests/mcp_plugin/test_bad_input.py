@@ -41,7 +41,7 @@ ALIKE = [
 ]  # fmt: skip
 
 
-async def test_a_tool_s_name_may_be_anything_and_is_granted_as_it_is(serve_plain, grants, caplog):
+async def test_tool_with_any_name_is_granted_by_its_name(serve_plain, grants, caplog):
     bearers = {name: grants.token(name) for name in STRANGE}
     other = grants.token("search")
     grants.lay()
@@ -58,7 +58,7 @@ async def test_a_tool_s_name_may_be_anything_and_is_granted_as_it_is(serve_plain
     assert all(len(line) < 400 for line in lines if "header_names" not in line)
 
 
-async def test_name_that_is_too_long_is_refused_and_hidden_from_all(serve_plain, grants, caplog):
+async def test_too_long_tool_name_is_refused_and_hidden(serve_plain, grants, caplog):
     bearer = grants.token("*")
     grants.lay()
     served = await serve_plain(named("search", LONGER))
@@ -72,7 +72,7 @@ async def test_name_that_is_too_long_is_refused_and_hidden_from_all(serve_plain,
     assert all(len(line) < 400 for line in lines if "header_names" not in line)
 
 
-async def test_a_name_that_looks_like_a_granted_one_is_another_name(serve_plain, grants):
+async def test_similar_tool_name_is_another_name(serve_plain, grants):
     bearer = grants.token("search")
     grants.lay()
     served = await serve_plain(named("search", *ALIKE))
@@ -112,7 +112,7 @@ ROUND_ABOUT = [
 ]
 
 
-async def test_a_uri_does_not_lead_out_of_what_is_granted(serve_open, serve_plain, grants):
+async def test_uri_does_not_lead_out_of_what_is_granted(serve_open, serve_plain, grants):
     """Asked by hand: FastMCP's own client resolves `..` before it asks."""
     bearer = grants.token("resources/read:data://open/*")
     grants.lay()
@@ -134,9 +134,7 @@ async def test_a_uri_does_not_lead_out_of_what_is_granted(serve_open, serve_plai
     assert await read(served, "data://open/x%20y") == "the text of open/x y"
 
 
-async def test_a_rule_about_a_uri_is_not_evaded_by_another_spelling(
-    serve_open, serve_plain, grants
-):
+async def test_uri_rule_is_not_evaded_by_another_spelling(serve_open, serve_plain, grants):
     bearer = grants.token("*")
     grants.lay()
     served = await serve_open(shelves())
@@ -162,7 +160,7 @@ deny contains {"action": a, "code": "secret", "message": "Secret."} if {
     ["data://x", "file:///a/b.c", "data://x/", "data://a?b=c%2Bd&e=%2C", "urn:x:y", "ui://a@b:80/c?d=e", "data://a%20b", "x+y-z.1:a",
      "data://caf%C3%A9", "data://%E6%A4%9C", "data://.../..x/y..", "data://a?b=%22"],
 )  # fmt: skip
-def test_a_uri_with_one_spelling_is_fit_to_decide_on(uri):
+def test_uri_with_one_spelling_is_decidable(uri):
     assert is_canonical(uri)
 
 
@@ -174,7 +172,7 @@ def test_a_uri_with_one_spelling_is_fit_to_decide_on(uri):
      "data://a?&b=c", "data://a?b=c&&d=e", "data://a?b=c+d", "file:///a//b.c", "data:////a",
      "data://a//"],
 )  # fmt: skip
-def test_a_uri_with_another_spelling_is_not(uri):
+def test_uri_with_another_spelling_is_not_decidable(uri):
     assert not is_canonical(uri)
 
 
@@ -190,7 +188,7 @@ class Failing(Provider):
         return Tool.from_function(lambda: "ran", name=f"failing-{n}")
 
 
-async def test_a_list_whose_server_fails_half_way_shows_no_more_than_it_may(serve_plain, grants):
+async def test_list_that_fails_half_way_shows_only_what_is_granted(serve_plain, grants):
     bearer = grants.token("mine", "failing*")
     grants.lay()
     mcp = named("mine", "other")
@@ -241,9 +239,7 @@ def counting():
     return mcp
 
 
-async def test_a_client_that_hangs_up_during_a_decision_harms_nobody(
-    serve_plain, grants, plain_pdp
-):
+async def test_client_disconnect_during_a_decision_is_harmless(serve_plain, grants, plain_pdp):
     leaver, other = (grants.token("*", libraries=[uid]) for uid in ("lib-a", "lib-b"))
     grants.lay()
     mcp = counting()
@@ -262,9 +258,7 @@ async def test_a_client_that_hangs_up_during_a_decision_harms_nobody(
     assert all(libraries in (["lib-a"], ["lib-b"]) for libraries in mcp.ran)
 
 
-async def test_a_lifespan_that_ends_with_calls_in_flight_lets_none_of_them_run(
-    guard, grants, opa_binary, short_path
-):
+async def test_lifespan_end_runs_no_call_in_flight(guard, grants, opa_binary, short_path):
     """The PDP is closed under a call that waits for its decision, and OPA goes away with it."""
     bearer = grants.token("*", libraries=["lib-a"])
     mcp = counting()
@@ -291,7 +285,7 @@ async def test_a_lifespan_that_ends_with_calls_in_flight_lets_none_of_them_run(
     assert current_decision() is None
 
 
-async def test_a_server_that_goes_down_takes_its_calls_with_it(serve_to_the_end, grants, plain_pdp):
+async def test_server_shutdown_ends_its_calls(serve_to_the_end, grants, plain_pdp):
     """A call that was allowed and is cancelled has no decision to go on with."""
     bearer = grants.token("*", libraries=["lib-a"])
     grants.lay()

@@ -18,14 +18,14 @@ UNAVAILABLE = "The policy decision point is unavailable."
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_an_allowed_call_receives_its_libraries(serve, ada, mode):
+async def test_allowed_call_receives_its_libraries(serve, ada, mode):
     served = await serve()
 
     assert await served.call("search", bearer=ada, mode=mode) == ["lib-a", "lib-b"]
     assert served.failures() == {}
 
 
-async def test_a_team_s_jwt_receives_the_libraries_of_its_workspaces(serve, deployment, ada):
+async def test_team_jwt_receives_the_libraries_of_its_workspaces(serve, deployment, ada):
     served = await serve()
     team, bearer = await deployment.create_team("Docs", owner="ada", workspaces=["w"])
     _, poor = await deployment.create_team("Poor", owner="ada")
@@ -41,7 +41,7 @@ async def test_a_team_s_jwt_receives_the_libraries_of_its_workspaces(serve, depl
     assert state["mcp_resolved_libraries"] == ["lib-a", "lib-b"]
 
 
-async def test_a_token_s_state_is_its_user_its_mask_and_its_libraries(serve, ada):
+async def test_token_state_holds_user_token_label_and_libraries(serve, ada):
     served = await serve()
 
     state = await served.call("state", bearer=ada)
@@ -98,7 +98,7 @@ async def test_a_revocation_holds_on_the_next_call_of_an_open_session(serve, dep
 
 
 @pytest.mark.parametrize("bearer", [None, "garbage", "x" * 9000])
-async def test_a_public_tool_runs_whatever_the_bearer_even_without_opa(
+async def test_public_tool_runs_with_any_bearer_and_without_opa(
     serve, deployment, lock_down, bearer
 ):
     served = await serve()
@@ -118,9 +118,7 @@ async def test_a_public_tool_has_no_libraries_even_for_a_good_bearer(serve, ada)
     assert set((await served.call("state", bearer=ada)).values()) == {None, "None"}
 
 
-async def test_a_call_is_denied_while_opa_is_gone_and_allowed_once_it_is_back(
-    serve, deployment, ada
-):
+async def test_call_is_denied_without_opa_and_allowed_after_its_return(serve, deployment, ada):
     served = await serve()
     async with served.client(ada) as client:
         await client.call_tool("search")
@@ -138,7 +136,7 @@ async def test_a_call_is_denied_while_opa_is_gone_and_allowed_once_it_is_back(
         await until(allowed, "the call is allowed again")
 
 
-async def test_a_call_whose_question_opa_dies_over_is_denied(serve, deployment, ada):
+async def test_call_is_denied_when_opa_dies_during_the_query(serve, deployment, ada):
     pdp = deployment.pdp()
     asked = asyncio.Event()
     write = pdp._transport._exchange
@@ -173,7 +171,7 @@ async def test_a_strange_tool_name_is_an_unknown_tool_and_no_more(serve, deploym
     assert await served.refusal(name, bearer=ada) == f"Unknown tool: {name!r}"
 
 
-async def test_no_stranger_learns_which_tools_exist(serve):
+async def test_anonymous_caller_cannot_learn_which_tools_exist(serve):
     served = await serve()
 
     for bearer in (None, "garbage"):
@@ -181,7 +179,7 @@ async def test_no_stranger_learns_which_tools_exist(serve):
         assert await served.refusal("no_such_tool", bearer=bearer) == known
 
 
-async def test_a_tool_answers_to_no_name_but_the_one_that_is_listed(make_deployment, guard):
+async def test_tool_answers_only_to_its_listed_name(make_deployment, guard):
     from fastmcp.server.providers.addressing import hash_tool, hashed_backend_name
 
     rule = """package site
@@ -220,7 +218,7 @@ async def test_a_client_cannot_supply_the_libraries(serve, ada, mode):
     assert "lib-z" not in str(result.structured_content)
 
 
-async def test_the_version_that_runs_is_the_one_decided_on(make_deployment, guard):
+async def test_version_that_runs_is_the_version_decided(make_deployment, guard):
     site = """package site
 
 deny contains {"action": a.name, "code": "writes", "message": "No writing."} if {
@@ -250,7 +248,7 @@ deny contains {"action": a.name, "code": "writes", "message": "No writing."} if 
     assert served.failures() == {"site_rule": 1}
 
 
-async def test_without_http_there_is_no_bearer_and_no_call(serve, ada):
+async def test_call_without_http_has_no_bearer_and_is_refused(serve, ada):
     from fastmcp import Client
 
     served = await serve()
@@ -290,7 +288,7 @@ async def test_a_decision_that_cannot_be_recorded_is_a_denial(serve, deployment,
     assert await served.refusal("get_health") == UNAVAILABLE
 
 
-async def test_a_call_is_one_question_and_one_line_of_the_record(guard, deployment, ada, tmp_path):
+async def test_call_takes_one_query_and_one_record_line(guard, deployment, ada, tmp_path):
     # The SDK lists tools before each call, to see which headers the tool wants.
     log = tmp_path / "decisions.jsonl"
     pdp = deployment.pdp(record=FileRecord(log))

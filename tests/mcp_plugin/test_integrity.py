@@ -88,7 +88,7 @@ async def text(client, tool, arguments=None):
 
 
 @EACH_WAY
-async def test_what_is_not_listed_is_not_to_be_had_by_asking(
+async def test_unlisted_component_cannot_be_requested(
     serve_open, serve_plain, modest, mode, stateless
 ):
     shop = Shop()
@@ -151,7 +151,7 @@ async def ask_modestly(client):
 
 
 @EACH_WAY
-async def test_middleware_inside_the_policy_cannot_rename_what_was_decided(
+async def test_inner_middleware_cannot_rename_a_decided_call(
     serve_open, plain_pdp, modest, mode, stateless
 ):
     in_place = stateless
@@ -171,9 +171,7 @@ async def test_middleware_inside_the_policy_cannot_rename_what_was_decided(
 
 
 @pytest.mark.parametrize("in_place", [False, True])
-async def test_middleware_inside_the_policy_cannot_go_on_with_another_name_later(
-    serve_open, plain_pdp, modest, in_place
-):
+async def test_inner_middleware_cannot_rename_a_call_later(serve_open, plain_pdp, modest, in_place):
     shop = Shop()
     shop.mcp.add_middleware(Renames(in_place=in_place, again=True))
     shop.mcp.middleware.insert(0, PolicyMiddleware(plain_pdp, registry=CollectorRegistry()))
@@ -195,7 +193,7 @@ async def test_middleware_outside_the_policy_is_seen_through(serve_plain, modest
     assert shop.taken() == set()
 
 
-async def test_middleware_inside_the_policy_is_told_of_at_the_first_request(
+async def test_inner_middleware_is_reported_at_the_first_request(
     serve_open, plain_pdp, modest, caplog
 ):
     shop = Shop()
@@ -234,7 +232,7 @@ def notifier():
     return mcp
 
 
-async def test_what_one_caller_was_answered_is_no_answer_for_another(serve_open, grants, plain_pdp):
+async def test_response_for_one_caller_is_not_served_to_another(serve_open, grants, plain_pdp):
     ada, bob = grants.token("*"), grants.token("*")
     grants.lay()
     mcp = notifier()
@@ -251,7 +249,7 @@ async def test_what_one_caller_was_answered_is_no_answer_for_another(serve_open,
 
 
 @pytest.mark.parametrize("where", ["outside", "inside", "mounted"])
-async def test_a_response_cache_is_refused_wherever_it_stands(
+async def test_response_cache_is_refused_wherever_it_stands(
     serve_open, grants, plain_pdp, where, caplog
 ):
     ada, bob = grants.token("*"), grants.token("*")
@@ -278,9 +276,7 @@ async def test_a_response_cache_is_refused_wherever_it_stands(
     assert "a response cache would answer one caller with another's results" in caplog.text
 
 
-async def test_the_tools_of_servers_behind_this_one_are_decided_by_the_name_they_have_here(
-    serve_open, serve_plain, grants
-):
+async def test_mounted_tools_are_decided_by_their_name_here(serve_open, serve_plain, grants):
     bearer = grants.token("look", "near_look", "resources/read:data://open", "prompts/get:plain")
     grants.lay()
     near, far = Shop("near"), Shop("far")
@@ -311,7 +307,7 @@ async def test_the_tools_of_servers_behind_this_one_are_decided_by_the_name_they
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_a_tool_that_finds_and_calls_tools_calls_only_what_its_caller_may(
+async def test_search_tool_calls_only_tools_its_caller_may_call(
     serve_open, serve_plain, grants, mode
 ):
     bearer = grants.token("look", "search_tools", "call_tool")
@@ -345,9 +341,7 @@ class Sandbox:
         return said
 
 
-async def test_a_program_that_calls_tools_calls_only_what_its_caller_may(
-    serve_open, serve_plain, grants
-):
+async def test_program_tool_calls_only_tools_its_caller_may_call(serve_open, serve_plain, grants):
     bearer = grants.token("look", "execute")
     grants.lay()
 
@@ -363,9 +357,7 @@ async def test_a_program_that_calls_tools_calls_only_what_its_caller_may(
     assert await through(serve_plain) == {"look"}
 
 
-async def test_tools_that_read_resources_and_prompts_read_only_what_their_caller_may(
-    serve_open, serve_plain, grants
-):
+async def test_resource_and_prompt_tools_read_only_what_is_granted(serve_open, serve_plain, grants):
     bearer = grants.token(
         "read_resource", "get_prompt", "list_*", "resources/read:data://open", "prompts/get:plain"
     )
@@ -389,9 +381,7 @@ async def test_tools_that_read_resources_and_prompts_read_only_what_their_caller
     assert await through(serve_plain) == (False, False, {"open", "plain"})
 
 
-async def test_what_a_tool_calls_by_itself_is_decided_for_its_caller(
-    serve_open, serve_plain, grants
-):
+async def test_call_made_by_a_tool_is_decided_for_its_caller(serve_open, serve_plain, grants):
     bearer = grants.token("outer", *MODEST)
     grants.lay()
 
@@ -434,7 +424,7 @@ async def test_a_tool_that_middleware_brings_along_is_decided_too(serve_open, se
     assert "permission" in said
 
 
-async def test_what_a_call_leaves_running_has_no_decision_any_more(serve_plain, grants):
+async def test_background_work_of_a_call_has_no_decision(serve_plain, grants):
     """A task of the event loop has a copy of the context that started it."""
     bearer = grants.token("*", libraries=["lib-a"])
     grants.lay()
@@ -485,9 +475,7 @@ class Queue(ServerExtension):
         return ToolResult(content="accepted")
 
 
-async def test_a_call_that_would_run_later_without_its_decision_is_refused(
-    serve_open, serve_plain, grants
-):
+async def test_call_deferred_without_its_decision_is_refused(serve_open, serve_plain, grants):
     bearer = grants.token("*")
     grants.lay()
 

@@ -105,7 +105,7 @@ async def test_callers_with_their_own_sessions_are_kept_apart(serve, callers, to
         assert answer["own"] == answer["decision"] == [library]
 
 
-async def test_a_call_within_a_call_leaves_the_outer_one_s_decision_alone(serve, callers):
+async def test_nested_call_keeps_the_outer_decision(serve, callers):
     mcp = FastMCP("nested")
 
     @mcp.tool
@@ -154,7 +154,7 @@ async def test_a_call_within_a_call_is_decided_by_itself(serve, deployment, call
     assert "permission to call 'forbidden'" in await served.refusal("outer", bearer=bearer)
 
 
-async def test_a_tool_does_not_run_where_there_is_no_middleware():
+async def test_tool_refuses_to_run_without_the_middleware():
     from fastmcp import Client
 
     async with Client(meeting_server()) as client:

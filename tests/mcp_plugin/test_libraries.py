@@ -74,7 +74,7 @@ async def test_an_argument_has_to_be_a_library_of_the_caller_s(guarded, grants):
         assert said == NONE_SUCH
 
 
-async def test_every_argument_named_is_checked_and_its_default_too(guarded, grants):
+async def test_named_argument_and_its_default_are_checked(guarded, grants):
     call = guarded.call
     assert await call("copy", {"targets": ["lib-b"]}, bearer=grants.ab) == [
         "lib-a", "lib-b", "it's", "lib-a", "lib-b"
@@ -92,26 +92,26 @@ async def test_no_library_is_not_any_library(guarded, grants):
     assert await guarded.refusal("either", bearer=grants.ab) == NONE_SUCH
 
 
-async def test_a_checked_tool_looks_to_clients_like_the_function(guarded, grants):
+async def test_checked_tool_keeps_its_schema_for_clients(guarded, grants):
     async with guarded.client(grants.a) as client:
         tools = {tool.name: tool.input_schema for tool in await client.list_tools()}
     assert set(tools["copy"]["properties"]) == {"targets", "source"}
     assert tools["add"]["required"] == ["library"]
 
 
-async def test_one_library_can_be_asked_about(guarded, grants):
+async def test_single_library_can_be_checked(guarded, grants):
     assert await guarded.call("may", {"library": "lib-a"}, bearer=grants.a) is True
     assert await guarded.call("may", {"library": "lib-b"}, bearer=grants.a) is False
 
 
-async def test_a_query_finds_what_is_in_the_caller_s_libraries(guarded, grants):
+async def test_query_returns_rows_of_the_callers_libraries(guarded, grants):
     assert await guarded.call("titles", bearer=grants.a) == ["of lib-a"]
     assert await guarded.call("titles", bearer=grants.ab) == ["of it's", "of lib-a", "of lib-b"]
     assert await guarded.call("titles", {"like": "%-b"}, bearer=grants.ab) == ["of lib-b"]
     assert await guarded.call("titles", bearer=grants.none) == []
 
 
-async def test_without_a_decision_nothing_is_allowed_and_nothing_bound(served, grants):
+async def test_query_without_a_decision_allows_and_binds_nothing(served, grants):
     """Public tools run without a look at the bearer, so also without its libraries."""
     for tool, given in (
         ("may", {"library": "lib-a"}),
@@ -162,7 +162,7 @@ def test_cypher_binds_a_list(where):
         "MATCH (d) WHERE $libraries = [] RETURN d",
     ],
 )
-def test_cypher_that_does_not_keep_to_its_libraries_is_refused(query):
+def test_cypher_not_restricted_to_its_libraries_is_refused(query):
     with pytest.raises(ValueError, match="libraries"):
         cypher(query)
 
@@ -180,13 +180,13 @@ def test_cypher_that_does_not_keep_to_its_libraries_is_refused(query):
         "SELECT * FROM d WHERE NOT l IN (:libraries)",
     ],
 )
-def test_sql_that_does_not_keep_to_its_libraries_is_refused(query):
+def test_sql_not_restricted_to_its_libraries_is_refused(query):
     with pytest.raises(ValueError, match="libraries"):
         sql(query)
 
 
 @pytest.mark.usefixtures("decided")
-def test_nobody_gives_the_libraries_of_a_query_but_the_decision():
+def test_query_libraries_come_from_the_decision_alone():
     for bind, query in ((cypher, "WHERE l IN $libraries"), (sql, "WHERE l IN (:libraries)")):
         for name in ("libraries", "libraries_0"):
             with pytest.raises(ValueError, match="do not pass"):
@@ -194,14 +194,14 @@ def test_nobody_gives_the_libraries_of_a_query_but_the_decision():
 
 
 @pytest.mark.usefixtures("decided")
-def test_what_stands_in_a_string_is_left_alone():
+def test_query_strings_are_left_unchanged():
     query, bound = sql("SELECT 'IN (:libraries)' FROM d WHERE l IN ( :libraries )")
 
     assert query == "SELECT 'IN (:libraries)' FROM d WHERE l IN ( :libraries_0, :libraries_1 )"
     assert bound == {"libraries_0": "lib-a", "libraries_1": "lib-b"}
 
 
-def test_a_parameter_that_is_not_there_is_found_out_at_once():
+def test_query_missing_its_parameter_is_refused_at_once():
     with pytest.raises(TypeError, match="libary"):
         checks_libraries("libary")(lambda library: library)
     with pytest.raises(TypeError, match="no parameter"):

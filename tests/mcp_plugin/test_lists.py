@@ -8,7 +8,7 @@ ALL = {"get_health", "search", "delete", "state", "crash"}
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_a_caller_sees_what_it_may_call(serve, deployment, ada, mode):
+async def test_list_shows_what_the_caller_may_call(serve, deployment, ada, mode):
     served = await serve()
     narrow = await deployment.create_token("ada", tools=["sea*", "delete"])
     _, team = await deployment.create_team("Docs", owner="ada", tools=["state"])
@@ -19,7 +19,7 @@ async def test_a_caller_sees_what_it_may_call(serve, deployment, ada, mode):
     assert await served.tools(team, mode=mode) == {"get_health", "state"}
 
 
-async def test_a_stranger_sees_what_is_listable(serve):
+async def test_list_for_anonymous_callers_shows_what_is_listable(serve):
     served = await serve()
 
     assert await served.tools() == ALL
@@ -27,9 +27,7 @@ async def test_a_stranger_sees_what_is_listable(serve):
     assert await served.tools(headers={"Authorization": "Basic eA=="}) == {"get_health"}
 
 
-async def test_a_stranger_sees_only_public_tools_where_listing_needs_a_token(
-    serve, deployment, ada
-):
+async def test_list_without_token_shows_public_tools_where_disabled(serve, deployment, ada):
     served = await serve(list_without_token=False)
 
     assert await served.tools() == {"get_health"}
@@ -37,9 +35,7 @@ async def test_a_stranger_sees_only_public_tools_where_listing_needs_a_token(
     assert await served.tools(ada) == ALL
 
 
-async def test_the_list_shrinks_to_public_tools_in_lockdown_and_without_opa(
-    serve, deployment, ada, lock_down
-):
+async def test_list_in_lockdown_or_without_opa_is_public_tools(serve, deployment, ada, lock_down):
     served = await serve()
     await lock_down()
     assert await served.tools(ada) == {"get_health"}
@@ -50,7 +46,7 @@ async def test_the_list_shrinks_to_public_tools_in_lockdown_and_without_opa(
     assert await served.tools() == {"get_health"}
 
 
-async def test_a_list_is_one_query_however_long(serve, deployment, ada):
+async def test_tool_list_is_one_query_of_any_length(serve, deployment, ada):
     pdp = deployment.pdp()
     asked = []
     ask = pdp._transport.query

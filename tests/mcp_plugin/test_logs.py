@@ -16,7 +16,7 @@ def log(caplog):
     ]
 
 
-async def test_a_call_that_runs_leaves_the_seed_s_lines(serve, ada, log):
+async def test_successful_call_logs_the_legacy_events(serve, ada, log):
     served = await serve()
     async with served.client(ada) as client:
         await client.call_tool("delete")
@@ -33,7 +33,7 @@ async def test_a_call_that_runs_leaves_the_seed_s_lines(serve, ada, log):
     assert lines[3] == "mcp_auth.call_next_ok tool='delete' result_type=ToolResult"
 
 
-async def test_a_tool_that_fails_leaves_its_traceback(serve, ada, log, caplog):
+async def test_failing_tool_logs_its_traceback(serve, ada, log, caplog):
     served = await serve()
 
     await served.refusal("crash", bearer=ada)
@@ -55,7 +55,7 @@ async def test_arguments_that_do_not_fit_are_not_quoted(serve, ada, log, caplog)
     assert not failed.exc_info
 
 
-async def test_a_refusal_is_one_line_even_for_a_name_with_newlines(serve, log):
+async def test_denial_log_is_one_line_even_with_newlines_in_a_name(serve, log):
     served = await serve()
 
     await served.refusal("x\nmcp_auth.call_next_ok tool=delete")
@@ -65,7 +65,7 @@ async def test_a_refusal_is_one_line_even_for_a_name_with_newlines(serve, log):
     assert log()[-1].endswith("reason=missing_token")
 
 
-async def test_no_part_of_a_bearer_is_ever_written_down(serve, deployment, ada, caplog):
+async def test_no_part_of_a_bearer_is_logged_or_counted(serve, deployment, ada, caplog):
     caplog.set_level(logging.DEBUG)
     # These log what they themselves send; here they are the caller.
     for name in ("httpcore2", "httpx2", "mcp.client", "asyncio"):

@@ -36,9 +36,7 @@ def ada(grants):
     return bearer
 
 
-async def test_each_decision_counts_by_method_and_reason_and_says_what_it_was_made_from(
-    serve_plain, ada
-):
+async def test_decision_counts_by_method_reason_and_source(serve_plain, ada):
     served = await serve_plain()
     await served.call("search", bearer=ada)
     await served.refusal("delete", bearer=ada)
@@ -62,7 +60,7 @@ async def test_each_decision_counts_by_method_and_reason_and_says_what_it_was_ma
     assert 0 < samples(served.metrics, "lictor_decision_data_age_seconds")[()] < 60
 
 
-async def test_lists_count_with_what_they_hid(serve_plain, ada):
+async def test_list_counts_what_it_hid(serve_plain, ada):
     served = await serve_plain()
     before = samples(served.metrics, "lictor_lists_total", "reason")
     assert before == {}
@@ -73,7 +71,7 @@ async def test_lists_count_with_what_they_hid(serve_plain, ada):
     assert samples(served.metrics, "lictor_list_seconds_count") == {(): 1}
 
 
-async def test_no_label_comes_from_a_caller():
+async def test_metric_labels_never_come_from_a_caller():
     registry = CollectorRegistry()
     for i in range(100):
         decision = Decision.refused(Reason.INVALID_TOKEN)
@@ -85,7 +83,7 @@ async def test_no_label_comes_from_a_caller():
     }
 
 
-async def test_two_servers_over_one_pdp_count_each_decision_once(plain_pdp, ada):
+async def test_two_servers_on_one_pdp_count_each_decision_once(plain_pdp, ada):
     registry = CollectorRegistry()
     for _ in range(2):
         PolicyMiddleware(plain_pdp, registry=registry)
@@ -94,7 +92,7 @@ async def test_two_servers_over_one_pdp_count_each_decision_once(plain_pdp, ada)
     assert samples(registry, "lictor_decisions_total", "reason") == {("ok",): 1}
 
 
-async def test_an_observer_that_fails_changes_no_answer_and_is_told_once(plain_pdp, ada, caplog):
+async def test_failing_observer_changes_nothing_and_is_logged_once(plain_pdp, ada, caplog):
     class Broken:
         def decided(self, *_, **__):
             raise RuntimeError("broken by " + ada)
@@ -124,7 +122,7 @@ async def recorded(plain_opa, tmp_path):
         yield pdp
 
 
-async def test_what_a_list_hid_from_whom_is_on_record(guard, recorded, ada):
+async def test_list_record_names_what_was_hidden_and_from_whom(guard, recorded, ada):
     served = await guard(None, pdp=recorded)
     await served.tools(ada, mode="legacy")
 
@@ -151,14 +149,14 @@ async def test_what_a_list_hid_from_whom_is_on_record(guard, recorded, ada):
     assert ada not in json.dumps(line)
 
 
-async def test_a_bad_bearer_s_list_is_on_record_as_one(recorded):
+async def test_list_record_marks_a_bad_bearer(recorded):
     await recorded.visible("not a token", actions=[Action(name="search")])
     (line,) = recorded.lines()
     assert line["credential"] == {"kind": "anonymous", "rejected": True}
     assert line["list"]["reason"] == "invalid_token"
 
 
-async def test_a_list_that_cannot_be_put_on_record_shows_nothing(recorded, ada):
+async def test_list_that_cannot_be_recorded_is_empty(recorded, ada):
     shown = [Action(name="search")]
     assert (await recorded.visible(ada, actions=shown)).indices == (0,)
     recorded.record.close()
@@ -166,7 +164,7 @@ async def test_a_list_that_cannot_be_put_on_record_shows_nothing(recorded, ada):
     assert (await recorded.visible(ada, actions=shown)).reason is Reason.UNAVAILABLE
 
 
-async def test_a_list_is_no_use_of_a_token(recorded, ada, tmp_path):
+async def test_list_is_not_a_use_of_a_token(recorded, ada, tmp_path):
     from lictor.decision_log import DecisionLogReader
 
     await recorded.visible(ada, actions=[Action(name="search")])
@@ -179,7 +177,7 @@ async def test_a_list_is_no_use_of_a_token(recorded, ada, tmp_path):
 # The page and the dashboard
 
 
-async def test_the_page_on_metrics_lists_them_with_their_labels_and_no_others(plain_pdp):
+async def test_metrics_page_lists_every_metric_with_its_labels(plain_pdp):
     registry = CollectorRegistry()
     PolicyMiddleware(plain_pdp, registry=registry)
     page = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text()
@@ -205,7 +203,7 @@ def asked_for(dashboard):
             yield name, grouped | set(re.findall(r"(\w+)\s*[=!]~?", matchers)), query
 
 
-async def test_every_query_of_the_dashboard_is_about_metrics_that_exist(deployment):
+async def test_dashboard_queries_use_existing_metrics(deployment):
     """Those of an MCP server after a few calls, and those of `lictor serve`."""
     registry = CollectorRegistry()
     mcp = demo_server()

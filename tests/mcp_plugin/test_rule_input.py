@@ -78,7 +78,7 @@ async def refusal(awaitable):
     return json.loads(str(refused.value))
 
 
-async def test_a_rule_sees_method_name_version_tags_uri_hints_and_arguments(grants, client):
+async def test_rule_input_has_name_version_tags_uri_hints_and_arguments(grants, client):
     grants.rules(TELLS, arguments=True)
 
     called = await client.call_tool("edit", {"n": "x"}, raise_on_error=False)
@@ -109,13 +109,13 @@ async def test_a_rule_sees_method_name_version_tags_uri_hints_and_arguments(gran
     assert (of_prompt["tags"], of_prompt["version"]) == (["v2"], "2")
 
 
-async def test_arguments_are_told_only_to_rules_that_read_them(grants, client):
+async def test_rule_input_has_arguments_only_where_rules_read_them(grants, client):
     grants.rules(TELLS, arguments=False)
 
     assert "arguments" not in await refusal(client.get_prompt("ask", {"n": "secret"}))
 
 
-async def test_the_version_that_runs_is_the_one_decided_on(grants, client):
+async def test_version_that_runs_is_the_version_decided(grants, client):
     grants.rules(OLD)
 
     assert (await client.call_tool("edit")).data == "2"
@@ -148,9 +148,7 @@ class ForgetsMeta(Middleware):
         return await call_next(context.copy(message=bare))
 
 
-async def test_middleware_that_drops_the_version_does_not_drop_it_from_the_decision(
-    serve_plain, grants
-):
+async def test_rule_input_keeps_a_version_that_middleware_drops(serve_plain, grants):
     bearer = grants.token("*")
     grants.lay()
     mcp = versions()
@@ -170,7 +168,7 @@ async def test_middleware_that_drops_the_version_does_not_drop_it_from_the_decis
                 await refused
 
 
-async def test_a_list_leaves_out_what_a_call_would_be_refused_for(serve_plain, grants):
+async def test_list_omits_what_a_call_would_be_refused(serve_plain, grants):
     bearer = grants.token("*")
     grants.lay()
     mcp = FastMCP("hints")
@@ -190,7 +188,7 @@ async def test_a_list_leaves_out_what_a_call_would_be_refused_for(serve_plain, g
     assert await served.call("look", bearer=bearer) == "ran"
 
 
-async def test_a_rule_about_a_tool_is_no_rule_about_what_is_named_like_it(serve_plain, grants):
+async def test_tool_rule_ignores_other_components_of_that_name(serve_plain, grants):
     """Neither does the rule refuse the prompt, nor does the prompt's grant open the tool."""
     everything, prompts = grants.token("*"), grants.token("prompts/get:*")
     mcp = FastMCP("names")
@@ -216,7 +214,7 @@ deny contains {"action": a.name, "code": "no", "message": "No."} if {
     assert await served.tools(prompts) == set()
 
 
-async def test_each_list_is_one_query_however_long(serve_plain, grants, plain_pdp):
+async def test_list_of_each_kind_is_one_query_of_any_length(serve_plain, grants, plain_pdp):
     bearer = grants.token("*")
     grants.lay()
     mcp = FastMCP("long")

@@ -28,9 +28,7 @@ def narrow(grants):
     return bearer
 
 
-async def test_what_would_be_refused_runs_with_the_callers_own_libraries(
-    serve_plain, grants, narrow
-):
+async def test_shadow_call_runs_with_the_callers_own_libraries(serve_plain, grants, narrow):
     poor = grants.token("state")
     grants.lay()
     enforced = await serve_plain()
@@ -42,7 +40,7 @@ async def test_what_would_be_refused_runs_with_the_callers_own_libraries(
     assert await watched.call("search", bearer=poor) == []
 
 
-async def test_what_is_allowed_is_as_ever(serve_plain, grants):
+async def test_shadow_mode_does_not_change_an_allowed_call(serve_plain, grants):
     wide = grants.token("search", libraries=["poe"])
     grants.lay()
     served = await serve_plain(shadow=True)
@@ -59,7 +57,9 @@ async def test_only_the_tools_that_are_named_are_watched(serve_plain, narrow):
     assert await served.tools(narrow) == {"get_health", "search", "state"}
 
 
-async def test_a_site_rule_is_tried_out_and_what_it_hides_stays_hidden(serve_plain, grants, narrow):
+async def test_shadow_site_rule_denies_nothing_but_still_hides_libraries(
+    serve_plain, grants, narrow
+):
     wide = grants.token("*", libraries=["poe", "sealed"])
     grants.rules(SEALED)
     enforced, watched = await serve_plain(), await serve_plain(shadow=True)
@@ -81,7 +81,7 @@ async def test_a_whole_server_watches_more_than_tools(serve_plain, narrow, metho
             assert {str(one.uri) for one in await client.list_resources()} == {"data://secret"}
 
 
-async def test_a_list_shows_what_would_be_hidden_and_tells_so(guard, deployment, tmp_path):
+async def test_shadow_list_shows_and_reports_what_would_be_hidden(guard, deployment, tmp_path):
     await deployment.add_user("ada")
     bearer = await deployment.create_token("ada", tools=["state"])
     await deployment.settle()
@@ -100,9 +100,7 @@ async def test_a_list_shows_what_would_be_hidden_and_tells_so(guard, deployment,
     assert "shadowed" not in refused
 
 
-async def test_the_record_the_log_and_the_metric_say_that_it_would_be_refused(
-    guard, deployment, tmp_path, caplog
-):
+async def test_shadow_refusal_is_recorded_logged_and_counted(guard, deployment, tmp_path, caplog):
     caplog.set_level("INFO", "mcp_plugin")
     await deployment.add_user("ada")
     await deployment.add_library("lib-a", "w")
@@ -131,7 +129,7 @@ async def test_the_record_the_log_and_the_metric_say_that_it_would_be_refused(
     assert served.failures() == {}
 
 
-async def test_a_tool_knows_that_it_runs_in_shadow(serve_plain, narrow):
+async def test_shadow_tool_can_read_that_it_is_in_shadow_mode(serve_plain, narrow):
     mcp = FastMCP("knowing")
 
     @mcp.tool
@@ -147,13 +145,13 @@ async def test_a_tool_knows_that_it_runs_in_shadow(serve_plain, narrow):
 
 
 @pytest.mark.parametrize("bearer", [None, "garbage", "a.b.c"])
-async def test_who_is_not_authenticated_is_refused_in_any_mode(serve_plain, narrow, bearer):
+async def test_shadow_mode_refuses_unauthenticated_callers(serve_plain, narrow, bearer):
     served = await serve_plain(shadow=True)
 
     assert await served.refusal("search", bearer=bearer)
 
 
-async def test_a_revoked_token_a_lockdown_and_an_outage_stop_it_in_any_mode(
+async def test_shadow_mode_stops_at_revocation_lockdown_and_outage(
     serve, deployment, ada, lock_down
 ):
     served = await serve(shadow=True)
@@ -170,7 +168,7 @@ async def test_a_revoked_token_a_lockdown_and_an_outage_stop_it_in_any_mode(
     assert "unavailable" in await served.refusal("search", bearer=narrow)
 
 
-async def test_nothing_runs_whose_refusal_cannot_be_recorded(guard, deployment, tmp_path):
+async def test_shadow_call_whose_refusal_cannot_be_recorded_is_denied(guard, deployment, tmp_path):
     await deployment.add_user("ada")
     bearer = await deployment.create_token("ada", tools=["state"])
     await deployment.settle()
@@ -181,7 +179,7 @@ async def test_nothing_runs_whose_refusal_cannot_be_recorded(guard, deployment, 
     assert "unavailable" in await served.refusal("search", bearer=bearer)
 
 
-async def test_a_remembered_refusal_is_none_of_shadow_mode(plain_pdp, narrow):
+async def test_shadow_mode_does_not_reuse_a_cached_refusal(plain_pdp, narrow):
     action = Action(name="search")
 
     watched = await plain_pdp.decide(narrow, action, shadow=True)
@@ -198,7 +196,7 @@ REFUSED = {
 }  # fmt: skip
 
 
-def test_an_answer_lets_through_only_where_it_was_asked_to():
+def test_shadow_response_counts_only_for_a_shadow_query():
     assert parse_decision(REFUSED, shadow=True).libraries == ("a", "b")
     assert not parse_decision(REFUSED).runs
     assert not parse_decision({**REFUSED, "shadow": None}, shadow=True).runs
@@ -219,6 +217,6 @@ def test_an_answer_lets_through_only_where_it_was_asked_to():
         {"shadow": ["a"]},
     ],
 )
-def test_an_answer_that_would_let_through_anything_else_is_unusable(odd):
+def test_shadow_response_with_another_effect_is_unusable(odd):
     with pytest.raises(ResponseUnusableError):
         parse_decision({**REFUSED, **odd}, shadow=True)

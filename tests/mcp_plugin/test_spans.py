@@ -56,7 +56,7 @@ def identified(span):
     return f"{span.context.trace_id:032x}", f"{span.parent.span_id:016x}" if span.parent else None
 
 
-async def test_a_decision_tells_what_it_was_and_holds_no_bearer_and_no_argument(
+async def test_span_describes_the_decision_without_bearer_or_arguments(
     serve_plain, spans, exporter, ada
 ):
     served = await serve_plain()
@@ -85,7 +85,7 @@ async def test_a_decision_tells_what_it_was_and_holds_no_bearer_and_no_argument(
     assert "xyzzy" not in told
 
 
-async def test_a_uri_is_not_told_as_it_may_have_been_made_of_arguments(serve_plain, spans, ada):
+async def test_span_omits_a_uri_that_may_hold_arguments(serve_plain, spans, ada):
     served = await serve_plain()
     with pytest.raises(Exception, match="permission"):
         async with served.client(ada) as client:
@@ -111,9 +111,7 @@ async def test_an_outage_is_an_error_and_a_refusal_is_not(short_path, spans):
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_a_decision_is_part_of_the_trace_that_its_client_named_in_meta(
-    serve_plain, spans, exporter, ada, mode
-):
+async def test_span_joins_the_trace_named_in_meta(serve_plain, spans, exporter, ada, mode):
     served = await serve_plain()
     with trace.get_tracer("client").start_as_current_span("client") as client:
         await served.call("search", bearer=ada, mode=mode)

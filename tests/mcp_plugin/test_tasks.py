@@ -84,7 +84,7 @@ async def result_of(task):
         return f"failed: {error}"
 
 
-async def test_a_task_runs_with_the_libraries_of_its_caller(grants, plain_pdp):
+async def test_task_runs_with_its_callers_libraries(grants, plain_pdp):
     ada = grants.token("*", libraries=["poe"])
     eve = grants.token("*", libraries=["darwin"])
     grants.lay()
@@ -101,7 +101,7 @@ async def test_a_task_runs_with_the_libraries_of_its_caller(grants, plain_pdp):
     assert swept.startswith("swept by mcptoken:")
 
 
-async def test_what_was_revoked_meanwhile_does_not_run(grants, plain_pdp, open_shop):
+async def test_task_revoked_meanwhile_does_not_run(grants, plain_pdp, open_shop):
     bearer, other = grants.token("*", libraries=["poe"]), grants.token("*")
     grants.lay()
 
@@ -152,7 +152,7 @@ async def test_a_refused_call_becomes_no_task(grants, plain_pdp):
         assert shop.ran == []
 
 
-async def test_nobody_sees_or_stops_anothers_task(grants, plain_pdp):
+async def test_task_is_invisible_to_other_callers(grants, plain_pdp):
     ada, eve = grants.token("*"), grants.token("*")
     grants.lay()
     async with guarded(plain_pdp) as (shop, served), served.client(ada) as first:
@@ -172,7 +172,7 @@ async def test_nobody_sees_or_stops_anothers_task(grants, plain_pdp):
         assert "result" not in await asked(served, "tasks/get", task.task_id, ada)
 
 
-async def test_callers_of_one_name_in_logs_are_kept_apart(grants, plain_pdp):
+async def test_task_callers_with_equal_labels_are_kept_apart(grants, plain_pdp):
     """FastMCP keeps tasks by what it knows of a caller, and logs name one by 32 bits of a digest."""
     ada, eve = (grants.token("*", number=number) for number in (55402, 87595))
     assert digest(ada)[:8] == digest(eve)[:8]
@@ -214,7 +214,7 @@ async def asked(served, method, task_id, bearer=None):
     return answer.json()
 
 
-async def test_fastmcps_own_extension_runs_no_task_and_answers_for_none(serve_plain, grants):
+async def test_task_through_fastmcps_own_extension_is_refused(serve_plain, grants):
     bearer = grants.token("*")
     grants.lay()
     shop = Shop()
@@ -225,7 +225,7 @@ async def test_fastmcps_own_extension_runs_no_task_and_answers_for_none(serve_pl
     assert "does not offer" in (await asked(served, "tasks/get", "x", bearer))["error"]["message"]
 
 
-async def test_it_asks_for_the_door_and_for_encryption(plain_pdp, monkeypatch):
+async def test_tasks_require_bearer_auth_and_encryption(plain_pdp, monkeypatch):
     policy = PolicyMiddleware(plain_pdp, registry=CollectorRegistry())
     monkeypatch.delenv("FASTMCP_TASKS_ENCRYPTION_KEY", raising=False)
     with pytest.raises(ConfigurationError, match="ENCRYPTION_KEY"):
@@ -238,7 +238,7 @@ async def test_it_asks_for_the_door_and_for_encryption(plain_pdp, monkeypatch):
             pass
 
 
-async def test_in_a_worker_without_the_policy_nothing_has_libraries(open_shop):
+async def test_task_in_a_worker_without_the_policy_has_no_libraries(open_shop):
     shop, served = open_shop
     async with served.client() as client:
         told = await result_of(await call_tool_task(client, "index", {"query": "x"}))

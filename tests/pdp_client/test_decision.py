@@ -71,7 +71,7 @@ def test_a_well_formed_allow_is_an_allow():
     assert decision.uses_arguments is False
 
 
-def test_a_well_formed_denial_keeps_its_reasons():
+def test_well_formed_denial_keeps_its_reasons():
     reasons = ["user_disabled", "site:closed", "site_rule", "token_expired"]
     decision = parse_decision(
         {**DENY, "reasons": reasons, "principal": None, "epoch": None, "revision": None}
@@ -143,13 +143,13 @@ def test_a_missing_end_of_validity_is_never_cache():
 
 
 @given(JSON)
-def test_no_json_value_at_all_is_an_allow(value):
+def test_arbitrary_json_is_never_an_allow(value):
     with pytest.raises(ResponseUnusableError):
         parse_decision(value)
 
 
 @given(st.dictionaries(st.sampled_from(list(ALLOW)), JSON, max_size=3))
-def test_an_allow_that_was_tampered_with_allows_only_while_it_is_well_formed(changes):
+def test_altered_allow_allows_only_while_well_formed(changes):
     answer = {**ALLOW, **changes}
     try:
         allowed = parse_decision(answer).allow
@@ -201,7 +201,7 @@ def test_a_malformed_list_is_unusable(field, odd):
 
 
 @given(JSON, st.integers(0, 5))
-def test_a_list_never_shows_what_was_not_asked_about(value, count):
+def test_list_never_shows_an_action_not_queried(value, count):
     for answer in (value, {**LIST, "indices": value}):
         try:
             visible = parse_visible(answer, count=count)
@@ -210,20 +210,20 @@ def test_a_list_never_shows_what_was_not_asked_about(value, count):
         assert set(visible.indices) <= set(range(count))
 
 
-def test_arguments_are_in_the_question_only_when_there_are_any_and_never_in_the_repr():
+def test_query_has_arguments_only_when_given_and_hides_them_in_repr():
     assert "arguments" not in Action(name="search").as_input()
     action = Action(name="search", arguments={"q": "secret"})
     assert action.as_input()["arguments"] == {"q": "secret"}
     assert "secret" not in repr(action)
 
 
-def test_principals_are_called_what_the_logs_call_them():
+def test_principal_name_is_the_name_in_logs():
     assert str(Principal(type="token", id="lct_…2bd806c9")) == "mcptoken:lct_…2bd806c9"
     assert str(Principal(type="team", id="7f")) == "team:7f"
     assert str(Principal(type="jwt", id="u-17")) == "jwt:u-17"
 
 
-def test_a_refusal_of_pythons_own_has_one_reason_and_its_message():
+def test_local_denial_has_one_reason_and_its_message():
     decision = Decision.refused(Reason.UNAVAILABLE)
     assert decision.reasons == ("unavailable",)
     assert decision.message == "The policy decision point is unavailable."
@@ -231,7 +231,7 @@ def test_a_refusal_of_pythons_own_has_one_reason_and_its_message():
 
 
 @pytest.mark.parametrize("obligations", [["mask"], {"mask": ["lib-a"]}, "mask", True])
-def test_an_answer_with_an_obligation_is_no_answer(obligations):
+def test_response_with_an_obligation_is_refused(obligations):
     with pytest.raises(ResponseUnusableError, match="obligations"):
         parse_decision({**ALLOW, "obligations": obligations})
     visible = {"indices": [0], "reason": "ok", "epoch": 1, "revision": 1}

@@ -84,7 +84,7 @@ async def test_the_deadline_is_for_everything_together(make_pdp, kind, short_pat
         assert (await pdp.visible("alice", actions=[Action(name="x")])).reason is Reason.UNAVAILABLE
 
 
-async def test_the_deadline_covers_what_remembers_per_turn_tokens(make_pdp):
+async def test_deadline_covers_the_replay_check(make_pdp):
     class Hangs:
         async def check(self, _):
             await asyncio.Event().wait()
@@ -103,9 +103,7 @@ async def test_the_deadline_covers_what_remembers_per_turn_tokens(make_pdp):
         answer({"result": ALLOW}, status="302 Found", headers=["Location: /"]),
     ],
 )  # fmt: skip
-async def test_whatever_opa_answers_nothing_is_raised_and_nothing_allowed(
-    make_pdp, kind, short_path, raw
-):
+async def test_any_opa_response_raises_nothing_and_allows_nothing(make_pdp, kind, short_path, raw):
     async with faulty(kind, always(raw), short_path) as server:
         pdp = make_pdp(opa_url=server.url)
         decision = await pdp.authorize("alice", tool="search")
@@ -120,9 +118,7 @@ async def test_whatever_opa_answers_nothing_is_raised_and_nothing_allowed(
     "bearer",
     ["", " ", "a b", "x\ny", "é", "\ud800", "\x00", "x" * (8 * 1024 + 1), "x" * 10_000_000, "a.b.c", "..", "lct_"],
 )  # fmt: skip
-async def test_whatever_the_bearer_nothing_is_raised_and_nothing_allowed(
-    make_pdp, table_world, bearer
-):
+async def test_any_bearer_raises_nothing_and_allows_nothing(make_pdp, table_world, bearer):
     began = time.monotonic()
     decision = await make_pdp().authorize(bearer, tool="search")
     assert (decision.allow, decision.reason) == (False, Reason.INVALID_TOKEN)
@@ -130,13 +126,13 @@ async def test_whatever_the_bearer_nothing_is_raised_and_nothing_allowed(
 
 
 @pytest.mark.parametrize("name", ['x"] ; true #', "../../data", "", "\x00", "🙂", "x" * 1_024])
-async def test_whatever_the_tool_is_called_it_is_only_a_name(make_pdp, table_world, name):
+async def test_any_tool_name_is_only_a_name(make_pdp, table_world, name):
     decision = await make_pdp().authorize("alice", tool=name)
     assert decision.reason is Reason.TOOL_NOT_ALLOWED
     assert (await make_pdp().authorize("everything", tool=name)).allow is True
 
 
-async def test_arguments_past_a_mebibyte_are_denied_where_a_rule_reads_them(
+async def test_arguments_over_a_mebibyte_are_denied_where_rules_read_them(
     make_pdp, plain_opa, kind
 ):
     pdp = make_pdp(opa_url=getattr(plain_opa, f"{kind}_url"))
@@ -156,9 +152,7 @@ async def test_arguments_past_a_mebibyte_are_denied_where_a_rule_reads_them(
         assert decision.reason == reason, (reads, size)
 
 
-async def test_a_rule_that_reads_arguments_decides_on_them_from_the_first_call(
-    make_pdp, make_deployment
-):
+async def test_rule_on_arguments_decides_on_the_first_call(make_pdp, make_deployment):
     deployment = await make_deployment(
         site="""package site
 
@@ -179,7 +173,7 @@ deny contains {"action": action.name, "code": "quiet", "message": "Whisper."} if
     assert (await deployment.pdp().authorize(bearer, tool="say")).allow is True
 
 
-async def test_a_jwt_that_python_refuses_is_not_asked_about(make_pdp, signer, team_claims):
+async def test_jwt_refused_in_python_is_not_sent_to_opa(make_pdp, signer, team_claims):
     transport = Answers()
     decision = await make_pdp(opa_transport=transport).authorize(
         signer.token({**team_claims, "exp": 1_000, "iat": 1}), tool="search"
@@ -190,7 +184,7 @@ async def test_a_jwt_that_python_refuses_is_not_asked_about(make_pdp, signer, te
     assert transport.asked == []
 
 
-async def test_an_answer_older_than_one_already_seen_is_behind(make_pdp, plain_opa):
+async def test_response_older_than_one_seen_is_behind(make_pdp, plain_opa):
     pdp = make_pdp()
     plain_opa.set_dataset(make_dataset())
     assert (await pdp.authorize("alice", tool="search")).allow is True
@@ -208,7 +202,7 @@ async def test_an_answer_older_than_one_already_seen_is_behind(make_pdp, plain_o
     assert (await pdp.authorize("alice", tool="search")).allow is True
 
 
-async def test_an_older_epoch_is_behind_whatever_its_revision(make_pdp, plain_opa):
+async def test_older_epoch_is_behind_whatever_its_revision(make_pdp, plain_opa):
     pdp = make_pdp()
     epochs = {
         "heartbeat": {"epoch": 2},
@@ -241,7 +235,7 @@ async def test_answers_that_overtake_each_other_are_not_behind(make_pdp):
     assert (await late).reason is Reason.BEHIND
 
 
-async def test_an_answer_without_data_changes_nothing_that_was_seen(make_pdp, plain_opa):
+async def test_response_without_data_keeps_the_version_seen(make_pdp, plain_opa):
     pdp = make_pdp()
     plain_opa.set_dataset(make_dataset())
     assert (await pdp.authorize("alice", tool="search")).allow is True
@@ -274,7 +268,7 @@ async def test_two_hundred_callers_at_once_get_their_own_decisions(make_pdp, tab
     assert len({one.decision_id for one in decisions}) == 200
 
 
-async def test_opa_killed_in_the_middle_of_a_call_denies_it(make_deployment):
+async def test_call_is_denied_when_opa_is_killed_during_it(make_deployment):
     deployment = await make_deployment()
     await deployment.add_user("ada")
     bearer = await deployment.create_token("ada")
@@ -296,7 +290,7 @@ async def test_opa_killed_in_the_middle_of_a_call_denies_it(make_deployment):
     await until(allowed, "the same PDP is answered by the new process")
 
 
-async def test_what_shows_is_what_may_be_called(make_pdp, table_world, signer):
+async def test_visible_shows_what_may_be_called(make_pdp, table_world, signer):
     pdp = make_pdp()
     names = ["search", "delete", "get_document", "list_libraries"]
     actions = [Action(name=name) for name in names]
@@ -308,7 +302,7 @@ async def test_what_shows_is_what_may_be_called(make_pdp, table_world, signer):
     assert (nobody.indices, nobody.reason) == ((3,), Reason.MISSING_TOKEN)
 
 
-async def test_a_bad_bearer_shows_what_is_listable_for_one_and_keeps_its_reason(
+async def test_bad_bearer_sees_what_is_listable_and_keeps_its_reason(
     make_pdp, plain_opa, signer, team_claims
 ):
     listable = {"live": {"settings": {"listable": {"rejected": ["get_*"]}}}}
@@ -320,7 +314,7 @@ async def test_a_bad_bearer_shows_what_is_listable_for_one_and_keeps_its_reason(
     assert (shown.indices, shown.reason) == ((1,), Reason.TOKEN_EXPIRED)
 
 
-async def test_a_public_tool_is_allowed_without_opa_and_without_libraries(make_pdp):
+async def test_public_tool_is_allowed_without_opa_and_libraries(make_pdp):
     pdp = make_pdp(opa_url="unix:///nowhere/opa.sock")
     decision = pdp.allow_public(tool="get_health")
     assert decision.allow is True
@@ -328,7 +322,7 @@ async def test_a_public_tool_is_allowed_without_opa_and_without_libraries(make_p
     assert decision.decision_id
 
 
-async def test_an_outage_is_one_line_in_the_log_without_the_bearer(make_pdp, caplog):
+async def test_outage_logs_one_line_without_the_bearer(make_pdp, caplog):
     await make_pdp(opa_url="unix:///nowhere/opa.sock").authorize("s3cret-bearer", tool="search")
     (line,) = caplog.messages
     assert line.startswith("pdp.unavailable code=opa_unreachable")
@@ -336,7 +330,7 @@ async def test_an_outage_is_one_line_in_the_log_without_the_bearer(make_pdp, cap
 
 
 @pytest.mark.parametrize("text", ["", " \n", "two words", "é", "a\x00b"])
-def test_a_token_file_that_holds_no_token_is_a_configuration_error(real_verifier, tmp_path, text):
+def test_empty_token_file_is_a_configuration_error(real_verifier, tmp_path, text):
     path = tmp_path / "token"
     path.write_text(text)
     with pytest.raises(ConfigurationError, match="token"):
@@ -355,7 +349,7 @@ async def test_a_pdp_that_is_closed_denies(make_pdp, table_world, kind):
     assert (await pdp.authorize("alice", tool="search")).reason is Reason.UNAVAILABLE
 
 
-def test_the_errors_of_the_parts_are_all_denials_here():
+def test_errors_of_the_parts_become_denials():
     for error in (BearerRejected, OPAUnreachableError, ResponseUnusableError):
         assert error.code
     assert open_transport("http://[::1]:8181")

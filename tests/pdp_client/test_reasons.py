@@ -20,12 +20,12 @@ def test_every_reason_has_a_message_and_a_code_fit_for_a_label(reason):
     assert re.fullmatch(r"[a-z_]+", reason)
 
 
-def test_a_reason_is_its_code_wherever_it_is_written():
+def test_reason_equals_its_code_everywhere():
     assert f"{Reason.KEY_UNKNOWN}" == "key_unknown"
     assert Reason("key_unknown") is Reason.KEY_UNKNOWN
 
 
-def test_outages_and_refusals_of_permission_are_told_from_failed_authentication():
+def test_outage_and_denial_reasons_differ_from_failed_authentication():
     by_class = {kind: {r for r in Reason if r.reason_class is kind} for kind in ReasonClass}
     assert by_class[ReasonClass.OK] == {"ok"}
     assert by_class[ReasonClass.OUTAGE] == {"unavailable", "behind", "stale_data"}
@@ -72,7 +72,7 @@ def test_messages_are_the_contracts_word_for_word(reason, details, text):
     assert message(reason, **details) == text
 
 
-def test_a_message_quotes_at_most_64_characters_of_a_caller_and_escapes_them():
+def test_message_quotes_at_most_64_escaped_characters():
     long = message(Reason.KEY_UNKNOWN, kid="k" * 10_000)
     assert len(long) < 100
     assert "…" in long
@@ -82,7 +82,7 @@ def test_a_message_quotes_at_most_64_characters_of_a_caller_and_escapes_them():
     assert quote("\r\n") == r"'\r\n'"
 
 
-def test_a_message_that_lacks_a_detail_it_names_is_a_bug_that_shows():
+def test_message_without_a_named_detail_raises():
     with pytest.raises(KeyError):
         message(Reason.KEY_UNKNOWN)
 
@@ -97,14 +97,14 @@ def test_no_message_names_a_detail_that_is_not_documented():
     assert named == set(DETAILS)
 
 
-def test_every_error_is_a_pdp_error_with_a_code_of_its_own():
+def test_error_classes_are_pdp_errors_with_distinct_codes():
     errors = [BearerRejected, ConfigurationError, KeyringError]
     assert all(issubclass(error, PDPError) for error in errors)
     assert len({error.code for error in errors}) == len(errors)
     assert issubclass(KeyringError, ConfigurationError)
 
 
-def test_a_rejection_reads_as_its_message():
+def test_rejection_text_is_its_message():
     rejected = BearerRejected.because(Reason.KEY_UNKNOWN, kid="k9")
     assert rejected.reason is Reason.KEY_UNKNOWN
     assert str(rejected) == rejected.message == "Unknown signing key kid='k9'."

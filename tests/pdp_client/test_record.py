@@ -56,7 +56,7 @@ class Failing:
         pass
 
 
-async def test_a_decision_is_on_record_when_it_is_returned(make_pdp, path):
+async def test_decision_is_recorded_before_it_is_returned(make_pdp, path):
     pdp = make_pdp(FileRecord(path), server="library")
     decision = await pdp.authorize("alice", tool="search", tags=["read"], transport="http")
     (line,) = lines(path)
@@ -107,7 +107,7 @@ async def test_the_record_holds_no_bearer_and_no_argument(make_pdp, path, signer
     assert [line["arguments_hash"] for line in lines(path)] == [arguments_hash(arguments)] * 5
 
 
-async def test_a_line_is_enough_to_ask_again(make_pdp, path, plain_opa):
+async def test_record_line_is_enough_to_repeat_the_query(make_pdp, path, plain_opa):
     pdp = make_pdp(FileRecord(path))
     for bearer in (None, "alice", "switched-off", "of-bob"):
         await pdp.authorize(bearer, tool="get_document", tags=["read"])
@@ -119,7 +119,7 @@ async def test_a_line_is_enough_to_ask_again(make_pdp, path, plain_opa):
                 assert again[field] == line[field]
 
 
-async def test_a_refused_bearer_is_told_from_none(make_pdp, path):
+async def test_record_tells_a_refused_bearer_from_none(make_pdp, path):
     pdp = make_pdp(FileRecord(path))
     await pdp.authorize(None, tool="search")
     await pdp.authorize("not a bearer", tool="search")
@@ -138,7 +138,7 @@ async def test_a_record_that_fails_turns_an_allow_into_an_outage(make_pdp):
     assert pdp.allow_public(tool="get_health").allow is False
 
 
-async def test_a_record_that_fails_leaves_a_denial_as_it_is(make_pdp):
+async def test_record_failure_keeps_a_denial(make_pdp):
     pdp = make_pdp(Failing())
     assert (await pdp.authorize("no-tools", tool="search")).reason is Reason.TOOL_NOT_ALLOWED
     assert (await pdp.authorize(None, tool="search")).reason is Reason.MISSING_TOKEN
@@ -152,7 +152,7 @@ async def test_a_closed_record_denies(make_pdp, path):
     assert decision.reason is Reason.UNAVAILABLE
 
 
-async def test_tags_that_are_no_json_are_denied_and_raise_nothing(make_pdp, path):
+async def test_tags_that_are_not_json_are_denied(make_pdp, path):
     pdp = make_pdp(FileRecord(path))
     decision = await pdp.authorize("alice", tool="search", tags=[b"read"])
     assert decision.reason is Reason.UNAVAILABLE
@@ -161,7 +161,7 @@ async def test_tags_that_are_no_json_are_denied_and_raise_nothing(make_pdp, path
 
 
 @pytest.mark.parametrize("odd", [{"q": float("nan")}, {"q": b"x"}, {"q": {1, 2}}, {(1, 2): 3}])
-async def test_arguments_that_are_no_json_are_denied_where_a_rule_reads_them(
+async def test_arguments_that_are_not_json_are_denied_where_rules_read_them(
     make_pdp, plain_opa, path, odd
 ):
     pdp = make_pdp(FileRecord(path))
@@ -172,7 +172,7 @@ async def test_arguments_that_are_no_json_are_denied_where_a_rule_reads_them(
     assert [line["reason"] for line in lines(path)] == ["ok", "unavailable"]
 
 
-def test_the_file_is_its_owners_alone_and_is_appended_to(path):
+def test_record_file_is_private_and_appended_to(path):
     for _ in range(2):
         record = FileRecord(path)
         record.write({"a": 1})
@@ -181,7 +181,7 @@ def test_the_file_is_its_owners_alone_and_is_appended_to(path):
     assert lines(path) == [{"a": 1}] * 2
 
 
-def test_a_file_that_cannot_be_opened_is_told_by_its_name(tmp_path):
+def test_unwritable_record_file_is_named(tmp_path):
     with pytest.raises(RecordFailed, match="no/such/folder"):
         FileRecord(tmp_path / "no/such/folder/decisions.jsonl")
 

@@ -45,7 +45,7 @@ def test_the_hash_is_over_canonical_json(log):
 ROW = [2, 1.5, "ada", "user add", '[["users", "u1"]]', GENESIS, "h"]
 
 
-def test_an_entry_is_read_as_a_store_has_it():
+def test_entry_is_read_as_stored():
     entry = read_entry(tuple(ROW))
     assert (entry.revision, entry.at, entry.hash) == (2, 1.5, "h")
     assert entry.touched == (Ref(Kind.USERS, "u1"),)
@@ -56,7 +56,7 @@ def test_an_entry_is_read_as_a_store_has_it():
     [(1, "noon"), (1, None), (2, 7), (3, b""), (5, None), (6, 0)]
     + [(4, odd) for odd in (None, "", "{", "7", "[7]", '[["ghosts", "x"]]', '[["users"]]', "[" * 9999)],
 )  # fmt: skip
-def test_a_column_that_is_not_of_its_type_breaks_the_log_there(column, odd):
+def test_column_of_another_type_breaks_the_log_there(column, odd):
     with pytest.raises(LogBrokenError) as caught:
         read_entry([*ROW[:column], odd, *ROW[column + 1 :]])
     assert caught.value.revision == 2

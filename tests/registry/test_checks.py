@@ -21,12 +21,12 @@ KEY = Key(kid="k", alg="EdDSA")
 
 
 @pytest.mark.parametrize("record", [USER, TEAM, TOKEN, LIBRARY, WORKSPACE, KEY])
-def test_a_good_record_is_accepted_as_it_is(record):
+def test_valid_record_is_accepted_unchanged(record):
     assert checked(record) == record
 
 
 @pytest.mark.parametrize("text", ["", "a\nb", "a\0", "\x7f", "\x85", "\ud800", "x" * 257, None, 7])
-def test_an_id_is_plain_text_and_a_bad_one_is_not_quoted(text):
+def test_invalid_id_is_refused_unquoted(text):
     with pytest.raises(InvalidRecordError) as caught:
         checked(replace(USER, id=text))
     assert (caught.value.record, caught.value.field) == ("users", "id")
@@ -66,7 +66,7 @@ def test_an_odd_id_is_an_id(text):
         (KEY, "alg", ""),
     ],
 )
-def test_a_field_that_is_not_what_it_must_be_is_named_and_not_quoted(record, field, value):
+def test_invalid_field_is_named_and_not_quoted(record, field, value):
     with pytest.raises(InvalidRecordError) as caught:
         checked(replace(record, **{field: value}))
     assert caught.value.field == field
@@ -110,7 +110,7 @@ def test_a_setting_of_the_right_shape_is_accepted(name, value):
         ("", True),
     ],
 )
-def test_a_setting_of_another_shape_is_refused(name, value):
+def test_setting_of_another_shape_is_refused(name, value):
     with pytest.raises(InvalidRecordError):
         checked(Setting(name=name, value=value))
 
@@ -173,7 +173,7 @@ def test_a_pattern_that_opa_can_match_is_accepted(pattern):
 
 
 @pytest.mark.parametrize("pattern", BAD_GLOBS)
-def test_a_pattern_that_opa_cannot_match_or_may_mistake_is_refused(pattern):
+def test_ambiguous_pattern_is_refused(pattern):
     assert glob_fault(pattern) is not None
 
 

@@ -41,7 +41,7 @@ async def exported(registry):
         return export.version, {ref: record async for ref, record in export.records}
 
 
-async def test_a_new_registry_is_at_epoch_1_and_revision_0_with_default_settings(registry):
+async def test_new_registry_has_epoch_1_revision_0_and_default_settings(registry):
     delta = await registry.changed_since(0)
     assert delta.version == await registry.version() == RegistryVersion(1, 0)
     assert delta.changes == {}
@@ -54,9 +54,7 @@ async def test_a_new_registry_is_at_epoch_1_and_revision_0_with_default_settings
     }
 
 
-async def test_every_kind_of_record_comes_back_as_it_was_written(
-    registry, sample_records, write, token
-):
+async def test_record_of_every_kind_round_trips(registry, sample_records, write, token):
     records = [
         TEAM,
         replace(token, expires_at=1.5, libraries=("lib-a",)),
@@ -69,7 +67,7 @@ async def test_every_kind_of_record_comes_back_as_it_was_written(
         assert record in await registry.all(type(record))
 
 
-async def test_what_is_not_there_is_none(registry):
+async def test_missing_record_is_none(registry):
     assert await registry.get(User, "nobody") is None
     assert await registry.get(User, "\udcff") is None
     assert await registry.all(Team) == []
@@ -87,7 +85,7 @@ async def test_records_are_listed_by_id_in_code_point_order(registry, write):
     assert [user.id for user in await registry.all(User)] == sorted(ids)
 
 
-async def test_a_transaction_is_one_revision_and_says_which(registry, sample_records):
+async def test_transaction_is_one_revision(registry, sample_records):
     async with registry.transaction(actor="tests", action="two") as tx:
         assert tx.version == RegistryVersion(1, 1)
         await tx.put(User(id="bob", name="Bob"))
@@ -106,7 +104,7 @@ async def test_an_exception_undoes_the_whole_transaction(registry, sample_record
     assert await registry.verify_log() == 1
 
 
-async def test_a_cancelled_transaction_is_undone_and_the_next_one_runs(
+async def test_cancelled_transaction_is_undone_and_the_next_one_runs(
     registry, sample_records, write
 ):
     begun = asyncio.Event()
@@ -126,14 +124,14 @@ async def test_a_cancelled_transaction_is_undone_and_the_next_one_runs(
     assert await registry.get(User, "bob") is None
 
 
-async def test_a_transaction_cannot_be_used_after_its_end(registry):
+async def test_transaction_is_unusable_after_its_end(registry):
     async with registry.transaction(actor="tests", action="over") as tx:
         pass
     with pytest.raises(RuntimeError):
         await tx.put(User(id="bob", name="Bob"))
 
 
-async def test_writing_what_is_already_stored_makes_no_revision(registry, sample_records, write):
+async def test_unchanged_write_makes_no_revision(registry, sample_records, write):
     assert await write(User(id="ada", name="Ada")) == RegistryVersion(1, 1)
     assert len(await registry.log()) == 1
 
@@ -152,7 +150,7 @@ async def test_concurrent_transactions_lose_no_revision(registry, write):
         (Library(uid="l", name="L", workspace_id="nowhere"), Ref(Kind.WORKSPACES, "nowhere")),
     ],
 )
-async def test_a_record_that_names_one_that_does_not_exist_is_refused(
+async def test_record_with_a_missing_reference_is_refused(
     registry, sample_records, write, record, missing
 ):
     with pytest.raises(NotFoundError) as caught:
@@ -161,15 +159,13 @@ async def test_a_record_that_names_one_that_does_not_exist_is_refused(
     assert await registry.version() == RegistryVersion(1, 1)
 
 
-async def test_a_token_of_a_user_who_does_not_exist_is_refused(write, token):
+async def test_token_of_a_missing_user_is_refused(write, token):
     with pytest.raises(NotFoundError, match="'ada'"):
         await write(token)
 
 
 @pytest.mark.parametrize(("type_", "id_"), [(User, "ada"), (Workspace, "docs"), (Workspace, "lab")])
-async def test_a_record_that_others_name_is_not_deleted(
-    registry, sample_records, write, type_, id_
-):
+async def test_referenced_record_is_not_deleted(registry, sample_records, write, type_, id_):
     await write(TEAM, Library(uid="lib-b", name="B", workspace_id="lab"))
     with pytest.raises(StillReferencedError, match=id_):
         async with registry.transaction(actor="tests", action="delete") as tx:
@@ -177,7 +173,7 @@ async def test_a_record_that_others_name_is_not_deleted(
     assert await registry.get(type_, id_) is not None
 
 
-async def test_deleting_what_is_not_there_is_an_error(registry):
+async def test_deletion_of_a_missing_record_is_an_error(registry):
     with pytest.raises(NotFoundError):
         async with registry.transaction(actor="tests", action="delete") as tx:
             await tx.delete(User, "nobody")
@@ -223,7 +219,7 @@ async def test_published_records_have_the_shapes_of_the_contract(
     )
 
 
-async def test_a_delta_has_each_touched_record_with_the_revision_that_last_touched_it(
+async def test_delta_has_each_touched_record_with_its_last_revision(
     registry, sample_records, write
 ):
     await write(TEAM)
@@ -238,7 +234,7 @@ async def test_a_delta_has_each_touched_record_with_the_revision_that_last_touch
     assert (await registry.changed_since(3)).changes == {}
 
 
-async def test_a_deleted_record_is_none_in_a_delta(registry, sample_records):
+async def test_deleted_record_is_none_in_a_delta(registry, sample_records):
     async with registry.transaction(actor="tests", action="delete") as tx:
         await tx.delete(Library, "lib-a")
     changes = (await registry.changed_since(1)).changes
@@ -247,7 +243,7 @@ async def test_a_deleted_record_is_none_in_a_delta(registry, sample_records):
     assert len(changes) == 2
 
 
-async def test_a_library_that_moves_touches_both_workspaces(registry, sample_records, write):
+async def test_moved_library_touches_both_workspaces(registry, sample_records, write):
     await write(Library(uid="lib-a", name="A", workspace_id="lab", tags=("public",)))
     changes = (await registry.changed_since(1)).changes
     assert changes[Ref(Kind.WORKSPACES, "docs")].record == {"name": "Docs", "libraries": []}
@@ -261,16 +257,14 @@ async def test_a_library_without_tags_is_not_published(registry, sample_records,
     assert Ref(Kind.LIBRARIES, "lib-a") not in (await exported(registry))[1]
 
 
-async def test_a_changed_setting_moves_the_revision_and_shows_only_in_the_settings(registry, write):
+async def test_changed_setting_makes_a_revision_without_records(registry, write):
     assert await write(Setting(name="lockdown", value=True)) == RegistryVersion(1, 1)
     delta = await registry.changed_since(0)
     assert delta.changes == {}
     assert delta.settings["lockdown"] is True
 
 
-async def test_what_changed_laid_over_an_export_is_one_state_whatever_was_written_meanwhile(
-    registry, sample_records, write
-):
+async def test_export_and_deltas_add_up_to_one_state(registry, sample_records, write):
     async with registry.export_records() as export:
         await write(User(id="bob", name="Bob"), User(id="ada", name="Ada", active=False))
         async with registry.transaction(actor="tests", action="delete") as tx:
@@ -295,9 +289,7 @@ async def test_an_export_may_be_left_early(registry, write):
         assert len([ref async for ref, _ in export.records]) == 1500
 
 
-async def test_the_log_tells_who_did_what_when_and_chains_its_entries(
-    registry, sample_records, write
-):
+async def test_log_has_actor_action_and_time_of_chained_entries(registry, sample_records, write):
     await write(TEAM)
     first, second = await registry.log()
     assert (second.revision, second.at, second.actor, second.action) == (
@@ -314,7 +306,7 @@ async def test_the_log_tells_who_did_what_when_and_chains_its_entries(
     assert await registry.verify_log() == 2
 
 
-async def test_who_writes_is_plain_text(registry):
+async def test_actor_is_plain_text(registry):
     with pytest.raises(InvalidRecordError):
         async with registry.transaction(actor="a\nb", action="x"):
             pass
@@ -363,7 +355,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_a_process_killed_inside_a_transaction_leaves_the_state_before_it(
+async def test_process_killed_in_a_transaction_leaves_the_state_before(
     url, registry, sample_records, write
 ):
     process = await asyncio.create_subprocess_exec(
@@ -379,7 +371,7 @@ async def test_a_process_killed_inside_a_transaction_leaves_the_state_before_it(
     assert await registry.verify_log() == 2
 
 
-async def test_a_touched_record_has_changed_whether_it_exists_or_not(registry, sample_records):
+async def test_touched_record_is_in_the_delta_even_if_missing(registry, sample_records):
     async with registry.transaction(actor="tests", action="touch") as tx:
         await tx.touch(Ref(Kind.USERS, "ada"), Ref(Kind.USERS, "ghost"))
     delta = await registry.changed_since(1)
@@ -392,7 +384,7 @@ async def test_a_touched_record_has_changed_whether_it_exists_or_not(registry, s
     ]
 
 
-async def test_the_next_epoch_is_one_revision_and_touches_nothing(registry, sample_records):
+async def test_next_epoch_is_one_revision_without_changes(registry, sample_records):
     async with registry.transaction(actor="tests", action="restored") as tx:
         await tx.next_epoch()
     assert tx.version == await registry.version() == RegistryVersion(2, 2)
@@ -426,7 +418,7 @@ async def test_records_are_counted_by_kind(registry, sample_records):
     }  # fmt: skip
 
 
-async def test_a_check_finds_nothing_where_nothing_is_wrong_and_changes_nothing(
+async def test_check_of_a_valid_registry_finds_and_changes_nothing(
     registry, sample_records, write, token
 ):
     await write(TEAM, token, Key(kid="k1", alg="EdDSA"))

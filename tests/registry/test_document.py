@@ -79,26 +79,26 @@ keys:
 """
 
 
-async def test_a_document_comes_out_as_it_went_in(registry):
+async def test_document_round_trips(registry):
     imported = await import_document(registry, DOCUMENT, actor="tests")
     assert (imported.records, imported.version) == (11, RegistryVersion(1, 1))
     assert await export_document(registry, actor="tests") == DOCUMENT
     assert await registry.version() == RegistryVersion(1, 1)
 
 
-async def test_importing_the_same_again_changes_nothing(registry):
+async def test_document_imported_again_changes_nothing(registry):
     await import_document(registry, DOCUMENT, actor="tests")
     assert (await import_document(registry, DOCUMENT, actor="tests")).version == RegistryVersion(
         1, 1
     )
 
 
-async def test_what_a_document_does_not_name_is_left_alone(registry, sample_records):
+async def test_document_leaves_unnamed_records_unchanged(registry, sample_records):
     await import_document(registry, "version: 1\nusers: [{id: bob, name: Bob}]", actor="tests")
     assert await registry.all(User) == [User(id="ada", name="Ada"), User(id="bob", name="Bob")]
 
 
-async def test_what_a_record_leaves_out_gets_its_default(registry, sample_records):
+async def test_document_omitted_fields_get_their_defaults(registry, sample_records):
     text = f"""
 version: 1
 users: [{{id: ada, name: Ada}}]
@@ -143,9 +143,7 @@ tokens: [{{digest: {DIGEST}, user: ada}}]
         ("[" * 5000, "document"),
     ],
 )
-async def test_a_document_that_does_not_fit_is_refused_with_the_place_of_the_fault(
-    registry, text, path
-):
+async def test_invalid_document_is_refused_with_the_place(registry, text, path):
     with pytest.raises(InvalidDocumentError) as caught:
         await import_document(registry, text, actor="tests")
     assert caught.value.path == path
@@ -153,14 +151,14 @@ async def test_a_document_that_does_not_fit_is_refused_with_the_place_of_the_fau
     assert await registry.version() == RegistryVersion(1, 0)
 
 
-async def test_a_team_whose_owner_does_not_exist_is_refused_with_all_the_rest(registry):
+async def test_document_with_a_missing_owner_is_refused_whole(registry):
     with pytest.raises(NotFoundError, match="'ada'"):
         await import_document(registry, DOCUMENT.replace("id: ada", "id: eve"), actor="tests")
     assert await registry.version() == RegistryVersion(1, 0)
     assert await registry.all(User) == []
 
 
-async def test_a_record_that_only_looks_right_is_refused_with_all_the_rest(registry):
+async def test_document_with_an_invalid_record_is_refused_whole(registry):
     head, teams = DOCUMENT.split("teams:")
     text = head + "teams:" + teams.replace("'*'", "'read_['")
     with pytest.raises(InvalidRecordError, match=f"teams/{UUID}: tools"):
@@ -225,7 +223,7 @@ async def moved(records, *, source, target):
 @pytest.mark.system
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(registries())
-def test_what_is_exported_imported_and_exported_again_is_the_same(records):
+def test_exported_document_round_trips(records):
     with tempfile.TemporaryDirectory() as folder:
         one, two = f"sqlite:///{folder}/one.db", f"sqlite:///{folder}/two.db"
         asyncio.run(moved(records, source=one, target=two))
@@ -234,7 +232,7 @@ def test_what_is_exported_imported_and_exported_again_is_the_same(records):
 # The fixture is one graph for all examples: each empties it.
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(registries())
-def test_a_registry_moves_from_sqlite_to_neo4j_as_it_is(neo4j_server, cypher, records):
+def test_registry_moves_from_sqlite_to_neo4j_unchanged(neo4j_server, cypher, records):
     cypher("MATCH (n) DETACH DELETE n")
     with tempfile.TemporaryDirectory() as folder:
         one = f"sqlite:///{folder}/one.db"

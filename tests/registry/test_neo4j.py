@@ -42,7 +42,7 @@ STORES = ["neo4j"]
         ("neo4j+ssc://u@h", "no password file"),
     ],
 )
-async def test_a_url_that_does_not_fit_is_refused_without_repeating_it(url, why):
+async def test_invalid_neo4j_url_is_refused_unquoted(url, why):
     with pytest.raises(UnsupportedRegistryError, match=why) as caught:
         await open_registry(url)
     assert "hunter2" not in str(caught.value)
@@ -69,13 +69,13 @@ async def test_user_password_and_database_may_be_given(url, sample_records, tmp_
         assert await registry.get(User, "ada") == User(id="ada", name="Ada")
 
 
-async def test_a_database_that_is_not_there_is_unreadable(url):
+async def test_missing_database_is_unreadable(url):
     async with aclosing(await open_registry(f"{url}/nowhere")) as registry:
         with pytest.raises(UnreadableRegistryError, match="no such database"):
             await registry.version()
 
 
-def test_without_the_driver_there_is_a_word_on_how_to_get_it():
+def test_missing_driver_error_names_the_extra():
     script = """
 import asyncio, sys
 sys.modules["neo4j"] = None
@@ -95,7 +95,7 @@ except UnsupportedRegistryError as error:
 # A graph without a registry
 
 
-async def test_a_graph_without_a_registry_is_never_taken_for_an_empty_one(exported, empty_graph):
+async def test_graph_without_a_registry_is_not_an_empty_registry(exported, empty_graph):
     async with aclosing(await open_registry(empty_graph)) as registry:
         for read in (
             registry.version(),
@@ -117,7 +117,7 @@ async def test_a_graph_without_a_registry_is_never_taken_for_an_empty_one(export
             await registry.version()
 
 
-async def test_a_check_that_fixes_makes_a_registry_and_finds_nothing_afterwards(empty_graph):
+async def test_check_with_fix_creates_a_valid_registry(empty_graph):
     async with aclosing(await open_registry(empty_graph)) as registry:
         fixed = await registry.check(fix=True)
         assert "(:Registry): is missing (fixed)" in map(str, fixed)
@@ -137,18 +137,14 @@ async def test_a_registry_that_was_lost_is_not_made_anew(registry, sample_record
         await registry.version()
 
 
-async def test_a_graph_emptied_while_it_is_exported_does_not_pass_for_a_small_one(
-    registry, sample_records, cypher
-):
+async def test_graph_emptied_during_an_export_is_an_error(registry, sample_records, cypher):
     async with registry.export_records() as export:
         cypher("MATCH (n) DETACH DELETE n")
         with pytest.raises(UnreadableRegistryError):
             _ = [ref async for ref, _ in export.records]
 
 
-async def test_a_registry_emptied_and_made_again_while_it_is_exported_is_noticed(
-    registry, sample_records, cypher
-):
+async def test_registry_recreated_during_an_export_is_an_error(registry, sample_records, cypher):
     async with registry.export_records() as export:
         cypher("MATCH (n) DETACH DELETE n")
         await registry.check(fix=True)
@@ -165,9 +161,7 @@ async def test_a_registry_emptied_and_made_again_while_it_is_exported_is_noticed
         ("CREATE (:Registry {epoch: 1, revision: 0})", UnreadableRegistryError),
     ],
 )
-async def test_a_registry_that_cannot_be_told_is_an_error_and_left_as_it_is(
-    registry, cypher, query, error
-):
+async def test_ambiguous_registry_is_an_error_and_unchanged(registry, cypher, query, error):
     cypher(query)
     before = cypher("MATCH (r:Registry) RETURN properties(r)")
     for call in (registry.version(), registry.changed_since(0), registry.check(fix=True)):

@@ -102,7 +102,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("malformed", MALFORMED)
-async def test_what_others_wrote_wrongly_comes_out_as_it_is_or_as_a_fault(
+async def test_foreign_malformed_record_is_exported_as_is_or_as_a_fault(
     exported, registry, sample_records, cypher, malformed
 ):
     query, ref, expected = malformed
@@ -120,7 +120,7 @@ async def test_what_others_wrote_wrongly_comes_out_as_it_is_or_as_a_fault(
 
 
 @pytest.mark.parametrize("malformed", MALFORMED)
-async def test_what_others_wrote_wrongly_can_be_listed_and_is_found_by_a_check(
+async def test_foreign_malformed_record_can_be_listed_and_is_reported(
     registry, sample_records, cypher, malformed
 ):
     query, ref, _ = malformed
@@ -135,7 +135,7 @@ async def test_what_others_wrote_wrongly_can_be_listed_and_is_found_by_a_check(
     assert [text for text in named if text.startswith(wanted)]
 
 
-async def test_a_library_whose_id_is_no_text_does_not_take_its_workspace_with_it(
+async def test_library_with_a_non_text_id_leaves_its_workspace_intact(
     exported, registry, sample_records, cypher
 ):
     cypher("CREATE (:Library {uid: 5, name: 'Five', workspace_id: 'docs'})")
@@ -145,15 +145,13 @@ async def test_a_library_whose_id_is_no_text_does_not_take_its_workspace_with_it
     assert found["libraries/5"] == Fault("its id is not a text")
 
 
-async def test_an_id_that_is_no_text_takes_nothing_from_the_text_that_it_looks_like(
-    exported, registry, write, cypher
-):
+async def test_non_text_id_takes_nothing_from_a_similar_text_id(exported, registry, write, cypher):
     await write(User(id="7", name="Seven"))
     cypher("CREATE (:User {id: 7, name: 'Other', active: true})")
     assert (await exported(registry))["users/7"] == {"name": "Seven", "active": True}
 
 
-async def test_a_library_that_names_no_workspace_that_exists_is_found_by_a_check(
+async def test_library_without_an_existing_workspace_is_reported(
     exported, registry, sample_records, cypher
 ):
     cypher("CREATE (:Library {uid: 'x', name: 'X', workspace_id: 'gone'})")
@@ -163,7 +161,7 @@ async def test_a_library_that_names_no_workspace_that_exists_is_found_by_a_check
     assert "libraries/x" not in await exported(registry)
 
 
-async def test_nodes_without_an_id_are_counted_by_a_check_and_hurt_nobody(
+async def test_nodes_without_an_id_are_counted_and_harmless(
     exported, registry, sample_records, cypher
 ):
     cypher(
@@ -178,7 +176,7 @@ async def test_nodes_without_an_id_are_counted_by_a_check_and_hurt_nobody(
     assert len(await exported(registry)) == 4
 
 
-async def test_a_team_without_owner_is_read_and_cannot_be_written_as_it_is(
+async def test_team_without_an_owner_is_read_but_not_writable(
     registry, sample_records, write, cypher
 ):
     await write(TEAM)
@@ -202,7 +200,7 @@ async def without_constraints(registry, cypher):
     await registry.check(fix=True)
 
 
-async def test_two_of_one_id_are_a_fault_and_cannot_be_changed(
+async def test_duplicate_ids_are_a_fault_and_not_writable(
     exported, without_constraints, sample_records, write, cypher
 ):
     cypher("CREATE (:User {id: 'ada', name: 'Eve', active: true})")
@@ -241,7 +239,7 @@ async def test_odd_ids_come_page_by_page_with_and_without_an_index(
     assert [user.id for user in await without_constraints.all(User)] == sorted(ids)
 
 
-async def test_a_workspace_of_a_hundred_thousand_libraries_is_published(
+async def test_workspace_of_a_hundred_thousand_libraries_is_published(
     exported, registry, sample_records, cypher
 ):
     cypher(
@@ -253,7 +251,7 @@ async def test_a_workspace_of_a_hundred_thousand_libraries_is_published(
     assert len(found) == 4
 
 
-async def test_a_setting_that_is_not_as_it_must_be_is_left_out(registry, cypher, caplog):
+async def test_malformed_setting_is_left_out(registry, cypher, caplog):
     cypher("MATCH (s:Setting {name: 'lockdown'}) SET s.value = '\"lct_hunter2\"'")
     cypher("MATCH (s:Setting {name: 'issuers'}) SET s.value = 5")
     cypher("CREATE (:Setting {name: 'color', value: '1'}), (:Setting)")
@@ -305,7 +303,7 @@ async def test_a_long_log_is_read_and_verified_in_pages(registry, write, monkeyp
     assert await registry.verify_log() == 5
 
 
-async def test_there_is_no_property_for_a_secret(registry, sample_records, write, token, cypher):
+async def test_graph_has_no_property_for_a_secret(registry, sample_records, write, token, cypher):
     await write(TEAM, token)
     assert {key for (key,) in cypher("MATCH (n) UNWIND keys(n) AS key RETURN DISTINCT key")} == {
         *("one", "layout", "epoch", "revision", "id", "name", "value", "active", "uid"),

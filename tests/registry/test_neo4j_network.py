@@ -36,7 +36,7 @@ PATIENCE = 60
 # Several at once
 
 
-async def test_a_delta_is_one_state_while_others_write(url, registry, write, monkeypatch):
+async def test_delta_is_consistent_during_writes(url, registry, write, monkeypatch):
     """Each write changes two users in the same way; no reader ever sees them differ."""
     await write(User(id="a", name="1"), User(id="b", name="1"))
     done = asyncio.Event()
@@ -61,9 +61,7 @@ async def test_a_delta_is_one_state_while_others_write(url, registry, write, mon
     await asyncio.wait_for(asyncio.gather(writer(), look()), PATIENCE)
 
 
-async def test_a_reader_does_not_wait_for_a_write_that_takes_long(
-    exported, url, registry, sample_records
-):
+async def test_reader_does_not_wait_for_a_long_write(exported, url, registry, sample_records):
     async with aclosing(await open_registry(url)) as other:
         async with registry.transaction(actor="tests", action="long") as tx:
             await tx.put(User(id="bob", name="Bob"))
@@ -73,7 +71,7 @@ async def test_a_reader_does_not_wait_for_a_write_that_takes_long(
         assert (await other.changed_since(1)).changes[Ref(Kind.USERS, "bob")].revision == 2
 
 
-async def test_a_large_import_is_written_in_batches_and_keeps_its_order(registry, write):
+async def test_large_import_is_batched_in_order(registry, write):
     users = [User(id=f"u{n}", name="n") for n in range(2500)]
     await write(*users, User(id="u7", name="again"), Workspace(id="w", name="W"))
     assert len(await registry.all(User)) == 2500
@@ -89,16 +87,14 @@ async def test_a_revision_that_touches_more_than_a_batch_is_whole(registry, writ
     assert len(entry.touched) == 8
 
 
-async def test_a_workspace_that_another_program_uses_is_not_deleted(
-    registry, sample_records, cypher
-):
+async def test_workspace_used_by_another_program_is_not_deleted(registry, sample_records, cypher):
     cypher("CREATE (:Library {uid: 'x', workspace_id: 'lab'})")
     with pytest.raises(StillReferencedError):
         async with registry.transaction(actor="tests", action="delete") as tx:
             await tx.delete(Workspace, "lab")
 
 
-async def test_a_team_that_moves_leaves_nothing_behind(registry, sample_records, write, cypher):
+async def test_moved_team_leaves_nothing_behind(registry, sample_records, write, cypher):
     await write(User(id="bob", name="Bob"), TEAM)
     await write(Team(id=TEAM.id, name="T", owner="bob", active_jti="j", workspaces=("lab",)))
     assert sorted(
@@ -183,7 +179,7 @@ async def wired(wire):
         yield wired
 
 
-async def test_a_commit_whose_answer_is_lost_is_known_to_have_taken_place(wire, wired, registry):
+async def test_commit_with_a_lost_reply_is_known_to_have_succeeded(wire, wired, registry):
     wire.cut_after = wire.COMMIT
     done = await Operator(wired, actor="tests").add_user("ada")
     assert wire.cut_after is None
@@ -191,7 +187,7 @@ async def test_a_commit_whose_answer_is_lost_is_known_to_have_taken_place(wire, 
     assert await registry.get(User, "ada") is not None
 
 
-async def test_a_commit_that_never_arrives_is_known_not_to_have_taken_place(wire, wired, registry):
+async def test_commit_that_never_arrived_is_known_to_have_failed(wire, wired, registry):
     wire.cut_before = wire.COMMIT
     with pytest.raises(RegistryUnavailableError, match="nothing was written"):
         await Operator(wired, actor="tests").add_user("ada")
@@ -205,9 +201,7 @@ async def test_a_read_whose_connection_breaks_is_made_again(wire, wired):
     assert wire.cut_before is None
 
 
-async def test_a_neo4j_that_stops_answering_is_unavailable_in_bounded_time(
-    wire, wired, monkeypatch
-):
+async def test_unresponsive_neo4j_is_unavailable_in_bounded_time(wire, wired, monkeypatch):
     monkeypatch.setattr(session, "ANSWER_SECONDS", 1)
     await wired.version()
     wire.frozen.set()
@@ -219,7 +213,7 @@ async def test_a_neo4j_that_stops_answering_is_unavailable_in_bounded_time(
     assert await wired.version() == RegistryVersion(1, 0)
 
 
-async def test_a_place_where_nothing_listens_is_unavailable(monkeypatch):
+async def test_neo4j_url_without_a_server_is_unavailable(monkeypatch):
     monkeypatch.setattr(session, "RETRY_SECONDS", 0.2)
     for place, why in {
         "bolt://127.0.0.1:1": "Connect call failed",
@@ -232,9 +226,7 @@ async def test_a_place_where_nothing_listens_is_unavailable(monkeypatch):
                 await registry.version()
 
 
-async def test_a_neo4j_that_is_killed_comes_back_with_all_that_was_committed(
-    neo4j_server, registry, monkeypatch
-):
+async def test_killed_neo4j_returns_with_all_commits(neo4j_server, registry, monkeypatch):
     neo4j_server.must_be_ours()
     monkeypatch.setattr(session, "RETRY_SECONDS", 0.2)
     operator = Operator(registry, actor="tests")
@@ -252,6 +244,6 @@ async def test_a_neo4j_that_is_killed_comes_back_with_all_that_was_committed(
     assert await registry.verify_log() == 2
 
 
-async def test_a_name_that_does_not_exist_is_told_as_such(registry, sample_records):
+async def test_missing_name_is_reported_as_missing(registry, sample_records):
     with pytest.raises(NotFoundError, match="'nowhere'"):
         await Operator(registry, actor="tests").add_library("x", workspace="nowhere")

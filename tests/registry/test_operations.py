@@ -29,7 +29,7 @@ async def team(operator, sample_records):
     return (await operator.create_team("Readers", owner="ada", workspaces=["docs"])).record
 
 
-async def test_every_verb_is_one_log_entry_with_its_actor(operator, registry):
+async def test_verb_makes_one_log_entry_with_its_actor(operator, registry):
     await operator.add_user("ada", name="Ada")
     await operator.add_workspace("docs")
     await operator.add_library("lib-a", workspace="docs", tags=["b", "a"])
@@ -72,7 +72,7 @@ async def test_a_new_team_has_a_uuid_a_jti_and_every_tool(team, registry):
     assert await registry.get(Team, team.id) == team
 
 
-async def test_rotating_a_team_gives_it_another_jti_each_time(operator, team):
+async def test_team_rotation_gives_a_new_jti_each_time(operator, team):
     jtis = {team.active_jti}
     for _ in range(2):
         jtis.add((await operator.rotate_team(team.id)).record.active_jti)
@@ -88,16 +88,14 @@ async def test_assigning_twice_and_unassigning_twice_changes_once(operator, team
     assert unassigned[1].record == team
 
 
-async def test_a_workspace_that_does_not_exist_is_neither_assigned_nor_unassigned(operator, team):
+async def test_missing_workspace_is_neither_assigned_nor_unassigned(operator, team):
     for verb in (operator.assign, operator.unassign):
         with pytest.raises(NotFoundError, match="'typo'"):
             await verb(team.id, "typo")
 
 
 @pytest.mark.parametrize("given", ["lct_…9f86d081", DIGEST])
-async def test_a_token_is_revoked_by_its_label_or_its_digest(
-    operator, sample_records, registry, given
-):
+async def test_token_is_revoked_by_label_or_digest(operator, sample_records, registry, given):
     created = await operator.create_token(DIGEST, user="ada", tools=["*"], expires_at=5)
     assert created.record.label == "lct_…9f86d081"
     revoked = await operator.revoke_token(given)
@@ -123,12 +121,12 @@ async def test_a_bearer_given_by_mistake_is_not_repeated(operator, sample_record
     assert "secret" not in f"{not_found.value} {invalid.value}"
 
 
-async def test_a_token_wants_a_tool(operator, sample_records):
+async def test_token_without_a_tool_is_refused(operator, sample_records):
     with pytest.raises(InvalidRecordError, match="tools"):
         await operator.create_token(DIGEST, user="ada", tools=[])
 
 
-async def test_what_exists_is_not_made_again(operator, sample_records):
+async def test_existing_record_is_not_created_again(operator, sample_records):
     await operator.create_token(DIGEST, user="ada", tools=["*"])
     await operator.add_key("k1", alg="EdDSA")
     for verb in (
@@ -142,7 +140,7 @@ async def test_what_exists_is_not_made_again(operator, sample_records):
             await verb
 
 
-async def test_what_does_not_exist_is_not_changed(operator):
+async def test_missing_record_is_not_changed(operator):
     for verb in (
         operator.disable_user("nobody"),
         operator.enable_user("\udcff"),

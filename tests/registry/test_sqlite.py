@@ -42,15 +42,13 @@ def contents(directory):
     return {file.name: file.read_bytes() for file in directory.iterdir()}
 
 
-async def test_the_files_are_for_their_owner_only_and_nothing_else_is_left(
-    registry, sample_records, path
-):
+async def test_database_files_are_private_and_nothing_else_is_left(registry, sample_records, path):
     names = sorted(file.name for file in path.parent.iterdir())
     assert names == ["registry.db", "registry.db-shm", "registry.db-wal"]
     assert {file.stat().st_mode & 0o777 for file in path.parent.iterdir()} == {0o600}
 
 
-async def test_of_two_who_make_the_same_file_the_first_file_stays(path):
+async def test_concurrent_creation_keeps_the_first_file(path):
     _create(path)
     before = path.read_bytes(), path.stat().st_ino
     _create(path)
@@ -67,9 +65,7 @@ async def test_commits_are_durable_and_readers_do_not_block_writers(registry, sa
     assert values == ["wal", 2, 1]
 
 
-async def test_an_export_does_not_see_what_is_written_while_it_runs(
-    registry, sample_records, write
-):
+async def test_export_does_not_see_concurrent_writes(registry, sample_records, write):
     async with registry.export_records() as export:
         await write(User(id="bob", name="Bob"))
         refs = [ref async for ref, _ in export.records]
@@ -84,7 +80,7 @@ async def test_a_path_may_be_relative_and_have_odd_characters(tmp_path, monkeypa
     assert (tmp_path / "a b%20?#é.db").exists()
 
 
-async def test_a_file_of_another_version_is_refused_and_left_as_it_is(tmp_path, path, url):
+async def test_file_of_another_version_is_refused_unchanged(tmp_path, path, url):
     await (await open_registry(url)).aclose()
     execute(path, f"PRAGMA user_version = {LAYOUT + 1}")
     before = contents(tmp_path)
@@ -94,14 +90,14 @@ async def test_a_file_of_another_version_is_refused_and_left_as_it_is(tmp_path, 
 
 
 @pytest.mark.parametrize("garbage", [b"", b"users:\n- ada\n" * 20, b"SQLite format 3\0"])
-async def test_a_file_that_is_not_sqlite_is_refused_and_left_as_it_is(tmp_path, path, url, garbage):
+async def test_file_that_is_not_sqlite_is_refused_unchanged(tmp_path, path, url, garbage):
     path.write_bytes(garbage)
     with pytest.raises(UnreadableRegistryError, match="not an SQLite file"):
         await open_registry(url)
     assert contents(tmp_path) == {"registry.db": garbage}
 
 
-async def test_another_programs_sqlite_file_is_refused_and_left_as_it_is(tmp_path, path, url):
+async def test_foreign_sqlite_file_is_refused_unchanged(tmp_path, path, url):
     execute(path, "CREATE TABLE users (id)")
     before = contents(tmp_path)
     with pytest.raises(UnreadableRegistryError, match="not a registry"):
@@ -109,7 +105,7 @@ async def test_another_programs_sqlite_file_is_refused_and_left_as_it_is(tmp_pat
     assert contents(tmp_path) == before
 
 
-async def test_opening_it_twice_does_not_blind_the_first_to_other_processes(registry, path, url):
+async def test_file_opened_twice_still_sees_other_processes(registry, path, url):
     # https://www.sqlite.org/howtocorrupt.html, 2.2: this once cost the locks, and the log with them.
     writes = f"db = sqlite3.connect({str(path)!r}); db.execute(sql); db.commit(); db.close()"
     program = f"import sqlite3; sql = 'UPDATE registry SET revision = revision + 1'; {writes}"
@@ -139,7 +135,7 @@ async def test_a_place_where_no_file_can_be_is_unreadable(tmp_path, place):
         await open_registry(f"sqlite:///{tmp_path / place}")
 
 
-async def test_a_file_removed_after_it_was_opened_does_not_come_back_empty(path, url):
+async def test_file_removed_while_open_does_not_return_empty(path, url):
     registry = await open_registry(url)
     path.unlink()
     with pytest.raises(RegistryUnavailableError):
@@ -166,9 +162,7 @@ async def test_a_file_that_stays_locked_is_unavailable(monkeypatch, path, url):
     await registry.aclose()
 
 
-async def test_a_write_for_which_there_is_no_room_is_undone_and_says_so(
-    registry, sample_records, write
-):
+async def test_write_on_a_full_disk_is_undone_and_reported(registry, sample_records, write):
     async def most(pages):
         await registry._writer.run(lambda db: db.execute(f"PRAGMA max_page_count = {pages}"))
 
@@ -213,7 +207,7 @@ async def test_a_log_that_was_tampered_with_is_noticed(registry, write, path, sq
     assert caught.value.revision == revision
 
 
-async def test_there_is_no_column_for_a_secret(registry, path):
+async def test_database_has_no_column_for_a_secret(registry, path):
     tables = [
         name for (name,) in execute(path, "SELECT name FROM sqlite_master WHERE type='table'")
     ]
@@ -238,13 +232,13 @@ async def test_there_is_no_column_for_a_secret(registry, path):
 
 
 @pytest.mark.parametrize("url", ["sqlite://registry.db", "sqlite:///", "mysql://u:hunter2@h", "x"])
-async def test_a_url_of_no_known_store_is_refused_without_repeating_it(url):
+async def test_url_of_an_unknown_store_is_refused_unquoted(url):
     with pytest.raises(UnsupportedRegistryError) as caught:
         await open_registry(url)
     assert "hunter2" not in str(caught.value)
 
 
-async def test_what_others_wrote_into_the_file_is_found_by_a_check(registry, sample_records, path):
+async def test_foreign_changes_in_the_file_are_found_by_a_check(registry, sample_records, path):
     execute(path, "UPDATE users SET name = ''")
     execute(path, "INSERT INTO libraries VALUES ('x', 'X', 'nowhere', '[]')")
     execute(path, "DELETE FROM settings WHERE name = 'lockdown'")

@@ -45,7 +45,7 @@ async def test_a_digest_that_no_token_has_is_ignored(registry, used):
     await registry.record_usage({})
 
 
-async def test_it_is_no_change_of_the_registry(registry, used, exported):
+async def test_usage_makes_no_revision(registry, used, exported):
     before = await registry.changed_since(0), await registry.log(), await exported(registry)
     version, document = await registry.version(), await export_document(registry, actor="tests")
     await registry.record_usage(dict.fromkeys(used, Usage(3, 100.5)))
@@ -61,9 +61,7 @@ async def test_it_is_no_change_of_the_registry(registry, used, exported):
     assert await registry.get(Token, used[0]) is not None
 
 
-async def test_it_outlives_every_change_of_the_token_but_not_the_token(
-    registry, used, write, token
-):
+async def test_usage_outlives_token_changes_but_not_the_token(registry, used, write, token):
     await registry.record_usage(dict.fromkeys(used, Usage(3, 100.5)))
     document = await export_document(registry, actor="tests")
     await write(replace(token, active=False, tools=("a",)))
@@ -75,7 +73,7 @@ async def test_it_outlives_every_change_of_the_token_but_not_the_token(
     assert await registry.usage(used) == {OTHER: Usage(3, 100.5)}
 
 
-async def test_several_who_record_at_once_lose_nothing(registry, url, used, write, token):
+async def test_usage_recorded_concurrently_loses_nothing(registry, url, used, write, token):
     first, second = used
     async with aclosing(await open_registry(url)) as other:
         await asyncio.gather(
@@ -89,7 +87,7 @@ async def test_several_who_record_at_once_lose_nothing(registry, url, used, writ
     assert await registry.usage(used) == {first: Usage(30, 9.0), second: Usage(30, 9.0)}
 
 
-async def test_counting_ends_before_numbers_that_not_everybody_can_read(registry, used):
+async def test_usage_count_stops_at_the_largest_portable_number(registry, used):
     first, _ = used
     for _ in range(5):
         await registry.record_usage({first: Usage(MOST_USES - 1, 1.0)})
@@ -97,14 +95,14 @@ async def test_counting_ends_before_numbers_that_not_everybody_can_read(registry
     assert MOST_USES <= count < 2 * MOST_USES
 
 
-async def test_more_tokens_than_a_page_are_told(registry, sample_records, write, token):
+async def test_usage_of_more_tokens_than_a_page_is_returned(registry, sample_records, write, token):
     digests = [f"{number:064x}" for number in range(6000)]
     await write(*(replace(token, digest=one, label=token_label(one)) for one in digests))
     await registry.record_usage(dict.fromkeys(digests, Usage(1, 1.0)))
     assert await registry.usage(digests) == dict.fromkeys(digests, Usage(1, 1.0))
 
 
-async def test_a_file_is_not_altered_by_whoever_only_asks(sqlite_url, tmp_path):
+async def test_usage_read_does_not_alter_the_file(sqlite_url, tmp_path):
     file = tmp_path / "registry.db"
     async with aclosing(await open_registry(sqlite_url)) as registry:
         before = file.read_bytes()
@@ -112,7 +110,7 @@ async def test_a_file_is_not_altered_by_whoever_only_asks(sqlite_url, tmp_path):
         assert file.read_bytes() == before
 
 
-async def test_a_file_of_before_there_was_usage_is_used_on(sqlite_url, tmp_path):
+async def test_usage_table_is_added_to_an_older_file(sqlite_url, tmp_path):
     async with aclosing(await open_registry(sqlite_url)) as registry:
         with closing(sqlite3.connect(tmp_path / "registry.db")) as db:
             tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
@@ -129,9 +127,7 @@ async def test_a_file_of_before_there_was_usage_is_used_on(sqlite_url, tmp_path)
 
 
 @pytest.mark.parametrize("value", ["'many'", "-1.5", "[1]", "null", "true"])
-async def test_what_others_put_there_is_no_usage_and_in_nobody_s_way(
-    neo4j_url, cypher, value, token
-):
+async def test_usage_written_by_others_is_ignored_when_malformed(neo4j_url, cypher, value, token):
     cypher(
         "CREATE (u:User {id: 'ada', name: 'Ada', active: true})"
         "<-[:BELONGS_TO]-(:Token {digest: $digest, label: 'l', active: true, libraries: [],"
@@ -145,7 +141,7 @@ async def test_what_others_put_there_is_no_usage_and_in_nobody_s_way(
         assert await registry.usage([token.digest]) == {token.digest: Usage(2, 5.0)}
 
 
-async def test_a_site_s_own_query_may_say_what_was_used(neo4j_url, tmp_path, cypher, token):
+async def test_usage_may_come_from_a_site_query(neo4j_url, tmp_path, cypher, token):
     query = "UNWIND $ids AS id RETURN id AS digest, 7 AS uses, 8.0 AS last_used_at"
     (tmp_path / "tokens.usage.cypher").write_text(query)
     async with aclosing(await open_registry(neo4j_url, cypher=tmp_path)) as registry:

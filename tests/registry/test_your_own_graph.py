@@ -62,13 +62,13 @@ def operator(registry):
     return Operator(registry, actor="ops")
 
 
-async def test_the_how_to_has_the_files_that_it_speaks_of():
+async def test_how_to_ships_the_files_it_names():
     assert set(FILES) == {
         "sample.cypher", "cypher/workspaces.ids.cypher", "cypher/workspaces.cypher",
     }  # fmt: skip
 
 
-async def test_workspaces_are_what_libraries_name(registry, exported, cypher):
+async def test_workspaces_are_those_that_libraries_name(registry, exported, cypher):
     assert await registry.check() == []
     assert await registry.all(Workspace) == [
         Workspace(id="books", name="books"),
@@ -81,7 +81,7 @@ async def test_workspaces_are_what_libraries_name(registry, exported, cypher):
     assert cypher("MATCH (w:Workspace) RETURN count(w)") == [[0]]
 
 
-async def test_a_team_is_assigned_to_a_workspace_that_only_libraries_name(
+async def test_team_may_use_a_workspace_that_only_libraries_name(
     registry, operator, exported, cypher
 ):
     await operator.add_user("ada")
@@ -99,7 +99,7 @@ async def test_a_team_is_assigned_to_a_workspace_that_only_libraries_name(
         await operator.assign(team.id, "nowhere")
 
 
-async def test_a_workspace_may_be_added_before_it_has_libraries(registry, operator):
+async def test_workspace_may_be_added_before_it_has_libraries(registry, operator):
     with pytest.raises(AlreadyExistsError):
         await operator.add_workspace("books")
     await operator.add_workspace("maps", name="Maps")
@@ -116,7 +116,7 @@ async def test_a_workspace_may_be_added_before_it_has_libraries(registry, operat
             await tx.delete(Workspace, "books")
 
 
-async def test_libraries_of_another_system_can_be_read_and_changed(registry, operator):
+async def test_foreign_libraries_can_be_read_and_changed(registry, operator):
     assert await registry.get(Library, "poe") == Library(
         uid="poe", name="Poe", workspace_id="books"
     )
@@ -144,7 +144,7 @@ async def test_many_derived_workspaces_come_page_by_page(registry, exported, cyp
 # Files that do not fit
 
 
-async def test_a_file_that_replaces_nothing_is_refused_by_name(graph, folder):
+async def test_unknown_query_file_is_refused_by_name(graph, folder):
     (folder / "workspace.cypher").write_text("RETURN 1")
     with pytest.raises(
         UnsupportedRegistryError, match=r"workspace\.cypher is not a query.*workspaces"

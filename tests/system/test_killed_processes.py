@@ -105,7 +105,7 @@ async def everything(lictor_processes):
         yield everything
 
 
-async def test_without_a_kill_both_acknowledge_and_a_receipt_proves_it(everything):
+async def test_revocation_without_a_kill_is_acknowledged_and_proved(everything):
     receipt = everything.run.folder / "r.receipt"
     code, out, err = await everything.finished(everything.revoke(f"--receipt={receipt}"))
     assert code == 0, err
@@ -144,7 +144,7 @@ async def test_lictor_serve_is_killed(everything):
     await everything.nobody_allows_it()
 
 
-async def test_an_opa_is_killed_and_comes_back(everything):
+async def test_revocation_survives_an_opa_killed_and_restarted(everything):
     command = everything.revoke()
     await everything.written()
     everything.run.stop("opa-2", signal.SIGKILL)
@@ -156,7 +156,7 @@ async def test_an_opa_is_killed_and_comes_back(everything):
     await everything.nobody_allows_it()
 
 
-async def test_an_opa_that_is_cut_off_allows_nothing_once_the_command_has_returned(everything):
+async def test_opa_that_is_cut_off_allows_nothing_after_the_command(everything):
     # It runs on, frozen: it has what it had, and hears of nothing.
     process = everything.run.running["opa-2"]
     process.send_signal(signal.SIGSTOP)

@@ -190,7 +190,7 @@ async def test_an_odd_report_ends_no_server_and_steers_no_terminal(two):
     await two.roles()
 
 
-async def test_a_revocation_on_either_side_reaches_and_counts_both(two):
+async def test_revocation_on_either_server_reaches_both(two):
     for side, token in zip((two.publishing, two.following), two.tokens, strict=True):
         code, out, err = await side.command("token", "revoke", token["id"], "--wait=20")
         assert code == 0, err
@@ -216,7 +216,7 @@ async def test_a_revocation_on_either_side_reaches_and_counts_both(two):
     await until(lambda: two.following.has_role("publishing"), "the other one goes on")
 
 
-async def test_the_publishing_server_is_killed_in_the_middle_of_a_revocation(two):
+async def test_revocation_survives_the_leader_killed_during_it(two):
     (token, _), (died, other) = two.tokens, (two.publishing, two.following)
     command = other.run.begin("token", "revoke", token["id"])
     await two.written(token)
@@ -234,7 +234,7 @@ async def test_the_publishing_server_is_killed_in_the_middle_of_a_revocation(two
     assert (await died.status())["role"] == "following"
 
 
-async def test_the_publishing_server_is_frozen_and_wakes_up_after_another_took_over(two):
+async def test_leader_frozen_until_a_takeover_does_not_interfere(two):
     (token, _), (frozen, other) = two.tokens, (two.publishing, two.following)
     process = frozen.run.running["serve"]
     # An OPA that has not been seen for the limit does not count, and another publishes only after six seconds.
@@ -267,7 +267,7 @@ async def test_the_publishing_server_is_frozen_and_wakes_up_after_another_took_o
     assert (await frozen.status())["revision"] == (await other.status())["revision"]
 
 
-async def test_without_redis_nobody_publishes_and_nothing_old_is_answered_from(two):
+async def test_servers_without_redis_publish_nothing_and_go_stale(two):
     token, later = two.tokens
     two.redis.kill()
     await two.following.command("token", "revoke", token["id"])

@@ -69,7 +69,7 @@ async def lay(object_store, bundle, content=None):
     await object_store.put(f"{bundle.name}.tar.gz", content or bundle.content, replaces=ANY)
 
 
-async def test_it_serves_what_is_published_and_then_what_is_newer(follow, publish, bundles, start):
+async def test_follower_serves_published_then_newer_bundles(follow, publish, bundles, start):
     await publish(*start)
     await follow.sync()
     assert all(follow.serves(bundle) for bundle in start)
@@ -82,7 +82,7 @@ async def test_it_serves_what_is_published_and_then_what_is_newer(follow, publis
     assert follow.serves(later)
 
 
-async def test_it_follows_within_a_second_though_nobody_tells_it(
+async def test_follower_syncs_within_a_second_without_a_message(
     object_store, verifier, publish, bundles, start
 ):
     served_bundles = ServedBundles()
@@ -99,7 +99,7 @@ async def test_it_follows_within_a_second_though_nobody_tells_it(
     running.cancel()
 
 
-async def test_it_looks_at_once_when_it_is_told(object_store, verifier, publish, bundles, start):
+async def test_follower_syncs_at_once_on_request(object_store, verifier, publish, bundles, start):
     served_bundles = ServedBundles()
     follower = Follower(object_store, served_bundles, verifier=verifier, sync_every=3600)
     running = asyncio.ensure_future(follower.run())
@@ -113,7 +113,7 @@ async def test_it_looks_at_once_when_it_is_told(object_store, verifier, publish,
 
 @pytest.mark.parametrize("what", ["cut off", "garbage", "empty", "trailing", "wrong key", "name",
                                   "changed", "no signature", "policy key"])  # fmt: skip
-async def test_what_is_no_good_bundle_is_not_served_and_is_named(
+async def test_follower_invalid_bundle_is_not_served_and_is_named(
     what, follow, publish, bundles, start
 ):
     await publish(*start)
@@ -188,7 +188,7 @@ async def test_bundle_with_the_etag_of_the_one_before_is_served(
     assert all(follow.serves(bundle) for bundle in later)
 
 
-async def test_the_next_epoch_is_newer_whatever_its_revision(follow, publish, bundles, start):
+async def test_follower_next_epoch_is_newer_despite_lower_revision(follow, publish, bundles, start):
     await publish(*start)
     await follow.sync()
     anew = [bundles.base("00", 2, epoch=2), bundles.live(2, epoch=2),
@@ -206,7 +206,9 @@ async def test_a_heartbeat_from_the_future_does_not_bar_the_way(follow, publish,
     assert follow.serves(now)
 
 
-async def test_what_a_reader_could_not_use_yet_waits(follow, publish, object_store, bundles, start):
+async def test_follower_bundle_waits_until_its_dependencies_are_served(
+    follow, publish, object_store, bundles, start
+):
     await publish(*start)
     await follow.sync()
     base, live = bundles.base("00", 6), bundles.live(7, since={"00": 6})
@@ -229,7 +231,7 @@ async def test_what_a_reader_could_not_use_yet_waits(follow, publish, object_sto
     assert all(follow.serves(bundle) for bundle in (base, live, demanding, policy))
 
 
-async def test_garbage_in_place_of_the_index_changes_nothing(
+async def test_follower_malformed_index_changes_nothing(
     follow, publish, object_store, bundles, start
 ):
     await publish(*start)
@@ -241,7 +243,7 @@ async def test_garbage_in_place_of_the_index_changes_nothing(
         assert all(follow.serves(bundle) for bundle in start)
 
 
-async def test_a_store_that_is_gone_is_told_and_what_was_taken_is_served_on(
+async def test_follower_store_outage_is_reported_and_bundles_stay_served(
     follow, publish, bundles, start, monkeypatch
 ):
     await publish(*start)

@@ -97,7 +97,7 @@ async def servers(tmp_path, server, artefacts_url, namespace, bundle_keys):
     await servers.registry.aclose()
 
 
-async def test_one_publishes_and_the_other_serves_the_same_within_a_second(servers):
+async def test_follower_serves_what_the_leader_publishes_within_a_second(servers):
     holder, other = await servers.open()
 
     for _ in range(3):
@@ -111,7 +111,7 @@ async def test_one_publishes_and_the_other_serves_the_same_within_a_second(serve
     assert {fence for _, _, fence in holder.published()} == {holder.fence}
 
 
-async def test_the_other_takes_over_from_one_that_is_killed_and_goes_on_from_there(servers):
+async def test_second_server_continues_after_the_leader_is_killed(servers):
     holder, other = await servers.open()
     fence, before = holder.fence, await servers.index()
 
@@ -129,7 +129,7 @@ async def test_the_other_takes_over_from_one_that_is_killed_and_goes_on_from_the
     servers.check_nobody_went_back()
 
 
-async def test_one_that_was_frozen_past_its_lease_publishes_nothing_when_it_wakes_up(servers):
+async def test_leader_frozen_past_its_lease_publishes_nothing_on_thaw(servers):
     zombie, other = await servers.open()
     fence = zombie.fence
     zombie.freeze()
@@ -152,9 +152,7 @@ async def test_one_that_was_frozen_past_its_lease_publishes_nothing_when_it_wake
 
 @ONE_STORE
 @pytest.mark.parametrize("how", ["killed", "frozen"])
-async def test_without_redis_publishing_stops_with_the_lease_and_goes_on_when_it_is_back(
-    servers, how
-):
+async def test_leader_without_redis_stops_with_its_lease_and_resumes_later(servers, how):
     servers.redis.must_be_ours()
     holder, _ = await servers.open()
     fence = holder.fence
@@ -177,7 +175,7 @@ async def test_without_redis_publishing_stops_with_the_lease_and_goes_on_when_it
 
 
 @ONE_STORE
-async def test_one_that_ends_leaves_the_lease_to_the_other_at_once(servers):
+async def test_leader_that_ends_hands_over_its_lease_at_once(servers):
     holder, other = await servers.open()
     holder.stop()
     stopped_at = time.monotonic()
@@ -204,7 +202,7 @@ def indexed(served_bundles, *, at=0.0):
     return index
 
 
-def test_a_publisher_goes_on_from_what_the_last_one_wrote(tmp_path, bundles):
+def test_publisher_adopts_what_the_last_one_published(tmp_path, bundles):
     store = Store(tmp_path)
     store.save(bundles.base("00", 2))
     store.save(bundles.live(3))
@@ -220,7 +218,7 @@ def test_a_publisher_goes_on_from_what_the_last_one_wrote(tmp_path, bundles):
     assert (published.epoch, published.since, published.bases) == (1, {"00": 6}, {"00": 7})
 
 
-def test_a_store_that_is_newer_or_a_catalogue_that_is_not_whole_changes_nothing(tmp_path, bundles):
+def test_newer_store_or_incomplete_catalogue_is_not_adopted(tmp_path, bundles):
     store = Store(tmp_path)
     store.save(mine := bundles.live(30))
     older = served(bundles.base("00", 7), bundles.live(9, since={"00": 6}))
@@ -231,7 +229,7 @@ def test_a_store_that_is_newer_or_a_catalogue_that_is_not_whole_changes_nothing(
 
 
 @pytest.mark.parametrize("built", ["before", "since"])
-def test_a_policy_that_was_built_here_since_is_kept(tmp_path, bundles, built):
+def test_policy_built_here_since_is_kept(tmp_path, bundles, built):
     store = Store(tmp_path)
     store.save(mine := bundles.policy("mine"))
     served_bundles = served(theirs := bundles.policy("theirs"))

@@ -32,7 +32,7 @@ async def nothing_seen():
     return 0
 
 
-async def test_one_of_two_gets_it_and_the_next_fence_is_higher(new_lease):
+async def test_lease_goes_to_one_of_two_and_the_next_fence_is_higher(new_lease):
     first, second = new_lease(ttl=0.6), new_lease(ttl=0.6)
     term = await get(first)
 
@@ -45,7 +45,7 @@ async def test_one_of_two_gets_it_and_the_next_fence_is_higher(new_lease):
     assert later.fence > term.fence
 
 
-async def test_it_is_renewed_for_as_long_as_it_is_held(new_lease):
+async def test_lease_is_renewed_while_it_is_held(new_lease):
     first, second = new_lease(ttl=0.9), new_lease(ttl=0.9)
 
     async with first.term(floor=nothing_seen) as term:
@@ -56,7 +56,7 @@ async def test_it_is_renewed_for_as_long_as_it_is_held(new_lease):
             await asyncio.sleep(0.05)
 
 
-async def test_who_was_frozen_finds_out_by_its_own_clock_and_for_good(new_lease):
+async def test_lease_of_a_frozen_holder_ends_by_its_own_clock_for_good(new_lease):
     clock = Clock()
     lease = new_lease(ttl=0.6, clock=clock)
     term = await get(lease)
@@ -74,7 +74,7 @@ async def test_who_was_frozen_finds_out_by_its_own_clock_and_for_good(new_lease)
     assert not term.held
 
 
-async def test_an_answer_that_comes_too_late_gives_nothing(new_lease):
+async def test_lease_granted_too_late_is_not_held(new_lease):
     clock = Clock()
     lease = new_lease(ttl=0.6, clock=clock)
     await get(lease)
@@ -90,9 +90,7 @@ async def test_an_answer_that_comes_too_late_gives_nothing(new_lease):
     assert not term.held
 
 
-async def test_a_lease_that_somebody_else_has_ends_the_term_at_its_renewal(
-    new_lease, server, namespace
-):
+async def test_lease_taken_by_another_ends_the_term_at_renewal(new_lease, server, namespace):
     lease = new_lease(ttl=0.9)
     async with lease.term(floor=nothing_seen) as term:
         with server.client() as client:
@@ -109,7 +107,7 @@ async def test_the_fence_is_above_the_highest_that_was_seen_elsewhere(new_lease)
     assert (await get(second, floor=7)).fence == 43
 
 
-async def test_a_redis_that_has_forgotten_gives_none_while_somebody_may_hold_it(server, new_lease):
+async def test_lease_is_withheld_after_redis_lost_its_data(server, new_lease):
     server.must_be_ours()
     first, second = new_lease(ttl=TTL), new_lease(ttl=TTL)
     began = time.monotonic()
@@ -131,7 +129,7 @@ async def test_a_redis_that_has_forgotten_gives_none_while_somebody_may_hold_it(
     assert given.fence > term.fence
 
 
-async def test_a_frozen_redis_ends_the_term_in_time_and_holds_nobody_up(server, new_lease):
+async def test_lease_of_a_frozen_redis_ends_in_time(server, new_lease):
     server.must_be_ours()
     lease = new_lease(ttl=TTL)
     async with lease.term(floor=nothing_seen) as term:
@@ -146,7 +144,7 @@ async def test_a_frozen_redis_ends_the_term_in_time_and_holds_nobody_up(server, 
         assert later.fence > term.fence
 
 
-async def test_nobody_gets_it_without_redis_and_somebody_does_when_it_is_back(server, new_lease):
+async def test_lease_is_acquired_once_redis_is_back(server, new_lease):
     server.must_be_ours()
     server.kill()
     lease = new_lease(ttl=0.9)
@@ -166,7 +164,7 @@ async def test_nobody_gets_it_without_redis_and_somebody_does_when_it_is_back(se
     "url",
     ["http://x", "nonsense", "", "redis://:hunter2@host:port/0", "redis://u:hunter2@[::1/0"],
 )
-def test_a_url_that_cannot_be_used_is_refused_without_being_quoted(url):
+def test_invalid_location_is_refused_unquoted(url):
     with pytest.raises(LocationInvalidError) as invalid:
         connect(url)
     assert invalid.value.code == "location_invalid"

@@ -59,7 +59,7 @@ async def heard(listener, *reports):
     await until(lambda: all(one in listener.reports for one in reports), f"{reports} are heard")
 
 
-async def test_a_wake_up_a_publication_and_a_report_reach_the_others(new_bus, listening):
+async def test_bus_delivers_requests_publications_and_reports(new_bus, listening):
     here, there = listening(), listening()
     await asyncio.sleep(0)
 
@@ -74,7 +74,7 @@ async def test_a_wake_up_a_publication_and_a_report_reach_the_others(new_bus, li
     await heard(here, report())
 
 
-async def test_who_comes_later_hears_what_was_said_before(new_bus, listening):
+async def test_bus_late_subscriber_receives_earlier_state(new_bus, listening):
     here = listening()
     for n in range(module._AT_ONCE + 5):
         here.bus.enqueue(report(f"opa-{n}"))
@@ -86,7 +86,7 @@ async def test_who_comes_later_hears_what_was_said_before(new_bus, listening):
     assert [one.id for one in late.reports] == [one.id for one in here.reports]
 
 
-async def test_what_no_message_tells_is_found_at_the_next_look(new_bus, listening):
+async def test_bus_unannounced_state_is_found_at_the_next_poll(new_bus, listening):
     here, there = listening(), listening()
     there.bus._hinted.set = lambda: None
     here.bus.enqueue(report())
@@ -95,9 +95,7 @@ async def test_what_no_message_tells_is_found_at_the_next_look(new_bus, listenin
     await until(lambda: there.announced, "it is found")
 
 
-async def test_a_report_by_who_can_write_redis_alone_is_ignored_and_counted(
-    server, namespace, listening
-):
+async def test_bus_forged_report_is_ignored_and_counted(server, namespace, listening):
     here = listening()
     here.bus.enqueue(report(revision="1:5"))
     await heard(here, report(revision="1:5"))
@@ -124,7 +122,7 @@ async def test_a_report_by_who_can_write_redis_alone_is_ignored_and_counted(
     assert await here.bus.published() is None
 
 
-async def test_an_old_report_that_is_put_back_is_not_heard_again(server, namespace, listening):
+async def test_bus_replayed_report_is_ignored(server, namespace, listening):
     here = listening()
     member = hashlib.sha256(b"opa-1").hexdigest()
     key = f"{{{namespace}}}:reports"
@@ -149,9 +147,7 @@ async def test_an_announcement_under_a_lower_fence_is_refused(new_bus):
     assert (await new_bus().published()).fence == 2
 
 
-async def test_a_redis_that_was_away_is_found_again_and_told_what_waited(
-    server, new_bus, listening
-):
+async def test_bus_reconnects_to_redis_and_sends_what_was_queued(server, new_bus, listening):
     server.must_be_ours()
     here, there = listening(), listening()
     here.bus.enqueue(report())
@@ -205,7 +201,7 @@ async def test_odd_values_in_redis_stop_no_bus(server, new_bus, listening, bundl
     assert here.bus.error == ""
 
 
-async def test_a_frozen_redis_keeps_nobody_from_sharing(server, new_bus, listening):
+async def test_bus_enqueue_does_not_block_on_a_frozen_redis(server, new_bus, listening):
     server.must_be_ours()
     here, there = listening(), listening()
     here.bus.enqueue(report())
@@ -234,7 +230,7 @@ async def test_reports_are_bounded_in_number_and_size(new_bus, listening, monkey
     assert [one.id for one in late.reports] == ["later-2", "later-3", "later-4"]
 
 
-async def test_one_that_is_cancelled_stops_even_in_the_middle_of_telling(new_bus):
+async def test_bus_cancelled_while_sending_stops(new_bus):
     # redis-py loses a cancellation that comes at the wrong moment, before Python 3.12.
     bus = new_bus()
     for n in range(50):

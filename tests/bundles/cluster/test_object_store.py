@@ -31,7 +31,7 @@ asyncio.run(write())
 """
 
 
-async def test_what_is_put_is_read_and_listed_and_read_once(object_store):
+async def test_object_is_read_listed_and_not_read_again_when_unchanged(object_store):
     etag = await object_store.put("live.tar.gz", b"one", replaces="")
 
     found = await object_store.get("live.tar.gz")
@@ -42,7 +42,7 @@ async def test_what_is_put_is_read_and_listed_and_read_once(object_store):
     assert await object_store.etags() == {"live.tar.gz": etag}
 
 
-async def test_an_object_is_replaced_only_while_it_is_the_one_that_is_known(object_store):
+async def test_object_is_replaced_only_while_its_etag_is_known(object_store):
     first = await object_store.put("live.tar.gz", b"one", replaces="")
     with pytest.raises(ObjectChangedError):
         await object_store.put("live.tar.gz", b"zero", replaces="")
@@ -56,7 +56,7 @@ async def test_an_object_is_replaced_only_while_it_is_the_one_that_is_known(obje
     assert second not in (await object_store.etags()).values()
 
 
-async def test_s3_serves_a_bundle_as_one_and_lets_no_cache_keep_it(object_store):
+async def test_s3_serves_a_bundle_with_its_type_and_no_caching(object_store):
     if not object_store.conditional:
         return  # a directory has no attributes
     await object_store.put("live.tar.gz", b"one", replaces="")
@@ -79,7 +79,7 @@ async def test_a_writer_that_is_killed_leaves_a_whole_object(object_store, artef
         assert content[:32] == hashlib.sha256(content[32:]).digest()
 
 
-async def test_what_a_killed_writer_had_begun_is_not_listed_and_is_swept(directory):
+async def test_half_written_object_is_not_listed_and_is_swept(directory):
     object_store, folder = directory
     await object_store.put("live.tar.gz", b"one", replaces="")
     (folder / "live.tar.gz#1").write_bytes(b"ha")
@@ -92,9 +92,7 @@ async def test_what_a_killed_writer_had_begun_is_not_listed_and_is_swept(directo
 
 
 @pytest.mark.parametrize("what", ["a folder in the way", "nobody listens"])
-async def test_what_cannot_be_written_is_an_outage_that_names_the_key_alone(
-    what, directory, monkeypatch
-):
+async def test_unwritable_store_is_an_outage_that_names_only_the_key(what, directory, monkeypatch):
     object_store, folder = directory
     if what == "nobody listens":
         for name, value in {
@@ -113,7 +111,7 @@ async def test_what_cannot_be_written_is_an_outage_that_names_the_key_alone(
     assert "127.0.0.1" not in str(outage.value)
 
 
-async def test_a_bucket_that_is_set_to_write_unconditionally_is_an_outage(monkeypatch):
+async def test_bucket_with_unconditional_writes_is_an_outage(monkeypatch):
     for name, value in {
         "AWS_CONDITIONAL_PUT": "disabled", "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
         "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "eu-1",
@@ -138,7 +136,7 @@ async def test_a_bucket_that_is_set_to_write_unconditionally_is_an_outage(monkey
         "file:///proc/no",
     ],
 )
-def test_a_url_that_cannot_be_used_is_refused_without_being_quoted(url):
+def test_invalid_location_is_refused_unquoted(url):
     with pytest.raises(LocationInvalidError) as invalid:
         ObjectStore(url)
     assert "hunter2" not in str(invalid.value)

@@ -74,7 +74,7 @@ async def start(new_bus):
         await one.stop()
 
 
-async def test_what_an_opa_tells_one_server_all_of_them_know(start):
+async def test_opa_report_to_one_server_is_known_to_all(start):
     here, there = await start("a"), await start("b")
     there.fleet.report("opa-1", STATUS, published=RegistryVersion(1, 9))
     await until(here.instance, "it is heard of")
@@ -93,7 +93,7 @@ async def test_what_an_opa_tells_one_server_all_of_them_know(start):
     assert here.instance().live == there.instance().live == RegistryVersion(1, 7)
 
 
-async def test_until_all_servers_serve_a_state_there_may_be_opas_that_nobody_heard_of(start):
+async def test_state_not_served_by_all_servers_may_have_unreported_opas(start):
     here, there = await start("a"), await start("b")
     there.served_bundles.put(live("1:5"))
     await until(lambda: here.peers.others, "the other is heard of")
@@ -119,7 +119,7 @@ async def test_until_all_servers_serve_a_state_there_may_be_opas_that_nobody_hea
     )
 
 
-async def test_one_that_was_not_heard_of_for_long_enough_counts_no_more(start, monkeypatch):
+async def test_server_silent_for_long_enough_is_no_longer_counted(start, monkeypatch):
     monkeypatch.setattr(module, "CUT_OFF", 0.1)
     here, there = await start("a", limit=0.5), await start("b")
     there.served_bundles.put(live("1:5"))
@@ -147,7 +147,7 @@ async def test_a_server_whose_clock_is_off_is_named_and_not_relied_on(start):
     assert abs(here.instance().seen_at - here.clock()) < CLOCK_TOLERANCE
 
 
-async def test_when_redis_is_silent_everybody_may_be_unheard(start, server):
+async def test_redis_outage_leaves_unreported_instances_possible(start, server):
     server.must_be_ours()
     here = await start("a")
     assert not here.peers.has_unreported_instances(RegistryVersion(1, 5))
@@ -161,7 +161,7 @@ async def test_when_redis_is_silent_everybody_may_be_unheard(start, server):
     )
 
 
-async def test_a_report_of_another_version_is_counted_and_stops_nothing(start):
+async def test_report_of_another_version_is_counted_and_ignored(start):
     here, there = await start("a"), await start("b")
     for n, told in enumerate([{}, {"name": "b"}, {"learned": 7}]):
         there.bus.enqueue(Report("other/opa-9" if n else "other", 1.0 + n, told))

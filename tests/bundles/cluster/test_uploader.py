@@ -88,7 +88,7 @@ async def written(uploader, object_store, *given):
         assert (await object_store.get(f"{bundle.name}.tar.gz")).content == bundle.content
 
 
-async def test_everything_gets_there_in_the_order_that_a_reader_needs(watched, bundles, mirror_of):
+async def test_uploader_writes_bundles_in_the_order_readers_need(watched, bundles, mirror_of):
     given = [
         bundles.policy("p-1"),
         bundles.heartbeat(10, 5, policy=["p-1"]),
@@ -108,9 +108,7 @@ async def test_everything_gets_there_in_the_order_that_a_reader_needs(watched, b
     assert watched.written[0] == "index.json"
 
 
-async def test_a_revocation_does_not_wait_for_a_base_that_it_does_not_need(
-    watched, bundles, mirror_of
-):
+async def test_revocation_does_not_wait_for_an_unneeded_base(watched, bundles, mirror_of):
     uploader = mirror_of(watched)
     for bundle in (start := [bundles.base("00", 1), bundles.live(5)]):
         uploader.enqueue(bundle)
@@ -134,9 +132,7 @@ async def test_a_revocation_does_not_wait_for_a_base_that_it_does_not_need(
     assert watched.written.index("base-00", 3) < len(watched.written) - 1
 
 
-async def test_only_the_newest_of_a_name_is_written_and_the_publisher_never_waits(
-    watched, bundles, mirror_of
-):
+async def test_uploader_writes_only_the_newest_and_never_blocks(watched, bundles, mirror_of):
     uploader = mirror_of(watched)
     for bundle in (bundles.base("00", 1), bundles.live(2)):
         uploader.enqueue(bundle)
@@ -150,9 +146,7 @@ async def test_only_the_newest_of_a_name_is_written_and_the_publisher_never_wait
     assert watched.written.count("live") == 2
 
 
-async def test_a_store_that_fails_is_tried_again_and_the_delay_can_be_seen(
-    watched, bundles, mirror_of
-):
+async def test_uploader_retries_a_failing_store_and_reports_the_delay(watched, bundles, mirror_of):
     watched.failing = {"live.tar.gz"}
     uploader = mirror_of(watched)
     for bundle in (given := [bundles.base("00", 1), bundles.live(2)]):
@@ -166,7 +160,7 @@ async def test_a_store_that_fails_is_tried_again_and_the_delay_can_be_seen(
     assert not uploader.error
 
 
-async def test_what_lies_there_already_is_not_written_again(watched, bundles, mirror_of):
+async def test_uploader_does_not_rewrite_unchanged_bundles(watched, bundles, mirror_of):
     given = [bundles.base("00", 1), bundles.live(2), bundles.heartbeat(3, 2)]
     first = mirror_of(watched, Holder(1))
     for bundle in given:
@@ -232,7 +226,7 @@ async def test_a_late_write_that_no_store_could_refuse_is_written_over(watched, 
     await written(uploader, watched, later)
 
 
-async def test_nobody_begins_where_a_later_holder_has_written(watched, bundles, mirror_of):
+async def test_uploader_refuses_a_store_of_a_later_holder(watched, bundles, mirror_of):
     later = mirror_of(watched, Holder(5))
     await until(lambda: index_of(watched), "the store is taken over")
 
@@ -245,7 +239,7 @@ async def test_nobody_begins_where_a_later_holder_has_written(watched, bundles, 
     assert not later.running.done()
 
 
-async def test_nothing_is_written_once_the_lease_is_over(watched, bundles, mirror_of):
+async def test_uploader_writes_nothing_after_the_lease_ends(watched, bundles, mirror_of):
     holder = Holder(1)
     uploader = mirror_of(watched, holder)
     await until(lambda: index_of(watched), "the store is taken over")
@@ -266,7 +260,7 @@ async def test_redis_gone_does_not_keep_anything_from_the_store(watched, bundles
     await written(uploader, watched, *given)
 
 
-async def test_a_bundle_that_is_none_is_told_and_stops_no_other(
+async def test_uploader_invalid_bundle_is_reported_and_stops_no_other(
     watched, bundles, mirror_of, caplog
 ):
     uploader = mirror_of(watched)

@@ -65,7 +65,7 @@ async def test_a_later_revision_acknowledges_the_earlier_ones(written):
     assert (await written.propagation.wait(written.done.version, seconds=0)).effective
 
 
-async def test_one_that_has_not_acknowledged_is_named(written):
+async def test_instance_without_acknowledgement_is_named(written):
     await written.publisher.sync()
     acknowledge(written, "opa-1")
     effect = await written.propagation.wait(written.done.version, seconds=0)
@@ -73,13 +73,13 @@ async def test_one_that_has_not_acknowledged_is_named(written):
     assert (list(effect.acknowledged), effect.missing) == (["opa-1"], ("opa-2",))
 
 
-async def test_an_acknowledgement_of_another_epoch_is_none(written):
+async def test_acknowledgement_of_another_epoch_does_not_count(written):
     await written.publisher.sync()
     acknowledge(written, "opa-1", "opa-2", version=RegistryVersion(0, 99))
     assert not (await written.propagation.wait(written.done.version, seconds=0)).effective
 
 
-async def test_nobody_of_nobody_is_no_success_however_long_it_takes(publishing):
+async def test_empty_fleet_is_never_a_success(publishing):
     await publishing.open()
     propagation = PropagationTracker(publishing.role, publishing.fleet, clock=publishing.clock)
     done = await publishing.operator.add_user("ada")
@@ -89,7 +89,7 @@ async def test_nobody_of_nobody_is_no_success_however_long_it_takes(publishing):
     assert (effect.effective, effect.acknowledged, effect.missing) == (False, {}, ())
 
 
-async def test_for_one_that_is_silent_the_limit_must_pass(written):
+async def test_silent_instance_counts_once_the_limit_has_passed(written):
     await written.publisher.sync()
     written.now += LIMIT - 1
     acknowledge(written, "opa-1")
@@ -101,7 +101,7 @@ async def test_for_one_that_is_silent_the_limit_must_pass(written):
     assert (effect.effective, effect.how, effect.missing) == (True, "limit", ("opa-2",))
 
 
-async def test_one_that_is_heard_of_no_more_is_still_waited_for(written):
+async def test_forgotten_instance_is_still_waited_for(written):
     written.now += LIMIT - 1
     acknowledge(written, "opa-1", version=RegistryVersion(1, 0))
     waiting = asyncio.ensure_future(written.propagation.wait(written.done.version, seconds=20))
@@ -114,7 +114,7 @@ async def test_one_that_is_heard_of_no_more_is_still_waited_for(written):
     assert (await waiting).how == "acknowledged"
 
 
-async def test_where_some_are_never_heard_of_the_limit_must_pass_always(written):
+async def test_unreporting_instances_always_take_the_whole_limit(written):
     written.role.has_unreported_instances = lambda _: True
     propagation = written.propagation
     await written.publisher.sync()
@@ -137,7 +137,7 @@ def restarted(written, tmp_path):
     return restarted
 
 
-async def test_after_a_restart_one_that_has_not_come_back_is_waited_for(written, restarted):
+async def test_restart_waits_for_instances_that_have_not_returned(written, restarted):
     restarted()
     acknowledge(written, "opa-1", "opa-2", version=RegistryVersion(1, 0))
     propagation = restarted()
@@ -149,7 +149,7 @@ async def test_after_a_restart_one_that_has_not_come_back_is_waited_for(written,
     assert (await propagation.wait(written.done.version, seconds=0)).how == "acknowledged"
 
 
-async def test_after_a_restart_one_that_could_no_longer_answer_is_not(written, restarted):
+async def test_restart_ignores_instances_too_stale_to_allow(written, restarted):
     restarted()
     acknowledge(written, "opa-1", "opa-2", version=RegistryVersion(1, 0))
     written.now += LIMIT + LAG + 1
@@ -164,9 +164,7 @@ async def test_after_a_restart_one_that_could_no_longer_answer_is_not(written, r
     )
 
 
-async def test_where_it_is_forgotten_who_there_was_the_limit_must_pass_once(
-    written, restarted, tmp_path
-):
+async def test_lost_instance_list_takes_the_whole_limit_once(written, restarted, tmp_path):
     (tmp_path / "fleet.json").write_bytes(b"garbage")
     propagation = restarted()
     await written.publisher.sync()
@@ -182,7 +180,7 @@ async def test_where_it_is_forgotten_who_there_was_the_limit_must_pass_once(
     assert (await propagation.wait(later, seconds=0)).how == "acknowledged"
 
 
-async def test_the_wait_ends_with_its_time(written):
+async def test_wait_ends_at_its_timeout(written):
     began = time.monotonic()
     effect = await written.propagation.wait(written.done.version, seconds=0.05)
     assert not effect.effective
@@ -201,7 +199,7 @@ async def issued(written, bundle_keys):
     return issue(effect, entry, bundle_keys["data"])
 
 
-async def test_a_receipt_says_what_was_done_and_who_had_it(issued, bundle_keys):
+async def test_receipt_names_the_change_and_the_acknowledgements(issued, bundle_keys):
     claims = verify(issued, bundle_keys["data"].public_pem)
     assert claims["entry"]["action"] == "user add"
     assert claims["entry"]["touched"] == [["users", "ada"]]
@@ -209,12 +207,12 @@ async def test_a_receipt_says_what_was_done_and_who_had_it(issued, bundle_keys):
     assert json.loads(document(issued)) == {"receipt": issued, "claims": claims}
 
 
-async def test_a_receipt_of_another_key_proves_nothing(issued, bundle_keys):
+async def test_receipt_of_another_key_is_refused(issued, bundle_keys):
     with pytest.raises(ReceiptInvalidError, match="signature"):
         verify(issued, bundle_keys["policy"].public_pem)
 
 
-async def test_whatever_is_changed_in_a_receipt_it_proves_nothing(issued, bundle_keys):
+async def test_receipt_with_any_change_is_refused(issued, bundle_keys):
     head, body, signature = issued.split(".")
     for place in range(0, len(body), 7):
         changed = body[:place] + ("A" if body[place] != "A" else "B") + body[place + 1 :]
@@ -230,7 +228,7 @@ async def test_whatever_is_changed_in_a_receipt_it_proves_nothing(issued, bundle
         {"entry": {"touched": [["ghosts", "x"]]}}, {"entry": 7},
     ],
 )  # fmt: skip
-async def test_what_the_key_signed_otherwise_is_no_receipt(issued, bundle_keys, change):
+async def test_receipt_must_be_signed_as_a_receipt(issued, bundle_keys, change):
     claims = {**verify(issued, bundle_keys["data"].public_pem), **change}
     forged = jwt.encode(
         claims, bundle_keys["data"].private, algorithm="ES256", headers={"typ": TYPE}
@@ -239,7 +237,7 @@ async def test_what_the_key_signed_otherwise_is_no_receipt(issued, bundle_keys, 
         verify(forged, bundle_keys["data"].public_pem)
 
 
-async def test_a_bundles_signature_is_no_receipt(bundle_keys):
+async def test_receipt_is_not_a_bundle_signature(bundle_keys):
     other = jwt.encode({"files": []}, bundle_keys["data"].private, algorithm="ES256")
     for text in (other, "", "a.b.c", "..", "\ud800"):
         with pytest.raises(ReceiptInvalidError):
@@ -252,13 +250,13 @@ INSTANCES = InstanceCredentials("s3cret-" * 10)
 
 
 @given(st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z"))
-def test_a_bearer_names_its_instance(id_):
+def test_instance_bearer_names_its_instance(id_):
     assert INSTANCES.id_of(INSTANCES.bearer(id_)) == id_
     assert InstanceCredentials("other--" * 10).id_of(INSTANCES.bearer(id_)) is None
 
 
 @given(st.text())
-def test_what_was_not_made_here_is_nobodys(text):
+def test_foreign_instance_bearer_is_refused(text):
     assert INSTANCES.id_of(text) is None
     assert INSTANCES.id_of(f"{text}.{INSTANCES.bearer('opa-1').partition('.')[2]}") is None
     assert INSTANCES.id_of(f"b3BhLTE.{text}") is None
@@ -270,7 +268,7 @@ def test_an_id_is_a_plain_name(id_):
         INSTANCES.bearer(id_)
 
 
-def test_the_secret_is_made_once_and_is_its_owners_alone(tmp_path):
+def test_instance_secret_is_created_once_for_its_owner_only(tmp_path):
     path = tmp_path / "instances.key"
     bearer = InstanceCredentials.load(path).bearer("opa-1")
     assert path.stat().st_mode & 0o777 == 0o600

@@ -20,7 +20,7 @@ def report(id_="opa-1", *, base="1:5", **bundle):
     }
 
 
-def test_a_report_says_what_an_instance_runs_and_what_failed():
+def test_report_lists_active_bundles_and_errors():
     fleet = FleetTracker(clock=lambda: 7.0)
     fleet.report("opa-1", report(message="scope mismatch"), published=NEWEST)
     (one,) = fleet.instances()
@@ -32,7 +32,7 @@ def test_a_report_says_what_an_instance_runs_and_what_failed():
     assert fleet.instances()[0].errors == {}
 
 
-def test_an_instance_is_known_by_its_label_before_it_has_a_bundle():
+def test_instance_is_known_by_label_before_its_first_bundle():
     fleet = FleetTracker()
     labels = {"id": "made-up-at-each-start", "instance": "opa-1"}
     for bundles in ({}, {"bundles": None}):
@@ -46,7 +46,7 @@ def test_nobodys_silence_proves_anything():
     assert FleetTracker().all_run("base-00", version=RegistryVersion(1, 0), within=60) is False
 
 
-def test_all_run_a_revision_when_each_that_was_seen_lately_does():
+def test_revision_is_current_once_all_recent_instances_run_it():
     now = [100.0]
     fleet = FleetTracker(clock=lambda: now[0])
     fleet.report("a", report("a", base="1:7"), published=NEWEST)
@@ -69,7 +69,7 @@ def test_all_run_a_revision_when_each_that_was_seen_lately_does():
         {"labels": {"instance": "a"}, "bundles": 7}, {"labels": {"instance": "a"}, "bundles": ["x"]}, {"labels": [], "bundles": {}},
     ],
 )  # fmt: skip
-def test_what_is_no_report_is_refused_and_changes_nothing(odd):
+def test_malformed_report_is_refused_and_changes_nothing(odd):
     fleet = FleetTracker()
     with pytest.raises(ValueError):
         fleet.report("a", odd, published=NEWEST)
@@ -107,7 +107,7 @@ def test_what_is_no_revision_is_below_every_other(odd):
     assert fleet.all_run("base-00", version=RegistryVersion(0, 0), within=60) is False
 
 
-def test_an_acknowledgement_is_one_the_first_time():
+def test_acknowledgement_counts_the_first_time_only():
     now = [7.0]
     fleet = FleetTracker(clock=lambda: now[0])
     assert fleet.acknowledge("a", "live", "1:5") is True
@@ -119,7 +119,7 @@ def test_an_acknowledgement_is_one_the_first_time():
     assert fleet.instances()[0].live_at == 8.0
 
 
-def test_of_what_two_servers_heard_the_newest_of_each_bundle_counts():
+def test_reports_of_two_servers_merge_to_the_newest_of_each_bundle():
     now = [100.0]
     here, there = FleetTracker(clock=lambda: now[0]), FleetTracker(clock=lambda: now[0])
     told = []
@@ -168,7 +168,7 @@ def seen(fleet):
     return {one.id: one.seen_at for one in fleet.instances()}
 
 
-def test_who_was_heard_of_before_a_restart_is_known_after_it(kept):
+def test_instances_seen_before_a_restart_are_known_after_it(kept):
     before = kept.fleet()
     before.acknowledge("opa-1", "live", "1:5")
     before.report("opa-2", report("opa-2"), published=NEWEST)
@@ -188,13 +188,13 @@ def test_who_was_heard_of_before_a_restart_is_known_after_it(kept):
     )
 
 
-def test_at_a_first_start_nobody_was_heard_of(kept):
+def test_first_start_knows_no_instances(kept):
     fleet = kept.fleet()
     assert seen(fleet) == {}
     assert not fleet.forgot_within(1e9)
 
 
-def test_what_is_kept_is_never_behind_by_more_than_is_counted_for_it(kept):
+def test_stored_times_lag_by_no_more_than_is_allowed_for(kept):
     fleet, heard = kept.fleet(), {}
     moments = random.Random(7)
     for _ in range(500):
@@ -208,7 +208,7 @@ def test_what_is_kept_is_never_behind_by_more_than_is_counted_for_it(kept):
     assert all(at <= heard[one] + LAG for one, at in seen(kept.fleet()).items())
 
 
-def test_what_is_regular_is_written_seldom(kept):
+def test_regular_reports_are_rarely_written(kept):
     fleet, versions = kept.fleet(), set()
     for id_ in ("a", "b"):
         fleet.acknowledge(id_, "live", "1:5")
@@ -231,7 +231,7 @@ def test_what_is_regular_is_written_seldom(kept):
         b"[" * 100_000,
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_is_forgotten_and_said(kept, garbage, caplog):
+def test_unreadable_instance_list_is_discarded_and_reported(kept, garbage, caplog):
     kept.file.write_bytes(garbage)
     fleet = kept.fleet()
     assert seen(fleet) == {}
@@ -242,7 +242,7 @@ def test_what_cannot_be_read_is_forgotten_and_said(kept, garbage, caplog):
     assert not fleet.forgot_within(34)
 
 
-def test_it_stays_forgotten_over_the_next_restarts(kept):
+def test_discarded_instance_list_stays_unknown_over_restarts(kept):
     kept.file.write_bytes(b"")
     kept.fleet().acknowledge("opa-1", "live", "1:5")
     kept.now += 5
@@ -252,14 +252,12 @@ def test_it_stays_forgotten_over_the_next_restarts(kept):
     assert not fleet.forgot_within(4)
 
 
-def test_a_file_that_is_gone_though_bundles_were_published_is_no_first_start(kept):
+def test_missing_instance_list_after_publishing_is_not_a_first_start(kept):
     (kept.file.parent / "published.json").write_text("{}")
     assert kept.fleet().forgot_within(0)
 
 
-def test_where_it_cannot_be_kept_the_next_start_knows_that_it_does_not_know(
-    kept, monkeypatch, caplog
-):
+def test_unwritable_instance_list_is_known_lost_at_the_next_start(kept, monkeypatch, caplog):
     fleet = kept.fleet()
     fleet.acknowledge("opa-1", "live", "1:5")
     with largest_file(0):
@@ -271,7 +269,7 @@ def test_where_it_cannot_be_kept_the_next_start_knows_that_it_does_not_know(
     assert kept.fleet().forgot_within(0)
 
 
-def test_who_has_been_silent_for_a_week_is_forgotten(kept):
+def test_instance_silent_for_a_week_is_forgotten(kept):
     fleet = kept.fleet()
     fleet.acknowledge("old", "live", "1:5")
     kept.now += 6 * 86400
@@ -280,13 +278,13 @@ def test_who_has_been_silent_for_a_week_is_forgotten(kept):
     assert seen(kept.fleet()) == {"new": 1000 + 6 * 86400 + LAG}
 
 
-def test_a_clock_that_was_put_back_lets_nobody_be_forgotten(kept):
+def test_clock_set_back_forgets_no_instance(kept):
     kept.fleet().acknowledge("opa-1", "live", "1:5")
     kept.now -= 500
     assert seen(kept.fleet()) == {"opa-1": 500}
 
 
-def test_only_so_many_are_kept(kept, monkeypatch):
+def test_instance_list_is_bounded(kept, monkeypatch):
     monkeypatch.setattr("bundles.fleet.last_seen._MOST", 2)
     fleet = kept.fleet()
     for number in range(4):

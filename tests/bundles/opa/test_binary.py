@@ -56,7 +56,7 @@ def test_a_named_binary_that_is_new_enough_is_used(environ, tmp_path, version):
 
 
 @pytest.mark.parametrize("version", ["1.22.1", "1.21.3", "0.70.0", "1.9.9"])
-def test_a_named_binary_that_is_too_old_is_refused_by_name_and_version(environ, tmp_path, version):
+def test_named_binary_too_old_is_refused_by_name_and_version(environ, tmp_path, version):
     old = fake_opa(tmp_path / "old-opa", version)
     fake_opa(tmp_path / "bin" / "opa", PINNED)
     with pytest.raises(OPAUnavailableError) as refused:
@@ -75,14 +75,14 @@ def test_a_named_binary_that_is_too_old_is_refused_by_name_and_version(environ, 
         ("kill -9 $$", "cannot be run"),
     ],
 )
-def test_a_named_binary_that_is_no_opa_is_refused_by_name(environ, tmp_path, text, words):
+def test_named_binary_that_is_not_opa_is_refused_by_name(environ, tmp_path, text, words):
     path = script(tmp_path / "named", text)
     with pytest.raises(OPAUnavailableError, match=words) as refused:
         find_opa({**environ, "LICTOR_OPA_BIN": str(path)})
     assert str(path) in str(refused.value)
 
 
-def test_a_named_binary_that_is_not_there_or_cannot_be_run_is_refused_by_name(environ, tmp_path):
+def test_named_binary_missing_or_not_executable_is_refused_by_name(environ, tmp_path):
     (tmp_path / "text").write_text("not a program")
     (tmp_path / "binary").write_bytes(b"\x7fELF garbage")
     (tmp_path / "binary").chmod(0o755)
@@ -91,21 +91,21 @@ def test_a_named_binary_that_is_not_there_or_cannot_be_run_is_refused_by_name(en
             find_opa({**environ, "LICTOR_OPA_BIN": str(tmp_path / name)})
 
 
-def test_path_comes_before_the_cache(environ, tmp_path):
+def test_path_takes_precedence_over_the_cache(environ, tmp_path):
     fake_opa(tmp_path / "cache" / "lictor" / f"opa-{PINNED}", "1.24.0")
     assert find_opa(environ).origin == "cache"
     fake_opa(tmp_path / "bin" / "opa", "1.23.0")
     assert (find_opa(environ).origin, find_opa(environ).version) == ("PATH", "1.23.0")
 
 
-def test_one_on_path_that_is_too_old_is_named_and_passed_over(environ, tmp_path, caplog):
+def test_binary_on_path_too_old_is_named_and_skipped(environ, tmp_path, caplog):
     old = fake_opa(tmp_path / "bin" / "opa", "1.20.0")
     fake_opa(tmp_path / "cache" / "lictor" / f"opa-{PINNED}", PINNED)
     assert find_opa(environ).origin == "cache"
     assert caplog.messages == [f"OPA 1.20.0 at {old} refused: {PINNED} or newer is needed"]
 
 
-def test_when_there_is_none_one_message_says_what_was_tried_and_what_to_install(environ):
+def test_missing_opa_error_lists_attempts_and_remedies(environ):
     with pytest.raises(OPAUnavailableError) as refused:
         find_opa(environ)
     text = str(refused.value)
@@ -117,14 +117,14 @@ def test_when_there_is_none_one_message_says_what_was_tried_and_what_to_install(
         assert words in text
 
 
-def test_a_go_that_fails_is_quoted_with_its_last_line(environ, tmp_path):
+def test_failing_go_build_is_quoted_by_its_last_line(environ, tmp_path):
     script(tmp_path / "bin" / "go", "echo first >&2; echo 'no network' >&2; exit 1")
     with pytest.raises(OPAUnavailableError, match="Go: go install failed: no network"):
         find_opa(environ)
     assert not list((tmp_path / "cache").rglob("opa*"))
 
 
-def test_what_go_builds_is_kept_in_the_cache(environ, tmp_path):
+def test_go_build_result_is_cached(environ, tmp_path):
     built = f"#!/bin/sh\\necho 'Version: {PINNED}'\\n"
     script(
         tmp_path / "bin" / "go",
@@ -234,7 +234,7 @@ def dockerd(short_path, monkeypatch, environ):
     thread.join()
 
 
-def test_the_images_binary_is_copied_into_the_cache_and_the_container_removed(dockerd, environ):
+def test_image_binary_is_cached_and_its_container_removed(dockerd, environ):
     body = f"#!/bin/sh\necho 'Version: {PINNED}'\n".encode()
     dockerd.archive = archive_of("opa", body)
     found = find_opa(environ)
@@ -255,26 +255,26 @@ def test_the_images_binary_is_copied_into_the_cache_and_the_container_removed(do
         (archive_of("opa", b"garbage"), "cannot be run"),
     ],
 )
-def test_an_image_that_holds_no_opa_is_told(dockerd, environ, archive, words):
+def test_image_without_opa_is_reported(dockerd, environ, archive, words):
     dockerd.archive = archive
     with pytest.raises(OPAUnavailableError, match=f"Docker: .*{words}"):
         find_opa(environ)
     assert dockerd.asked[-1].startswith("DELETE")
 
 
-def test_an_image_that_cannot_be_pulled_is_told(dockerd, environ):
+def test_image_that_cannot_be_pulled_is_reported(dockerd, environ):
     dockerd.has_image = False
     with pytest.raises(OPAUnavailableError, match=rf"Docker: {IMAGE} is not to be had"):
         find_opa(environ)
 
 
-def test_another_system_than_linux_gets_no_image(environ, monkeypatch):
+def test_image_is_used_on_linux_only(environ, monkeypatch):
     monkeypatch.setattr("platform.system", lambda: "Darwin")
     with pytest.raises(OPAUnavailableError, match="Docker: the image's binary runs on Linux only"):
         find_opa(environ)
 
 
-def test_a_real_daemon_gives_the_same_or_a_user_is_told_why_not(tmp_path):
+def test_real_docker_daemon_gives_opa_or_a_reason(tmp_path):
     # With a daemon that has the image this is the real thing.
     target, refused = tmp_path / "opa", None
     try:
@@ -293,7 +293,7 @@ def test_the_cache_is_where_the_desktop_says(tmp_path):
     assert cache_folder({}).parts[-2:] == (".cache", "lictor")
 
 
-def test_a_command_that_fails_says_what_opa_said(opa_binary):
+def test_failing_opa_command_quotes_opa(opa_binary):
     assert json.loads(
         opa_binary.run("eval", "--format=json", "--stdin-input", "input.a", stdin=b'{"a": 7}')
     )

@@ -55,7 +55,7 @@ QUESTION = {
 }
 
 
-async def test_without_its_token_it_answers_nothing(opa):
+async def test_opa_without_the_token_answers_nothing(opa):
     paths = ["/", "/v1/data", "/v1/data/lictor/decision", "/v1/policies", "/v1/query?q=data",
              "/metrics", "/health", "/health?bundles", "/v1/config", "/v1/status", "/debug/pprof/"]  # fmt: skip
     for bearer in (None, "", "wrong", "x" * 10_000):
@@ -67,7 +67,7 @@ async def test_without_its_token_it_answers_nothing(opa):
                 assert "lib-a" not in text
 
 
-async def test_with_the_token_the_two_questions_can_be_asked(opa):
+async def test_opa_with_the_token_answers_both_entrypoints(opa):
     for rule in ("decision", "visible"):
         status, text = await opa("POST", f"/v1/data/lictor/{rule}{STRICT}", json=QUESTION)
         assert status == 200
@@ -99,7 +99,7 @@ async def test_query_with_other_parameters_is_refused(opa):
                 assert "lib-a" not in text
 
 
-async def test_the_token_reads_no_data_and_writes_nothing(opa):
+async def test_opa_token_reads_no_data_and_writes_nothing(opa):
     refused = [
         ("GET", "/v1/data"), ("GET", "/v1/data/registry"), ("POST", "/v1/data/registry"),
         ("GET", "/v1/data/local"), ("GET", "/v1/data/lictor/decision"), ("POST", "/v1/data/lictor"),
@@ -153,7 +153,7 @@ async def test_started_with_no_bundle_every_call_is_unavailable(signed):
 
 
 @pytest.mark.parametrize("left_out", ["live", "heartbeat", "site", "base-00"])
-async def test_without_one_of_its_bundles_every_call_is_stale(signed, left_out):
+async def test_opa_missing_a_bundle_makes_every_call_stale(signed, left_out):
     signed.bundles.put_dataset(leave_out=[left_out])
     signed.opa.start()
     pdp = await signed.wait_until_answering()
@@ -164,7 +164,7 @@ async def test_without_one_of_its_bundles_every_call_is_stale(signed, left_out):
     assert (await pdp.authorize("alice", tool="search")).reason == "stale_data"
 
 
-async def test_over_tcp_the_token_is_asked_for_too(signed):
+async def test_opa_over_tcp_requires_the_token_too(signed):
     address = f"http://127.0.0.1:{free_port()}"
     signed.opa.settings = replace(signed.opa.settings, address=address)
     pdp = await signed.start_signed()
@@ -196,7 +196,7 @@ def test_a_token_is_kept_over_a_restart(tmp_path):
 
 
 @pytest.mark.parametrize("left", ["", "\n"])
-def test_a_token_file_that_a_crash_left_empty_gets_a_token(tmp_path, left):
+def test_empty_token_file_gets_a_token(tmp_path, left):
     settings = settings_in(tmp_path / "opa")
     settings.folder.mkdir()
     client_token_file(settings.folder).write_text(left)
@@ -204,7 +204,7 @@ def test_a_token_file_that_a_crash_left_empty_gets_a_token(tmp_path, left):
     assert len(client_token_file(settings.folder).read_text()) >= 40
 
 
-def test_a_token_file_that_cannot_be_read_is_told_by_its_name(tmp_path):
+def test_unreadable_token_file_is_named(tmp_path):
     settings = settings_in(tmp_path / "opa")
     client_token_file(settings.folder).mkdir(parents=True)
     with pytest.raises(KeyUnusableError, match=r"client\.token"):
@@ -215,7 +215,7 @@ def test_a_token_file_that_cannot_be_read_is_told_by_its_name(tmp_path):
         prepare(settings)
 
 
-def test_an_address_that_is_too_long_is_told_before_opa_fails_on_it(tmp_path):
+def test_too_long_socket_path_is_refused_before_opa_starts(tmp_path):
     settings = settings_in(tmp_path, address=f"unix:///{'x' * 120}/opa.sock")
     with pytest.raises(AddressInvalidError, match="100 bytes at most"):
         prepare(settings)
@@ -223,12 +223,12 @@ def test_an_address_that_is_too_long_is_told_before_opa_fails_on_it(tmp_path):
 
 
 @pytest.mark.parametrize("address", ["", "opa.sock", "tcp://127.0.0.1:1", "https://127.0.0.1:1"])
-def test_another_address_is_told(tmp_path, address):
+def test_unsupported_address_is_refused(tmp_path, address):
     with pytest.raises(AddressInvalidError, match=r"unix:///path or http://host:port"):
         prepare(settings_in(tmp_path, address=address))
 
 
-def test_what_opa_is_told_holds_no_token_and_no_telemetry(tmp_path, opa_binary):
+def test_opa_config_has_no_token_and_no_telemetry(tmp_path, opa_binary):
     settings = settings_in(tmp_path / "opa")
     prepare(settings)
     token = client_token_file(settings.folder).read_text()

@@ -63,7 +63,7 @@ async def test_signed_data_that_does_not_fit_together_is_stale(signed, patch):
     assert decision.libraries == ()
 
 
-async def test_a_missing_base_shard_denies_those_that_need_it(signed):
+async def test_missing_base_shard_denies_callers_that_need_it(signed):
     pdp = await signed.start_signed(leave_out=["base-00"])
     assert (await pdp.authorize("alice", tool="search")).reason == "stale_data"
     signed.bundles.put_dataset()
@@ -198,7 +198,7 @@ async def test_data_signed_by_the_data_key_cannot_be_policy(signed):
     assert (await pdp.authorize("alice", tool="search")).allow is True
 
 
-async def test_a_rule_that_would_reach_out_cannot_be_signed_and_if_it_were_would_be_denied(signed):
+async def test_network_rule_is_refused_by_build_and_denied_by_opa(signed):
     # `lictor policies build` refuses it (test_policies.py); a stolen key could still sign it.
     pdp = await signed.start_signed()
     signed.bundles.put_site(

@@ -149,7 +149,7 @@ async def test_rules_in_a_data_bundle_are_never_evaluated(signed, canary, name, 
     assert called == []
 
 
-async def test_heartbeat_that_computes_its_time_is_refused(signed):
+async def test_heartbeat_with_a_computed_time_is_refused(signed):
     pdp = await signed.start_signed()
     document = data_of(signed, "heartbeat")
     del document["synced_at_ns"], document["reconciled_at_ns"]
@@ -178,7 +178,7 @@ async def test_answers_come_back_with_a_bundle_of_data_alone(signed):
     assert await reason(pdp) == "ok"
 
 
-async def test_after_a_module_that_hid_another_opa_must_be_restarted(signed):
+async def test_module_that_hid_another_requires_an_opa_restart(signed):
     # OPA puts it in the place of the site's file, which is gone when it goes.
     signed.bundles.put_dataset(leave_out=["site"])
     signed.bundles.put_site(
@@ -218,7 +218,7 @@ async def test_data_below_other_roots_makes_every_answer_stale(signed, name, ext
         "system/bundle%73", "%73%79%73%74%65%6d/modules", "system/%6Dodules", "lictor", "site", "system/authz", "",
     ],
 )  # fmt: skip
-async def test_roots_of_another_bundle_are_refused_by_opa(signed, extra):
+async def test_overlapping_roots_are_refused_by_opa(signed, extra):
     pdp = await signed.start_signed()
     files = {f"{extra}/data.json": b"{}"} if extra else {}
     roots = [ROOTS["live"], extra] if extra else [""]
@@ -230,7 +230,7 @@ async def test_roots_of_another_bundle_are_refused_by_opa(signed, extra):
 
 
 @pytest.mark.parametrize("roots", [["lictor"], ["lictor", "system/authz"], ["site"]])
-async def test_data_bundle_that_pretends_to_be_policy_answers_nothing(signed, roots):
+async def test_data_bundle_with_policy_roots_answers_nothing(signed, roots):
     left_out = "policy" if "lictor" in roots else "site"
     signed.bundles.put_dataset(leave_out=[left_out])
     files = {
@@ -272,7 +272,7 @@ async def test_persisted_bundle_with_rules_is_stale_after_a_restart(signed):
     assert await reason(pdp) == "stale_data"
 
 
-def test_opa_gets_no_secret_from_its_environment():
+def test_opa_environment_holds_no_secret():
     inherited = {
         "AWS_SECRET_ACCESS_KEY": "x",
         "HOME": "/root",

@@ -37,7 +37,7 @@ async def graph(neo4j_server, publishing):
         yield publishing
 
 
-async def test_a_change_is_published_and_what_others_wrote_is_found(graph):
+async def test_graph_change_by_others_is_found_and_published(graph):
     await graph.operator.disable_user("u-1")
     await graph.sync()
     assert graph.document("live")["users"] == {"u-1": {"name": "u-1", "active": False}}
@@ -62,7 +62,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("fault", WRONG)
-async def test_what_others_wrote_wrongly_is_named_and_stops_nothing(graph, fault):
+async def test_malformed_graph_record_is_named_and_stops_nothing(graph, fault):
     query, named = WRONG[fault]
     graph.write(query)
     await graph.reconciler.run()
@@ -92,7 +92,7 @@ async def test_a_graph_that_is_emptied_by_mistake_is_not_published(graph):
     assert graph.document("heartbeat")["synced_at_ns"] <= (graph.now - 4) * 1e9
 
 
-async def test_all_users_gone_is_held_and_named(graph):
+async def test_graph_without_users_is_held_and_named(graph):
     graph.write("MATCH (u:User) DETACH DELETE u")
     made = await graph.reconciler.run()
     assert made.held == {Kind.USERS: (10, 10)}

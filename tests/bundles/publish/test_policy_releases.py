@@ -44,7 +44,7 @@ def site(revision, **data):
     return sign("site", revision=revision, roots=["site"], key=KEY, data={"site": data})
 
 
-def test_a_new_bundle_is_accepted_before_it_is_served(releases, store, served_bundles):
+def test_new_policy_is_accepted_before_it_is_served(releases, store, served_bundles):
     assert releases.refresh() is False
     assert releases.accepted() == {"policy": [], "site": []}
     store.save(site("one"))
@@ -86,7 +86,7 @@ def test_going_back_is_a_rollout_too(releases, store):
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", None])
-def test_a_broken_or_missing_file_changes_nothing(releases, store, served_bundles, content):
+def test_broken_or_missing_policy_file_changes_nothing(releases, store, served_bundles, content):
     store.save(site("one"))
     releases.refresh()
     releases.serve()
@@ -99,7 +99,7 @@ def test_a_broken_or_missing_file_changes_nothing(releases, store, served_bundle
     assert served_bundles.get("site").revision == "one"
 
 
-def test_a_file_that_was_copied_slowly_is_found_once_it_is_whole(releases, store):
+def test_slowly_copied_policy_file_is_found_once_complete(releases, store):
     whole = site("one")
     store.path("site").write_bytes(whole.content[:100])
     before = store.path("site").stat()

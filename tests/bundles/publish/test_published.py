@@ -50,7 +50,7 @@ async def reason(pdp, bearer, wanted):
     await until(asked, f"{bearer} is {wanted}")
 
 
-async def test_what_is_granted_revoked_and_deleted_arrives(published):
+async def test_grants_revocations_and_deletions_reach_opa(published):
     pdp = await start(published)
     await published.operator.add_user("ada")
     for bearer in ("one", "two"):
@@ -66,7 +66,7 @@ async def test_what_is_granted_revoked_and_deleted_arrives(published):
     await reason(pdp, "two", "invalid_token")
 
 
-async def test_with_64_shards_each_decision_finds_its_records(published):
+async def test_decision_with_64_shards_finds_every_record(published):
     published.deployment.fetch_shards(64)
     bearers = [f"bearer-{n}" for n in range(60)]
     await published.open(shards=64)
@@ -87,7 +87,7 @@ async def test_with_64_shards_each_decision_finds_its_records(published):
     assert {d.reason for d in after} == {"user_disabled"}
 
 
-async def test_what_was_revoked_does_not_come_back_with_an_old_base(published):
+async def test_revoked_token_does_not_return_with_an_old_base(published):
     pdp = await start(published, live_limit=3)
     await published.operator.add_user("ada")
     for bearer in ("one", "two", "three"):
@@ -138,7 +138,7 @@ async def cut(published):
     await until(is_cut, "OPA runs the live that was cut")
 
 
-async def test_a_base_that_everybody_reports_lets_live_be_cut_unnoticed(published):
+async def test_live_shrinks_unnoticed_after_all_report_the_base(published):
     pdp = await start(published, live_limit=2)
     await published.operator.add_user("ada")
     for bearer in ("one", "two", "three"):
@@ -159,7 +159,7 @@ async def test_a_base_that_everybody_reports_lets_live_be_cut_unnoticed(publishe
         await reason(pdp, bearer, "ok")
 
 
-async def test_a_publishers_restart_makes_nothing_stale(published):
+async def test_publisher_restart_makes_nothing_stale(published):
     pdp = await start(published)
     await published.operator.add_user("ada")
     await token(published, "one")
@@ -205,7 +205,7 @@ async def test_while_the_registry_does_not_answer_opa_grows_stale(published, mon
     await reason(pdp, "one", "ok")
 
 
-async def test_a_malformed_record_denies_its_owner_and_nobody_else(published):
+async def test_malformed_record_denies_only_its_owner(published):
     pdp = await start(published)
     await published.operator.add_user("ada")
     for bearer in ("one", "two"):
@@ -221,7 +221,7 @@ async def test_a_malformed_record_denies_its_owner_and_nobody_else(published):
     await reason(pdp, "two", "ok")
 
 
-async def test_a_limit_that_is_no_number_denies_everybody(published):
+async def test_malformed_limit_denies_all_callers(published):
     pdp = await start(published)
     await published.operator.add_user("ada")
     await token(published, "one")
@@ -243,7 +243,7 @@ def write_site(published, opa_binary, text):
     return bundle
 
 
-async def test_a_new_site_is_rolled_out_and_an_old_one_cannot_come_back(published, opa_binary):
+async def test_new_site_is_rolled_out_and_an_old_one_is_refused(published, opa_binary):
     pdp = await start(published)
     await published.operator.add_user("ada")
     await token(published, "one")
@@ -274,7 +274,7 @@ async def test_a_new_site_is_rolled_out_and_an_old_one_cannot_come_back(publishe
     await reason(pdp, "one", "site_rule")
 
 
-async def test_a_registry_that_was_restored_starts_the_next_epoch_for_opa_too(published):
+async def test_restored_registry_starts_the_next_epoch_in_opa(published):
     pdp = await start(published)
     await published.operator.add_user("ada")
     await token(published, "one")

@@ -31,7 +31,7 @@ async def test_at_first_everything_is_in_the_base_and_live_is_empty(publishing):
     assert live["settings"]["staleness_limit"] == 30
 
 
-async def test_a_change_is_in_live_after_the_next_look(publishing):
+async def test_change_is_in_live_after_the_next_sync(publishing):
     await publishing.open()
     before = publishing.served_bundles.get("live").revision
     await users(publishing, "ada")
@@ -43,7 +43,7 @@ async def test_a_change_is_in_live_after_the_next_look(publishing):
     assert publishing.publisher.version == await publishing.registry.version()
 
 
-async def test_a_look_that_finds_nothing_publishes_nothing(publishing):
+async def test_sync_without_changes_publishes_nothing(publishing):
     await publishing.open()
     before = {
         name: publishing.served_bundles.get(name).etag for name in publishing.served_bundles.names()
@@ -54,7 +54,7 @@ async def test_a_look_that_finds_nothing_publishes_nothing(publishing):
     }
 
 
-async def test_what_is_deleted_is_null_and_stays_so(publishing):
+async def test_deleted_record_stays_null(publishing):
     await publishing.open()
     await users(publishing, "ada", "bob")
     await publishing.sync()
@@ -67,7 +67,7 @@ async def test_what_is_deleted_is_null_and_stays_so(publishing):
     assert publishing.document("live")["users"]["ada"] is None
 
 
-async def test_a_small_registry_is_one_shard_and_a_large_one_sixty_four(publishing, monkeypatch):
+async def test_small_registry_has_one_shard_and_a_large_one_64(publishing, monkeypatch):
     monkeypatch.setattr("bundles.publish.scan.SMALL", 5)
     await publishing.open()
     assert publishing.bases() == ["base-00"]
@@ -78,7 +78,7 @@ async def test_a_small_registry_is_one_shard_and_a_large_one_sixty_four(publishi
     assert set(publishing.document("live")["since"]) == {f"{n:02x}" for n in range(64)}
 
 
-async def test_every_record_is_in_its_shard_and_in_no_other(publishing):
+async def test_record_is_in_its_own_shard_only(publishing):
     await publishing.open(shards=64)
     await users(publishing, *(f"u-{n}" for n in range(100)))
     for n in range(100):
@@ -99,7 +99,7 @@ async def test_every_record_is_in_its_shard_and_in_no_other(publishing):
 # Folding.
 
 
-async def test_past_its_limit_live_is_folded_but_keeps_its_records_until_the_base_has_arrived(
+async def test_live_past_its_limit_keeps_records_until_the_base_arrives(
     publishing,
 ):
     await publishing.open(live_limit=3)
@@ -123,7 +123,7 @@ async def test_past_its_limit_live_is_folded_but_keeps_its_records_until_the_bas
     assert live["since"] == {"00": base["revision"]}
 
 
-async def test_without_a_word_from_anybody_live_is_cut_once_the_grace_is_over(publishing):
+async def test_live_is_cut_after_the_grace_without_reports(publishing):
     await publishing.open(live_limit=1)
     await users(publishing, "a", "b")
     await publishing.sync()
@@ -240,7 +240,7 @@ class Walk:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_however_opas_lag_they_answer_as_of_their_live_or_not_at_all(publishing, seed):
+async def test_lagging_opas_answer_as_of_their_live_or_not_at_all(publishing, seed):
     walk = Walk(publishing, seed)
     await publishing.open(**walk.options)
     await users(publishing, "ada")
@@ -260,7 +260,7 @@ async def test_however_opas_lag_they_answer_as_of_their_live_or_not_at_all(publi
 # Restarts.
 
 
-async def test_a_restart_goes_on_with_the_same_bases_and_the_same_since(publishing):
+async def test_restart_continues_with_the_same_bases_and_since(publishing):
     await publishing.open()
     await users(publishing, "ada", "bob")
     await publishing.sync()
@@ -273,7 +273,7 @@ async def test_a_restart_goes_on_with_the_same_bases_and_the_same_since(publishi
     assert set(live["users"]) == {"ada", "bob", "eve"}
 
 
-async def test_a_restart_in_the_middle_of_a_fold_goes_on_with_the_fold(publishing):
+async def test_restart_during_compaction_continues_it(publishing):
     await publishing.open(live_limit=1)
     await users(publishing, "a", "b")
     await publishing.sync()
@@ -286,7 +286,7 @@ async def test_a_restart_in_the_middle_of_a_fold_goes_on_with_the_fold(publishin
     assert publishing.document("base-00")["users"].keys() == {"a", "b"}
 
 
-async def test_killed_between_a_base_and_its_note_the_base_is_as_good(publishing):
+async def test_kill_between_base_and_note_loses_nothing(publishing):
     await publishing.open(live_limit=1)
     before = publishing.store.published()
     await users(publishing, "a", "b")
@@ -320,7 +320,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-async def test_what_was_damaged_is_made_anew_and_nothing_is_lost(publishing, damage, bundle_keys):
+async def test_damaged_store_is_rebuilt_without_loss(publishing, damage, bundle_keys):
     from bundles.publish.signing import Bundle, sign
 
     await publishing.open()
@@ -374,7 +374,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("fault", MALFORMED)
-async def test_a_malformed_record_is_null_and_named_and_stops_nothing_else(publishing, fault):
+async def test_malformed_record_is_null_named_and_isolated(publishing, fault):
     from registry import Team
 
     statement, (kind, id_), field = MALFORMED[fault]
@@ -401,7 +401,7 @@ async def test_a_malformed_record_is_null_and_named_and_stops_nothing_else(publi
     assert list(publishing.publisher.problems.values()) == [problem]
 
 
-async def test_a_token_that_is_no_digest_is_published_nowhere_and_not_quoted(publishing):
+async def test_token_without_a_digest_is_not_published_or_quoted(publishing):
     await publishing.open(shards=64)
     await users(publishing, "ada")
     publishing.scribble(
@@ -450,7 +450,7 @@ class Failing:
         return await self._registry.version()
 
 
-async def test_while_the_registry_does_not_answer_the_heartbeat_stands_still(publishing):
+async def test_registry_outage_stops_the_heartbeat(publishing):
     await publishing.open()
     failing = Failing(publishing.registry)
     await publishing.restart(registry=failing)
@@ -470,7 +470,7 @@ async def test_while_the_registry_does_not_answer_the_heartbeat_stands_still(pub
     assert publishing.document("heartbeat")["synced_at_ns"] == before + 25_000_000_000
 
 
-async def test_a_disk_that_is_full_serves_nothing_that_was_not_kept(publishing, monkeypatch):
+async def test_full_disk_serves_nothing_that_was_not_stored(publishing, monkeypatch):
     await publishing.open()
     before = publishing.served_bundles.get("live").revision
     synced = publishing.document("heartbeat")["synced_at_ns"]
@@ -491,7 +491,7 @@ async def test_a_disk_that_is_full_serves_nothing_that_was_not_kept(publishing, 
     assert publishing.document("live")["users"].keys() == {"ada"}
 
 
-async def test_the_heartbeat_demands_a_change_only_once_everybody_can_have_it(publishing):
+async def test_heartbeat_demands_a_change_once_all_can_have_it(publishing):
     await publishing.open()
     await users(publishing, "ada")
     await publishing.sync()
@@ -503,7 +503,7 @@ async def test_the_heartbeat_demands_a_change_only_once_everybody_can_have_it(pu
     assert publishing.document("heartbeat")["revision"] == revision
 
 
-async def test_many_changes_in_a_second_do_not_make_it_forget_what_it_demanded(publishing):
+async def test_heartbeat_remembers_demands_over_many_changes(publishing):
     await publishing.open()
     await users(publishing, "ada")
     await publishing.sync()
@@ -517,7 +517,7 @@ async def test_many_changes_in_a_second_do_not_make_it_forget_what_it_demanded(p
     assert publishing.document("heartbeat")["revision"] >= demanded > 0
 
 
-async def test_after_a_restart_it_demands_at_least_what_was_served_before(publishing):
+async def test_heartbeat_after_restart_demands_what_was_served(publishing):
     await publishing.open()
     await users(publishing, "ada")
     await publishing.sync()
@@ -530,7 +530,7 @@ async def test_after_a_restart_it_demands_at_least_what_was_served_before(publis
     assert publishing.document("heartbeat")["revision"] == served
 
 
-async def test_looks_at_the_same_time_publish_each_change_once(publishing):
+async def test_concurrent_syncs_publish_each_change_once(publishing):
     import asyncio
 
     await publishing.open()
@@ -551,7 +551,7 @@ async def test_a_lockdown_is_published_as_a_setting(publishing):
 
 
 @pytest.mark.parametrize("seconds", [-60, 60])
-async def test_a_clock_that_is_set_is_said_and_stops_nothing(publishing, seconds):
+async def test_clock_change_is_reported_and_stops_nothing(publishing, seconds):
     await publishing.open()
     await users(publishing, "ada")
     await publishing.sync()

@@ -66,19 +66,19 @@ async def test_what_others_changed_is_a_revision_of_its_own_and_is_published(ten
     assert (await ten.reconciler.run()).differed == 0
 
 
-async def test_what_others_deleted_or_added_is_found(ten):
+async def test_record_deleted_or_added_by_others_is_found(ten):
     ten.scribble("DELETE FROM users WHERE id = 'u-4'", "INSERT INTO users VALUES ('eve', 'Eve', 1)")
     assert (await ten.reconciler.run()).differed == 2
     assert ten.document("live")["users"] == {"u-4": None, "eve": {"name": "Eve", "active": True}}
 
 
-async def test_a_setting_that_others_changed_is_found(ten):
+async def test_setting_changed_by_others_is_found(ten):
     ten.scribble("UPDATE settings SET value = 'true' WHERE name = 'lockdown'")
     await ten.reconciler.run()
     assert ten.document("live")["settings"]["lockdown"] is True
 
 
-async def test_what_others_spoiled_is_null_and_named_until_it_is_mended(ten):
+async def test_record_damaged_by_others_is_null_until_repaired(ten):
     ten.scribble("UPDATE tokens SET tools = '[7]'")
     # The one token of all: that it is gone is for an operator to say.
     await ten.reconciler.run(accept=True)
@@ -90,7 +90,7 @@ async def test_what_others_spoiled_is_null_and_named_until_it_is_mended(ten):
     assert ten.publisher.problems == {}
 
 
-async def test_a_read_that_would_remove_too_much_is_held_until_it_is_accepted(ten, caplog):
+async def test_mass_removal_is_held_until_accepted(ten, caplog):
     began = reconciled_at(ten)
     ten.scribble("DELETE FROM users WHERE id IN ('u-7', 'u-8', 'u-9')")
     ten.now += 50
@@ -119,7 +119,7 @@ async def test_two_of_ten_are_no_accident_and_are_removed(ten):
     assert ten.document("live")["users"] == {"u-8": None, "u-9": None}
 
 
-async def test_a_store_that_comes_back_ends_the_hold_by_itself(ten):
+async def test_hold_ends_when_the_store_is_complete_again(ten):
     ten.scribble("CREATE TABLE kept AS SELECT * FROM users", "DELETE FROM users WHERE id > 'u-1'")
     await ten.reconciler.run()
     assert ten.reconciler.held
@@ -128,7 +128,7 @@ async def test_a_store_that_comes_back_ends_the_hold_by_itself(ten):
     assert ten.reconciler.held == ""
 
 
-async def test_more_than_live_can_hold_is_written_into_its_shards(publishing):
+async def test_change_too_large_for_live_goes_into_bases(publishing):
     await publishing.open(shards=4, live_limit=5)
     for n in range(40):
         await publishing.operator.add_user(f"u-{n:02}")
@@ -155,7 +155,7 @@ async def test_more_than_live_can_hold_is_written_into_its_shards(publishing):
     assert publishing.document("live")["since"] == dict.fromkeys(live["since"], live["revision"])
 
 
-async def test_what_lictor_writes_while_everything_is_read_is_not_written_twice(ten, monkeypatch):
+async def test_change_by_lictor_during_a_pass_is_not_written_twice(ten, monkeypatch):
     read = ten.publisher.reader.read
 
     async def read_while_others_write(*args, **kwargs):
@@ -170,7 +170,7 @@ async def test_what_lictor_writes_while_everything_is_read_is_not_written_twice(
     assert ten.document("live")["users"] == {"u-5": {"name": "u-5", "active": False}}
 
 
-async def test_a_pass_is_due_a_fifth_of_the_limit_after_the_one_before(ten):
+async def test_pass_is_due_a_fifth_of_the_limit_after_the_last(ten):
     await ten.reconciler.run()
     first = ten.reconciler.latest
     ten.now += 119
@@ -191,7 +191,7 @@ async def test_after_a_clock_that_was_put_back_a_pass_is_due_at_once(ten):
 # A registry that is not the one that was published.
 
 
-async def test_a_registry_that_went_back_is_not_published_until_it_is_accepted(ten):
+async def test_rolled_back_registry_is_held_until_accepted(ten):
     ten.scribble("CREATE TABLE kept AS SELECT * FROM log")
     await ten.operator.revoke_token(digest("t"))
     await ten.sync()
@@ -245,7 +245,7 @@ async def test_after_a_restart_too_a_registry_that_went_back_is_held(ten, caplog
     assert ten.document("live")["epoch"] == 2
 
 
-async def test_an_older_epoch_is_held_and_accepted_into_a_newer_one(ten):
+async def test_older_epoch_is_held_and_accepted_into_a_newer_one(ten):
     async with ten.registry.transaction(actor="tests", action="restore") as tx:
         await tx.next_epoch()
     await ten.sync()
@@ -255,7 +255,7 @@ async def test_an_older_epoch_is_held_and_accepted_into_a_newer_one(ten):
     assert (await ten.publisher.accept(actor="ada")).epoch == 3
 
 
-async def test_an_old_token_does_not_come_back_with_what_is_held(ten):
+async def test_held_registry_does_not_bring_back_an_old_token(ten):
     """The revocation is in no store any more, but still in what is served."""
     await ten.operator.revoke_token(digest("t"))
     await ten.sync()

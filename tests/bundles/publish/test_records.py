@@ -31,13 +31,13 @@ SECRET = "s3cret-value"
 
 
 @pytest.mark.parametrize("ref", GOOD, ids=str)
-def test_a_record_as_the_contract_has_it_passes(ref):
+def test_record_of_the_contract_passes(ref):
     assert problem(ref, GOOD[ref]) is None
     assert problem(ref, None) is None
 
 
 @pytest.mark.parametrize("expires_at", [None, 0, 1795000000, 1795000000.5])
-def test_an_expiry_is_a_number_or_nothing(expires_at):
+def test_expiry_is_a_number_or_absent(expires_at):
     ref = Ref(Kind.TOKENS, DIGEST)
     assert problem(ref, {**GOOD[ref], "expires_at": expires_at}) is None
 
@@ -54,7 +54,7 @@ def test_a_field_that_is_missing_is_named(ref, field):
     [{"x": SECRET}, [{"x": SECRET}], [7], 7 + 0j, math.nan, math.inf, "\ud800" + SECRET, b"s3cret-value", ["\ud800"]],
     ids=repr,
 )  # fmt: skip
-def test_a_field_of_another_type_is_named_and_its_value_is_not(ref, field, odd):
+def test_field_of_another_type_is_named_without_its_value(ref, field, odd):
     told = problem(ref, {**GOOD[ref], field: odd})
     assert told.startswith(f"{ref}: {field}")
     assert SECRET not in told
@@ -62,19 +62,19 @@ def test_a_field_of_another_type_is_named_and_its_value_is_not(ref, field, odd):
 
 
 @pytest.mark.parametrize(("field", "odd"), [("active", 1), ("active", "true"), ("active", None), ("name", 7), ("name", None)])  # fmt: skip
-def test_nothing_is_converted(field, odd):
+def test_record_values_are_not_converted(field, odd):
     ref = Ref(Kind.USERS, "ada")
     assert problem(ref, {**GOOD[ref], field: odd}).startswith(f"users/ada: {field}: ")
 
 
 @pytest.mark.parametrize("ref", GOOD, ids=str)
-def test_a_field_more_is_named_and_its_value_is_not(ref):
+def test_unknown_field_is_named_without_its_value(ref):
     assert problem(ref, {**GOOD[ref], "extra": SECRET}).startswith(f"{ref}: extra: ")
     assert SECRET not in problem(ref, {**GOOD[ref], "extra": SECRET})
 
 
 @pytest.mark.parametrize("pattern", ["[", "{a", "a]", "\\", SECRET + "["])
-def test_a_pattern_that_opa_could_not_match_is_refused_without_being_quoted(pattern):
+def test_pattern_opa_cannot_match_is_refused_unquoted(pattern):
     for ref in (Ref(Kind.TOKENS, DIGEST), Ref(Kind.TEAMS, "7f")):
         told = problem(ref, {**GOOD[ref], "tools": ["ok", pattern]})
         assert told.startswith(f"{ref}: tools.1: ")
@@ -82,12 +82,12 @@ def test_a_pattern_that_opa_could_not_match_is_refused_without_being_quoted(patt
 
 
 @pytest.mark.parametrize("odd", ["text", [], 7, False])
-def test_what_is_no_object_at_all_is_refused(odd):
+def test_record_that_is_not_an_object_is_refused(odd):
     assert problem(Ref(Kind.USERS, "ada"), odd).startswith("users/ada: ")
 
 
 @pytest.mark.parametrize("id_", ["", "zz" * 32, DIGEST.upper(), DIGEST[:-1], "lct_bearer-put-here-by-mistake", "\ud800"])  # fmt: skip
-def test_a_token_whose_id_is_no_digest_has_no_place_and_is_not_named(id_):
+def test_token_without_a_digest_has_no_shard_and_no_name(id_):
     validator, document = RecordValidator(), {}
     ref = Ref(Kind.TOKENS, id_)
     validator.insert(document, ref, validator.validate(ref, GOOD[Ref(Kind.TOKENS, DIGEST)]))
@@ -96,7 +96,7 @@ def test_a_token_whose_id_is_no_digest_has_no_place_and_is_not_named(id_):
     assert shard_of(ref, 64) == "00"
 
 
-def test_what_does_not_fit_is_null_and_on_the_list_until_it_fits(caplog):
+def test_invalid_record_is_null_and_listed_until_valid(caplog):
     validator, document = RecordValidator(), {}
     ref = Ref(Kind.USERS, "ada")
     for _ in range(3):
@@ -128,7 +128,7 @@ ODD_IDS = [
 
 
 @pytest.mark.parametrize("shards", [1, 2, 3, 7, 16, 64])
-def test_a_shard_is_what_the_rego_takes_it_for(plain_opa, shards):
+def test_shard_in_python_equals_shard_in_rego(plain_opa, shards):
     since = {f"{n:02x}": 0 for n in range(shards)}
     plain_opa.set_dataset(make_dataset())
     plain_opa.request("PUT", "/v1/data/registry/live/since", since)
@@ -148,7 +148,7 @@ def test_every_id_has_a_shard(kind, id_, shards):
     assert 0 <= int(shard_of(Ref(kind, id_), shards), 16) < shards
 
 
-def test_a_library_that_does_not_fit_is_not_one_without_tags():
+def test_invalid_library_is_not_one_without_tags():
     validator = RecordValidator()
     ref = Ref(Kind.LIBRARIES, "lib-a")
     for record in (

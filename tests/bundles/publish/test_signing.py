@@ -68,7 +68,7 @@ def test_records_are_written_faster_and_to_the_same_bytes():
 
 
 @pytest.mark.parametrize("odd", ["\ud800", 2**64, {"\udfff": 1}, {1: 2}])
-def test_what_has_no_spelling_is_no_record(odd):
+def test_value_without_canonical_json_is_refused(odd):
     with pytest.raises(ValueError):
         canonical_records({"odd": odd})
 
@@ -95,7 +95,7 @@ def test_our_bytes_have_the_hash_that_opa_gives_to_the_document(opa_binary, tmp_
     assert {name: found.get(name) for name in wanted} == wanted
 
 
-def test_opa_verifies_a_bundle_of_odd_names_and_reads_what_was_written(opa_binary, tmp_path):
+def test_opa_verifies_a_bundle_with_odd_names(opa_binary, tmp_path):
     key = SigningKey.generate("data")
     public = tmp_path / "data.pub.pem"
     public.write_text(key.public_pem)
@@ -119,12 +119,12 @@ def test_opa_verifies_a_bundle_of_odd_names_and_reads_what_was_written(opa_binar
 @pytest.mark.parametrize(
     "odd", [float("nan"), float("inf"), "\ud800", {"a": "\udfff"}, {1, 2}, b"x"]
 )
-def test_what_is_no_json_is_never_signed(odd):
+def test_value_that_is_not_json_is_never_signed(odd):
     with pytest.raises((ValueError, TypeError)):
         canonical({"odd": odd})
 
 
-def test_the_same_content_is_the_same_bytes_but_for_the_signature():
+def test_equal_content_gives_equal_bytes_except_the_signature():
     key = SigningKey.generate("data")
     one, two = (
         sign("x", revision="1", roots=["x"], key=key, data={"x": {"b": 1, "a": 2}}) for _ in "ab"
@@ -174,7 +174,7 @@ SAYS = {"signed by another key": "invalid ECDSA signature", "signed by the polic
 
 
 @pytest.mark.parametrize("odd", ODD_BUNDLES)
-async def test_opa_started_with_such_a_bundle_does_not_take_it_and_says_so(signed, odd):
+async def test_opa_started_with_a_bad_bundle_reports_it(signed, odd):
     # A live that goes on from the odd base, so that it would be used if it were taken.
     good = make_dataset()["registry"]["base"]["00"]
     signed.bundles.put_dataset(leave_out=["base-00"])
@@ -187,7 +187,7 @@ async def test_opa_started_with_such_a_bundle_does_not_take_it_and_says_so(signe
     assert "base-00" not in told.revisions
 
 
-async def test_opa_keeps_the_last_good_bundle_and_says_what_is_wrong_with_the_newest(signed):
+async def test_opa_keeps_the_last_good_bundle_and_reports_the_bad_one(signed):
     pdp = await signed.start_signed()
     assert (await pdp.authorize("alice", tool="search")).allow is True
     newer = {"epoch": 1, "revision": 43, "since": {"00": 30}, "settings": {}}
@@ -208,7 +208,7 @@ async def test_opa_keeps_the_last_good_bundle_and_says_what_is_wrong_with_the_ne
     assert (await pdp.authorize("alice", tool="search")).revision == 44
 
 
-async def test_a_persisted_bundle_that_was_damaged_is_not_taken_at_a_restart(signed):
+async def test_damaged_persisted_bundle_is_not_loaded_at_restart(signed):
     pdp = await signed.start_signed()
     signed.opa.kill()
     (persisted,) = signed.opa.settings.folder.glob("persisted/**/base-00/bundle.tar.gz")
@@ -226,7 +226,7 @@ async def test_a_persisted_bundle_that_was_damaged_is_not_taken_at_a_restart(sig
     await until(allowed, "OPA answers from whole bundles")
 
 
-async def test_without_the_server_opa_answers_from_what_it_had_until_that_is_stale(signed):
+async def test_opa_without_the_server_answers_until_stale(signed):
     pdp = await signed.start_signed()
     signed.opa.kill()
     for name in signed.bundles.served_bundles.names():
@@ -243,7 +243,7 @@ async def test_without_the_server_opa_answers_from_what_it_had_until_that_is_sta
 # Keys.
 
 
-def test_a_key_is_saved_for_its_owner_alone_and_read_back(tmp_path):
+def test_key_file_is_private_and_round_trips(tmp_path):
     key = SigningKey.generate("data")
     path = key.save(tmp_path)
     assert path.name == "data.pem"
@@ -256,7 +256,7 @@ def test_a_key_is_saved_for_its_owner_alone_and_read_back(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, b"", b"garbage", b"-----BEGIN PRIVATE KEY-----\nAA==\n"])
-def test_a_file_that_is_no_key_is_told_by_its_name_alone(tmp_path, content):
+def test_invalid_key_file_is_named_without_its_content(tmp_path, content):
     path = tmp_path / "data.pem"
     if content is not None:
         path.write_bytes(content)
@@ -264,7 +264,7 @@ def test_a_file_that_is_no_key_is_told_by_its_name_alone(tmp_path, content):
         SigningKey.load(path)
 
 
-def test_a_key_of_another_kind_is_refused(tmp_path):
+def test_key_of_another_kind_is_refused(tmp_path):
     for key in (ec.generate_private_key(ec.SECP384R1()), ed25519.Ed25519PrivateKey.generate()):
         path = tmp_path / "data.pem"
         path.write_bytes(

@@ -31,20 +31,20 @@ def store(tmp_path):
     return Store(tmp_path / "bundles")
 
 
-def test_a_bundle_comes_back_as_it_was_saved(store, bundle):
+def test_stored_bundle_round_trips(store, bundle):
     assert store.load("base-00") is None
     store.save(bundle)
     assert store.load("base-00") == bundle
     assert [path.name for path in store.path("base-00").parent.iterdir()] == ["base-00.tar.gz"]
 
 
-def test_what_was_published_comes_back(store):
+def test_published_state_round_trips(store):
     assert store.published() is None
     store.save_published(PUBLISHED)
     assert store.published() == PUBLISHED
 
 
-def test_the_folder_and_its_files_are_the_owners_alone(store, bundle):
+def test_store_folder_and_files_are_private(store, bundle):
     store.save(bundle)
     store.save_published(PUBLISHED)
     folder = store.path("x").parent
@@ -52,14 +52,14 @@ def test_the_folder_and_its_files_are_the_owners_alone(store, bundle):
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
 
 
-def test_a_truncated_bundle_is_no_bundle_wherever_it_was_cut(store, bundle):
+def test_truncated_bundle_is_rejected_at_any_length(store, bundle):
     size = len(bundle.content)
     for cut in {*range(0, size, size // 50), size - 1, size - 4, size - 8, size - 9}:
         store.path("base-00").write_bytes(bundle.content[:cut])
         assert store.load("base-00") is None, cut
 
 
-def test_a_bundle_with_a_bit_flipped_anywhere_is_no_bundle(store, bundle):
+def test_bundle_with_any_flipped_bit_is_rejected(store, bundle):
     size = len(bundle.content)
     # From behind gzip's header, some of which means nothing.
     for position in range(10, size, size // 200):
@@ -82,12 +82,12 @@ def test_a_bundle_with_a_bit_flipped_anywhere_is_no_bundle(store, bundle):
         _pack({".manifest": b'{"revision": "1:5"}'}, level=1),
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_signed_bundle_is_no_bundle(store, content):
+def test_unsigned_file_is_not_a_bundle(store, content):
     store.path("base-00").write_bytes(content)
     assert store.load("base-00") is None
 
 
-def test_a_folder_in_a_bundles_place_is_no_bundle(store):
+def test_folder_in_place_of_a_bundle_is_rejected(store):
     store.path("base-00").mkdir()
     assert store.load("base-00") is None
 
@@ -107,7 +107,7 @@ def test_a_folder_in_a_bundles_place_is_no_bundle(store):
         '{"epoch": 1, "since": "ab", "bases": {}}', "[" * 100_000, "\x00" * 100,
     ],
 )  # fmt: skip
-def test_a_state_that_cannot_be_trusted_is_none(store, content):
+def test_untrusted_state_is_ignored(store, content):
     store.path("published").with_name("published.json").write_text(content)
     assert store.published() is None
 
@@ -117,13 +117,13 @@ def test_bytes_that_are_no_text_are_no_state(store):
     assert store.published() is None
 
 
-def test_a_folder_that_cannot_be_made_is_told_by_its_name(tmp_path):
+def test_folder_that_cannot_be_created_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnusableError, match="file/bundles"):
         Store(tmp_path / "file" / "bundles")
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(store, bundle, monkeypatch):
+def test_failed_write_keeps_only_the_old_file(store, bundle, monkeypatch):
     store.save(bundle)
 
     def full(_):
@@ -153,7 +153,7 @@ while True:
 """
 
 
-def test_killed_at_any_moment_it_leaves_whole_files(store, bundle):
+def test_store_killed_at_any_moment_has_whole_files(store, bundle):
     key = SigningKey.generate("data")
     for name in ("one", "two"):
         store.save(

@@ -99,7 +99,7 @@ class running:  # noqa: N801 - used as a function
         self._socket.close()
 
 
-async def test_without_the_bearer_nothing_is_told(served):
+async def test_request_without_the_bearer_gets_nothing(served):
     served.served_bundles.put(bundle(b"secret"))
     given = [
         None, "", "Bearer", "Bearer ", "Bearer wrong", f"bearer {BEARER}", f"Bearer {BEARER} x",
@@ -117,7 +117,7 @@ async def test_without_the_bearer_nothing_is_told(served):
                     assert await answer.json() == {"error": "unauthorized"}
 
 
-async def test_health_is_for_everybody(served):
+async def test_health_needs_no_bearer(served):
     async with served.session.get("/health") as answer:
         assert (answer.status, await answer.json()) == (200, {"status": "ok"})
 
@@ -129,7 +129,7 @@ async def test_the_index_names_the_bundles(served):
         assert await answer.json() == {"bundles": ["live", "site"]}
 
 
-async def test_a_bundle_comes_with_its_etag_and_its_type(served):
+async def test_bundle_response_has_its_etag_and_type(served):
     served.served_bundles.put(bundle(b"content"))
     async with served.get() as answer:
         assert answer.status == 200
@@ -140,7 +140,7 @@ async def test_a_bundle_comes_with_its_etag_and_its_type(served):
 
 
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"old", {}', '"old",W/{} , "x"'])
-async def test_who_has_it_gets_no_content_again(served, form):
+async def test_bundle_already_held_returns_no_content(served, form):
     served.served_bundles.put(bundle(b"content"))
     async with served.get(If_None_Match=form.format(tag(b"content"))) as answer:
         assert answer.status == 304
@@ -150,7 +150,7 @@ async def test_who_has_it_gets_no_content_again(served, form):
 
 
 @pytest.mark.parametrize("etag", ['"other"', 'W/"other"', "", "unquoted", '"', "*x"])
-async def test_who_has_another_gets_the_content_at_once(served, etag):
+async def test_bundle_of_another_etag_is_returned_at_once(served, etag):
     served.served_bundles.put(bundle(b"content"))
     async with served.get(If_None_Match=etag, Prefer="modes=snapshot;wait=60") as answer:
         assert (answer.status, await answer.read()) == (200, b"content")
@@ -160,13 +160,13 @@ async def test_who_has_another_gets_the_content_at_once(served, etag):
     "path",
     ["/bundles/none.tar.gz", "/bundles/live", "/bundles/..%2Flive.tar.gz", "/bundles/a/live.tar.gz", "/bundles/.tar.gz"],
 )  # fmt: skip
-async def test_a_bundle_that_is_not_there_is_not_found(served, path):
+async def test_missing_bundle_is_not_found(served, path):
     served.served_bundles.put(bundle(b"content"))
     async with served.get(path, Prefer="wait=60") as answer:
         assert answer.status == 404
 
 
-async def test_a_long_poll_returns_as_soon_as_there_is_another(served):
+async def test_long_poll_returns_on_a_new_bundle(served):
     served.served_bundles.put(bundle(b"one"))
 
     async def poll():
@@ -183,7 +183,7 @@ async def test_a_long_poll_returns_as_soon_as_there_is_another(served):
         assert await asyncio.gather(*polls) == [(200, b"two", CONTENT_TYPE)] * 20
 
 
-async def test_a_long_poll_without_news_ends_as_not_modified_and_still_says_it_is_a_bundle(served):
+async def test_long_poll_without_news_ends_as_not_modified(served):
     served.served_bundles.put(bundle(b"one"))
     async with served.get(If_None_Match=tag(b"one"), Prefer="wait=1") as answer:
         assert answer.status == 304
@@ -191,7 +191,7 @@ async def test_a_long_poll_without_news_ends_as_not_modified_and_still_says_it_i
         assert answer.headers["ETag"] == tag(b"one")
 
 
-async def test_a_bundle_that_is_put_out_again_as_it_was_wakes_nobody_with_content(served):
+async def test_unchanged_bundle_republished_sends_no_content(served):
     served.served_bundles.put(bundle(b"one"))
     poll = asyncio.ensure_future(served.get(If_None_Match=tag(b"one"), Prefer="wait=1")._coro)
     await until(lambda: "live" in served.served_bundles._replaced, "a long poll waits")
@@ -222,9 +222,7 @@ class Registry:
         ("2:1", [(200, None)]),
     ],
 )
-async def test_who_comes_from_another_server_with_a_newer_one_does_not_go_back(
-    served, has, answers
-):
+async def test_opa_with_a_newer_bundle_is_not_sent_an_older_one(served, has, answers):
     served.role.publishing, served.role.cluster = None, Elsewhere()
     served.role._registry = Registry()
     for revision, (status, etag) in zip(["1:7", "1:8", "1:9"], answers, strict=False):
@@ -235,7 +233,7 @@ async def test_who_comes_from_another_server_with_a_newer_one_does_not_go_back(
             assert etag in {None, answer.headers["ETag"]}
 
 
-async def test_an_opa_may_report_what_another_server_has_published(served):
+async def test_report_of_another_servers_revision_is_accepted(served):
     served.role.publishing, served.role.cluster = None, Elsewhere()
     served.role._registry = Registry()
     for revision, status in [("1:9", 204), ("1:10", 400)]:
@@ -245,14 +243,14 @@ async def test_an_opa_may_report_what_another_server_has_published(served):
 
 
 @pytest.mark.parametrize("prefer", ["wait=0", "wait=-1", "wait=x", "wait=", "nowait=60", ""])  # fmt: skip
-async def test_an_odd_wish_is_no_wish_to_wait(served, prefer):
+async def test_malformed_wait_header_does_not_wait(served, prefer):
     served.served_bundles.put(bundle(b"one"))
     async with asyncio.timeout(20):
         async with served.get(If_None_Match=tag(b"one"), Prefer=prefer) as answer:
             assert answer.status == 304
 
 
-async def test_whoever_gives_up_waiting_leaves_the_others_alone(served):
+async def test_cancelled_long_poll_leaves_others_waiting(served):
     served.served_bundles.put(bundle(b"one"))
     headers = {"If_None_Match": tag(b"one"), "Prefer": "wait=60"}
     polls = [asyncio.ensure_future(served.get(**headers)._coro) for _ in range(4)]
@@ -279,7 +277,7 @@ async def test_a_report_is_taken(served):
     [b"", b"garbage", b"null", b"[]", b"7", b'"text"', b"{}", b'{"labels": {}}', b"\xff\xfe", b"[" * 100_000, b'{"labels": {"instance": "opa-1"}, "bundles": 7}'],
     ids=lambda body: repr(body[:20]),
 )  # fmt: skip
-async def test_what_is_no_report_is_a_bad_request(served, body):
+async def test_malformed_report_is_a_bad_request(served, body):
     async with served.report(body) as answer:
         assert answer.status == 400
     assert all(not one.revisions for one in served.fleet.instances())
@@ -317,7 +315,7 @@ async def test_a_report_past_a_mebibyte_is_refused(served):
     assert served.fleet.instances() == []
 
 
-async def test_an_opa_that_is_killed_while_it_reports_leaves_no_trace(served, caplog):
+async def test_opa_killed_while_reporting_leaves_no_trace(served, caplog):
     port = int(served.url.rpartition(":")[2])
     _reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"POST /status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {BEARER}\r\nContent-Length: 99\r\n\r\n{{"
@@ -343,7 +341,7 @@ async def test_other_methods_are_refused(served):
 # Who says what.
 
 
-async def test_a_reader_reads_and_acknowledges_nothing(served):
+async def test_reader_bearer_acknowledges_nothing(served):
     served.served_bundles.put(bundle(b"content"))
     headers = {"Authorization": f"Bearer {READER}", "If-None-Match": tag(b"content")}
     async with served.session.get("/bundles/live.tar.gz", headers=headers) as answer:
@@ -353,7 +351,7 @@ async def test_a_reader_reads_and_acknowledges_nothing(served):
     assert served.fleet.instances() == []
 
 
-async def test_who_asks_with_the_etag_of_a_bundle_runs_it(served):
+async def test_request_with_a_bundles_etag_acknowledges_it(served):
     served.served_bundles.put(bundle(b"one"))
     async with served.get() as answer:
         etag = answer.headers["ETag"]
@@ -367,7 +365,7 @@ async def test_who_asks_with_the_etag_of_a_bundle_runs_it(served):
     assert 'lictor_publish_to_active_seconds_count{bundle="live"} 1.0' in text
 
 
-async def test_whoever_is_given_a_heartbeat_may_answer_and_is_known(served):
+async def test_heartbeat_request_makes_an_instance_known(served):
     served.served_bundles.put(bundle(b"one", name="heartbeat"))
     headers = {"Authorization": f"Bearer {READER}"}
     async with served.session.get("/bundles/heartbeat.tar.gz", headers=headers):
@@ -379,14 +377,14 @@ async def test_whoever_is_given_a_heartbeat_may_answer_and_is_known(served):
 
 
 @pytest.mark.parametrize("etag", ['"never-served"', "", '"', "*"])
-async def test_an_etag_that_was_never_given_out_acknowledges_nothing(served, etag):
+async def test_unknown_etag_acknowledges_nothing(served, etag):
     served.served_bundles.put(bundle(b"one"))
     async with served.get(If_None_Match=etag):
         pass
     assert all(not one.revisions for one in served.fleet.instances())
 
 
-async def test_in_anothers_name_nothing_is_reported_and_it_is_remembered(served):
+async def test_report_for_another_instance_is_refused_and_noted(served):
     forged = {**STATUS, "labels": {"instance": "opa-2"}}
     async with served.report(json.dumps(forged)) as answer:
         assert answer.status == 400

@@ -119,7 +119,7 @@ async def test_no_bearer_is_answered_with_where_to_find_out_more(start):
     assert (basic.status_code, basic.headers["www-authenticate"]) == (401, CHALLENGE)
 
 
-async def test_the_metadata_is_where_the_challenge_says_and_pages_may_read_it(start):
+async def test_metadata_is_where_the_challenge_says_and_allows_cors(start):
     servers = ["https://login.example.org/"]
     wire = await start(auth={"authorization_servers": servers, "name": "Shelf"})
     found = await wire.request("GET", METADATA, headers={"Origin": "https://elsewhere.example"})
@@ -135,7 +135,7 @@ async def test_the_metadata_is_where_the_challenge_says_and_pages_may_read_it(st
     assert "authorization_servers" not in (await alone.request("GET", METADATA)).json()
 
 
-async def test_a_bad_bearer_is_told_so_by_http_whatever_it_asks_for(start, grants, ada):
+async def test_bad_bearer_gets_401_whatever_the_request(start, grants, ada):
     wire = await start()
     for bearer in ("unknown" * 6, "not a token"):
         for method in ("initialize", "ping", "tools/list", "resources/read", "no/such"):
@@ -168,7 +168,7 @@ async def test_a_bearer_in_two_places_or_in_the_url_is_a_bad_request(start, ada,
     assert ada not in str(answer.headers) + answer.text
 
 
-async def test_what_a_caller_may_not_do_is_said_in_band_as_no_scope_would_help(start, ada):
+async def test_permission_denial_is_in_band_without_a_scope_challenge(start, ada):
     wire = await start()
     answer = await wire.call("delete", bearer=ada)
 
@@ -178,9 +178,7 @@ async def test_what_a_caller_may_not_do_is_said_in_band_as_no_scope_would_help(s
     assert "permission" in answer.json()["result"]["content"][0]["text"]
 
 
-async def test_an_outage_or_a_lockdown_is_no_reason_to_throw_a_token_away(
-    start, grants, ada, short_path
-):
+async def test_outage_or_lockdown_gives_no_401(start, grants, ada, short_path):
     wire = await start()
     grants.lay(lockdown=True)
     locked = await wire.call("search", bearer=ada)
@@ -199,7 +197,7 @@ async def test_an_outage_or_a_lockdown_is_no_reason_to_throw_a_token_away(
         assert (await wire.call("get_health")).json()["result"]["isError"] is False
 
 
-async def test_lists_and_public_tools_need_no_bearer_and_nothing_else_is_open(start):
+async def test_lists_and_public_tools_alone_need_no_bearer(start):
     wire = await start()
     listed = await wire.post("tools/list")
     names = {tool["name"] for tool in listed.json()["result"]["tools"]}
@@ -212,7 +210,7 @@ async def test_lists_and_public_tools_need_no_bearer_and_nothing_else_is_open(st
         assert (await wire.post(method, {"name": "x", "uri": "get_health"})).status_code == 401
 
 
-async def test_a_door_with_no_policy_behind_it_stays_shut(grants, plain_pdp, ada, caplog):
+async def test_bearer_auth_without_a_policy_refuses_everything(grants, plain_pdp, ada, caplog):
     policy = PolicyMiddleware(plain_pdp, registry=CollectorRegistry())
     mcp = server(policy)
     mcp.middleware.remove(policy)
@@ -225,7 +223,7 @@ async def test_a_door_with_no_policy_behind_it_stays_shut(grants, plain_pdp, ada
     assert any("mcp_auth.unguarded" in one for one in caplog.messages)
 
 
-async def test_a_list_of_messages_or_one_too_long_to_look_at_is_not_open(start):
+async def test_batch_or_too_long_message_needs_a_bearer(start):
     wire = await start()
     for content in (
         json.dumps([{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}]),
@@ -250,7 +248,7 @@ async def test_listing_without_a_bearer_can_be_switched_off(start):
         assert (await wire.post(method)).status_code == 401
 
 
-async def test_without_auth_required_everybody_comes_in_and_the_policy_decides(start, ada):
+async def test_auth_not_required_leaves_the_decision_to_the_policy(start, ada):
     wire = await start(require_auth=False)
     for bearer in (None, "unknown" * 6):
         assert (await wire.call("delete", bearer=bearer)).json()["result"]["isError"] is False
@@ -260,7 +258,7 @@ async def test_without_auth_required_everybody_comes_in_and_the_policy_decides(s
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_clients_of_each_protocol_work_with_a_bearer_and_list_without(start, ada, mode):
+async def test_both_protocols_call_with_a_bearer_and_list_without(start, ada, mode):
     wire = await start(http={"json_response": False, "stateless_http": False})
 
     assert await wire.served.call("search", bearer=ada, mode=mode) == ["poe"]
@@ -270,7 +268,7 @@ async def test_clients_of_each_protocol_work_with_a_bearer_and_list_without(star
         await wire.served.call("search", mode=mode)
 
 
-async def test_a_session_belongs_to_the_caller_that_opened_it(start, grants, ada):
+async def test_session_belongs_to_the_caller_that_opened_it(start, grants, ada):
     bob = grants.token("*")
     grants.lay()
     wire = await start(http={"stateless_http": False})
@@ -287,7 +285,7 @@ async def test_a_session_belongs_to_the_caller_that_opened_it(start, grants, ada
         assert (await wire.post("ping", bearer=bearer, headers=session)).status_code == 404
 
 
-async def test_tokens_that_look_alike_in_logs_are_different_callers():
+async def test_tokens_with_equal_labels_are_different_callers():
     """A label has 8 digits of a digest; sessions must not go by it alone."""
     one, other = (Credential(kind="token", digest="0" * 8 + end * 56) for end in "ab")
     assert one.label == other.label
@@ -323,7 +321,7 @@ async def test_a_page_elsewhere_may_not_call_even_with_a_good_bearer(start, ada,
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "x", "https://", "https://x:y"])
-async def test_what_is_no_url_of_a_page_is_refused_at_once(plain_pdp, url):
+async def test_invalid_base_url_is_refused_at_once(plain_pdp, url):
     policy = PolicyMiddleware(plain_pdp, registry=CollectorRegistry())
     with pytest.raises(ConfigurationError, match=re.escape(url)):
         BearerAuth(policy, base_url=BASE, allowed_origins=[url])
@@ -340,9 +338,7 @@ async def test_what_is_no_url_of_a_page_is_refused_at_once(plain_pdp, url):
         ([("Mcp-Method", "tools/call"), ("Mcp-Name", "search"), ("Mcp-Name", "search")], 400),
     ],
 )
-async def test_headers_that_a_proxy_goes_by_must_be_what_the_body_says(
-    start, ada, version, lines, status
-):
+async def test_routing_headers_must_match_the_body(start, ada, version, lines, status):
     wire = await start()
     meta = {
         "io.modelcontextprotocol/protocolVersion": version,
@@ -374,7 +370,7 @@ async def test_no_answer_may_be_kept_or_shared(start, ada, json_response):
         assert answer.headers["cache-control"] == "no-store, no-transform"
 
 
-async def test_a_server_cannot_make_the_list_of_one_caller_everybody_s(start, ada):
+async def test_list_of_one_caller_is_never_cacheable_for_others(start, ada):
     """`FastMCP(cache_scope="public")`, as `server` does."""
     wire = await start()
     for bearer in (None, ada):
@@ -383,7 +379,7 @@ async def test_a_server_cannot_make_the_list_of_one_caller_everybody_s(start, ad
         assert (listed.ttl_ms, listed.cache_scope) == (60_000, "private")
 
 
-async def test_a_tool_does_not_get_the_bearer_and_spans_get_its_label(start, ada):
+async def test_tool_gets_no_bearer_and_spans_get_its_label(start, ada):
     from fastmcp.server.dependencies import get_access_token
 
     wire = await start()
@@ -401,9 +397,7 @@ async def test_a_tool_does_not_get_the_bearer_and_spans_get_its_label(start, ada
     assert ada[:12] not in repr(token)
 
 
-async def test_who_was_turned_away_is_on_record_without_their_bearer(
-    start, plain_opa, ada, tmp_path
-):
+async def test_rejected_request_is_recorded_without_its_bearer(start, plain_opa, ada, tmp_path):
     verifier = BearerVerifier([Issuer("mnemosyne", Keyring.from_jwks({"keys": []}))])
     record = tmp_path / "decisions.jsonl"
     async with PDP(

@@ -79,14 +79,14 @@ async def refusal(client, tool="search"):
 
 
 @pytest.mark.anyio
-async def test_callers_over_stdio_are_nobody_until_somebody_says_otherwise(started, ada):
+async def test_stdio_callers_are_anonymous_without_an_identity(started, ada):
     async with started("off", LICTOR_BEARER=ada) as client:
         text = await refusal(client)
     assert text.startswith("Callers over stdio have no identity here; the server's operator can")
 
 
 @pytest.mark.anyio
-async def test_a_bearer_from_the_environment_counts_and_does_not_stay_there(started, ada):
+async def test_stdio_bearer_from_the_environment_is_used_and_removed(started, ada):
     async with started("environment", "ADA", ADA=ada) as client:
         assert (await client.call_tool("search")).data == ["poe"]
         assert "permission" in await refusal(client, "forbidden")
@@ -97,9 +97,7 @@ async def test_a_bearer_from_the_environment_counts_and_does_not_stay_there(star
 
 
 @pytest.mark.anyio
-async def test_a_bearer_from_a_file_is_read_anew_and_not_when_others_may_read_it(
-    started, grants, private, ada
-):
+async def test_stdio_bearer_file_is_reread_only_while_private(started, grants, private, ada):
     bob = grants.token("search", libraries=["shelley"])
     grants.lay()
     async with started("file", private) as client:
@@ -118,7 +116,7 @@ async def test_a_bearer_from_a_file_is_read_anew_and_not_when_others_may_read_it
 
 
 @pytest.mark.anyio
-async def test_nobody_else_has_the_identity_of_who_calls_over_stdio(guard, plain_pdp, private):
+async def test_stdio_identity_does_not_extend_to_http_callers(guard, plain_pdp, private):
     """A server over HTTP whose setting was meant for stdio."""
     served = await guard(None, pdp=plain_pdp, stdio=StdioBearer.from_file(private))
 
@@ -127,7 +125,7 @@ async def test_nobody_else_has_the_identity_of_who_calls_over_stdio(guard, plain
         assert "Authentication required" in await refusal(inside)
 
 
-def test_a_file_that_others_may_read_or_that_holds_nothing_is_refused_at_once(private, tmp_path):
+def test_stdio_bearer_file_that_is_public_or_empty_is_refused(private, tmp_path):
     os.mkfifo(tmp_path / "pipe", 0o600)
     empty = tmp_path / "empty"
     empty.touch(0o600)

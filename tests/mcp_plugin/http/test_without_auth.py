@@ -34,7 +34,7 @@ async def test_a_bad_bearer_is_counted_and_runs_without_libraries(serve, headers
     assert served.failures() == {"invalid_token": 1}
 
 
-async def test_a_revoked_token_leaves_nothing_of_its_owner_behind(serve, deployment, ada):
+async def test_revoked_token_leaves_no_trace_of_its_owner(serve, deployment, ada):
     served = await serve(require_auth=False)
     await deployment.operator.disable_user("ada")
     await deployment.settle()
@@ -43,7 +43,7 @@ async def test_a_revoked_token_leaves_nothing_of_its_owner_behind(serve, deploym
     assert served.failures() == {"user_disabled": 1}
 
 
-async def test_a_tool_that_asks_for_libraries_is_still_refused(serve, ada):
+async def test_tool_that_requires_libraries_is_still_refused(serve, ada):
     served = await serve(require_auth=False)
 
     assert "needs the libraries" in await served.refusal("search")
@@ -89,7 +89,7 @@ deny contains {"action": a.name, "code": "no", "message": "Not here."} if {
         assert await served.call("state", bearer=bearer) == NOBODY
 
 
-async def test_the_current_decision_is_the_refusal_that_was_let_through(serve):
+async def test_current_decision_is_the_refusal_that_was_passed(serve):
     from mcp_plugin import current_decision
 
     served = await serve(require_auth=False)

@@ -150,7 +150,7 @@ async def text_of(served, tool, arguments=None, bearer=None, **kwargs):
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_without_the_policy_all_is_open_and_with_it_what_is_granted(serve_low, ada, mode):
+async def test_guard_lets_through_what_is_granted(serve_low, ada, mode):
     open_, served = await serve_low(pdp=None), await serve_low()
     assert await open_.tools(mode=mode) == ALL
     async with open_.client(mode=mode) as client:
@@ -219,7 +219,7 @@ async def test_a_tool_that_is_not_listed_does_not_run(serve_low, grants, ada):
     assert "permission" in await served.refusal("hidden", bearer=ada)
 
 
-async def test_a_list_in_pages_is_read_to_the_tool_and_filtered_page_by_page(serve_low, grants):
+async def test_guard_filters_each_page_of_a_list(serve_low, grants):
     bearer = grants.token("touch", "delete", libraries=["poe"])
     grants.lay()
     served = await serve_low(plain_server(page=1))
@@ -228,7 +228,7 @@ async def test_a_list_in_pages_is_read_to_the_tool_and_filtered_page_by_page(ser
     assert await served.tools(bearer) == {"get_health", "touch", "delete"}
 
 
-async def test_rules_of_the_site_see_the_same_in_the_list_and_in_the_call(serve_low, grants):
+async def test_guard_list_and_call_give_site_rules_the_same_input(serve_low, grants):
     bearer = grants.token("*", libraries=["poe"])
     grants.rules(
         """package site
@@ -258,9 +258,7 @@ deny contains {"action": action, "code": "sealed", "message": "Sealed."} if {
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_what_a_template_is_tagged_with_holds_for_all_that_comes_from_it(
-    serve_low, grants, mode
-):
+async def test_guard_template_tags_apply_to_its_resources(serve_low, grants, mode):
     bearer = grants.token("*")
     grants.rules(
         """package site
@@ -288,7 +286,7 @@ deny contains {"action": action, "code": "sealed", "message": "Sealed."} if {
     assert refused["error"]["message"] == "Sealed."
 
 
-async def test_a_resource_from_a_template_has_one_uri(serve_low, grants):
+async def test_guard_template_resource_has_one_uri(serve_low, grants):
     bearer = grants.token("*")
     grants.lay()
     served = await serve_low()
@@ -315,7 +313,7 @@ async def test_a_library_that_is_not_the_callers_is_refused_in_band(serve_low, g
     assert await text_of(served, "delete", bearer=bearer) == "delete ran; poe True"
 
 
-async def test_nobody_gets_anothers_libraries(serve_low, grants):
+async def test_guard_gives_concurrent_callers_their_own_libraries(serve_low, grants):
     bearers = {n: grants.token("*", libraries=[f"lib-{n}"]) for n in range(20)}
     grants.lay()
     served = await serve_low()
@@ -328,7 +326,7 @@ async def test_nobody_gets_anothers_libraries(serve_low, grants):
     assert await asyncio.gather(*map(calls, bearers)) == [{f"lib-{n}"} for n in bearers]
 
 
-async def test_middleware_that_was_added_after_it_stops_everything(serve_low, grants, caplog):
+async def test_guard_refuses_middleware_added_after_it(serve_low, grants, caplog):
     bearer = grants.token("search")
     grants.lay()
     server = plain_server()
@@ -350,7 +348,7 @@ async def test_middleware_that_was_added_after_it_stops_everything(serve_low, gr
     assert "to call 'delete'" in answer["result"]["content"][0]["text"]
 
 
-async def test_a_revoked_token_is_dead_and_without_opa_nothing_runs(serve_low, deployment):
+async def test_guard_denies_a_revoked_token_and_any_call_without_opa(serve_low, deployment):
     await deployment.add_user("ada")
     await deployment.add_library("lib-a", "w")
     bearer = await deployment.create_token("ada", tools=["*"], libraries=["lib-a"])
@@ -376,7 +374,7 @@ async def test_shadow_mode_and_callers_without_a_good_bearer(serve_low, ada):
     assert "needs the libraries" in await lenient.refusal("search", bearer="garbage")
 
 
-async def test_no_result_says_that_it_may_be_shared(serve_low, ada):
+async def test_guard_results_are_never_marked_shareable(serve_low, ada):
     from mcp.server.caching import CacheHint
 
     hints = {"tools/list": CacheHint(ttl_ms=60_000, scope="public")}
@@ -387,7 +385,7 @@ async def test_no_result_says_that_it_may_be_shared(serve_low, ada):
     assert page.ttl_ms == 60_000
 
 
-async def test_the_sdk_answers_401_by_it(serve_low, ada):
+async def test_sdk_auth_answers_401_through_the_guard(serve_low, ada):
     import httpx2
 
     server, url = plain_server(), "http://127.0.0.1:1/mcp"

@@ -137,15 +137,13 @@ async def test_rules_read_the_arguments_that_the_tool_runs_with(served, mode):
         assert len(served.mcp.ran) == (text == "ran"), (tool, arguments)
 
 
-async def test_who_may_not_call_a_tool_learns_nothing_of_its_parameters(served, grants):
+async def test_unpermitted_caller_learns_nothing_of_parameters(served, grants):
     served.bearer = grants.token("dig")
     grants.lay()
     assert "does not have permission" in await said(served, "search", {"limit": "x"})
 
 
-async def test_in_shadow_mode_arguments_that_do_not_fit_stop_nothing_and_are_logged(
-    serve_plain, grants, caplog
-):
+async def test_shadow_mode_logs_invalid_arguments_and_runs_the_call(serve_plain, grants, caplog):
     caplog.set_level(logging.INFO, "mcp_plugin")
     served = await serve_plain(library(), shadow={"search"})
     served.bearer = grants.token("*")
@@ -156,7 +154,7 @@ async def test_in_shadow_mode_arguments_that_do_not_fit_stop_nothing_and_are_log
     assert "mcp_auth.denied tool='wipe' reason=arguments_refused" in caplog.text
 
 
-async def test_where_no_rule_reads_arguments_fastmcp_takes_them_as_ever(serve_plain, grants):
+async def test_arguments_are_coerced_as_usual_where_no_rule_reads_them(serve_plain, grants):
     served = await serve_plain(library())
     served.bearer = grants.token("*")
     grants.lay()
@@ -164,7 +162,7 @@ async def test_where_no_rule_reads_arguments_fastmcp_takes_them_as_ever(serve_pl
     assert served.mcp.ran == [(1000, True, [])]
 
 
-def test_defaults_are_filled_in_at_any_depth_by_the_branch_that_fits():
+def test_defaults_are_applied_at_any_depth_by_the_matching_branch():
     schema = {
         "type": "object",
         "$defs": {
@@ -318,7 +316,7 @@ async def test_arguments_that_pydantic_converts_are_refused_by_name(serving_type
     assert serving_typed.inner.ran == []
 
 
-async def test_arguments_that_stay_as_they_were_sent_run(serving_typed):
+async def test_arguments_unchanged_by_coercion_run(serving_typed):
     for arguments in AS_SENT:
         assert await said(serving_typed, "run", arguments) == "ran", arguments
     assert len(serving_typed.inner.ran) == len(AS_SENT)
@@ -331,7 +329,7 @@ async def test_rules_see_aliases_and_the_chosen_branch_of_a_union(serving_typed)
     assert text == ("Not that branch." if chosen.level == 2 else "ran")
 
 
-async def test_rules_about_one_tool_leave_the_arguments_of_others_alone(make_deployment, guard):
+async def test_arguments_of_other_tools_are_not_restricted(make_deployment, guard):
     deployment = await make_deployment(
         site="""package site
 
@@ -377,7 +375,7 @@ async def test_defaults_that_differ_each_time_must_be_sent(serve_plain, grants):
     assert await said(served, "put", {"key": str(uuid4())}) == "ran"
 
 
-async def test_arguments_of_a_proxied_tool_are_read_by_its_schema_alone(serve_plain, grants):
+async def test_arguments_of_a_proxied_tool_are_read_by_its_schema(serve_plain, grants):
     inner = typed()
     served = await serve_plain(create_proxy(inner))
     served.bearer = grants.token("*")
@@ -417,7 +415,7 @@ def test_unions_within_unions_end_in_a_refusal_not_in_hours():
         False,
     ],
 )
-def test_a_schema_that_nobody_can_go_by_lets_nothing_through(schema):
+def test_arguments_with_an_unusable_schema_are_refused(schema):
     with pytest.raises(ArgumentsRefusedError):
         apply_defaults(schema, {"a": "x"})
 

@@ -71,7 +71,7 @@ async def got(client, name):
 
 
 @MODES
-async def test_a_caller_sees_and_reads_what_it_was_granted(serve_plain, grants, mode):
+async def test_caller_lists_and_reads_what_was_granted(serve_plain, grants, mode):
     everything = grants.token("*", libraries=["lib-a"])
     some = grants.token("resources/read:data://o*", "prompts/get:ask", libraries=["lib-b"])
     grants.lay()
@@ -104,7 +104,7 @@ async def test_a_caller_sees_and_reads_what_it_was_granted(serve_plain, grants, 
 
 
 @MODES
-async def test_a_pattern_for_tools_opens_nothing_else(serve_plain, grants, mode):
+async def test_tool_pattern_grants_no_other_kind(serve_plain, grants, mode):
     patterns = ("search", "*s*", "**", "[a-z]*", "tools/call:search")
     bearers = [grants.token(pattern) for pattern in patterns]
     grants.lay()
@@ -118,7 +118,7 @@ async def test_a_pattern_for_tools_opens_nothing_else(serve_plain, grants, mode)
 
 
 @MODES
-async def test_a_stranger_gets_nothing_and_sees_no_resource_by_default(serve_plain, grants, mode):
+async def test_anonymous_caller_gets_no_resource_by_default(serve_plain, grants, mode):
     served = await serve_plain(library())
     for bearer, said in ((None, MISSING), ("garbage", "Invalid MCP token")):
         async with served.client(bearer, mode=mode) as client:
@@ -137,7 +137,7 @@ async def test_a_stranger_gets_nothing_and_sees_no_resource_by_default(serve_pla
         assert await client.list_tools() == []
 
 
-async def test_without_required_auth_strangers_read_without_libraries(serve_plain, grants):
+async def test_anonymous_reads_without_required_auth_have_no_libraries(serve_plain, grants):
     served = await serve_plain(library(), require_auth=False)
     async with served.client("garbage") as client:
         assert await read(client, "data://shut") == "shut"
@@ -159,7 +159,7 @@ async def test_without_required_auth_strangers_read_without_libraries(serve_plai
         ("subscriptions/listen", {"notifications": {"resourceSubscriptions": ["data://open"]}}),
     ],
 )
-async def test_each_other_method_is_decided_before_the_server_looks_at_it(
+async def test_other_method_is_decided_before_the_server_handles_it(
     serve_plain, grants, method, params
 ):
     everything, nothing = grants.token("*"), grants.token()
@@ -209,9 +209,7 @@ async def test_a_subscription_to_several_needs_a_grant_for_each(serve_plain, gra
         ("subscriptions/listen", mcp_types.METHOD_NOT_FOUND),
     ],
 )
-async def test_parameters_that_cannot_be_read_are_refused_not_passed_on(
-    serve_plain, grants, method, code
-):
+async def test_unreadable_parameters_are_refused(serve_plain, grants, method, code):
     bearer = grants.token("*")
     grants.lay()
     served = await serve_plain(library(), http={"json_response": True, "stateless_http": True})
@@ -242,7 +240,7 @@ async def test_the_protocol_s_own_messages_pass(serve_plain, grants, mode):
 
 
 @pytest.mark.parametrize("method", ["tasks/get", "x/y", "x\ny", "tools/Call", ""])
-async def test_a_method_nobody_knows_is_refused_by_the_middleware(serve_plain, grants, method):
+async def test_unknown_method_is_refused_by_the_middleware(serve_plain, grants, method):
     bearer = grants.token("*", "x/y:*")
     grants.lay()
     served = await serve_plain(http={"json_response": True, "stateless_http": True})
@@ -253,7 +251,7 @@ async def test_a_method_nobody_knows_is_refused_by_the_middleware(serve_plain, g
     assert answer["error"]["message"].startswith("This server does not offer '")
 
 
-async def test_a_notification_nobody_knows_reaches_no_handler(serve_plain, grants):
+async def test_unknown_notification_reaches_no_handler(serve_plain, grants):
     mcp, heard = FastMCP("quiet"), []
 
     async def hear(ctx, params):
@@ -271,9 +269,7 @@ async def test_a_notification_nobody_knows_reaches_no_handler(serve_plain, grant
     assert len(heard) == 1
 
 
-async def test_skills_and_others_that_ask_without_reading_get_the_same_decision(
-    serve_plain, grants
-):
+async def test_resource_access_check_gets_the_same_decision(serve_plain, grants):
     from fastmcp import Client
     from fastmcp.exceptions import AuthorizationError
 
@@ -300,7 +296,7 @@ async def test_skills_and_others_that_ask_without_reading_get_the_same_decision(
         assert (await client.call_tool("may", {"uri": "x"}, raise_on_error=False)).is_error
 
 
-def test_the_table_of_methods_names_all_of_the_protocol_s_on_purpose():
+def test_method_table_covers_the_whole_protocol():
     """A method that a new FastMCP or a new protocol dispatches by itself has to be looked at."""
     from fastmcp.server.low_level import _INTERIOR_METHODS
     from mcp_types.methods import SPEC_CLIENT_METHODS
@@ -311,7 +307,7 @@ def test_the_table_of_methods_names_all_of_the_protocol_s_on_purpose():
     assert FASTMCP_HOOKED | LISTS | EXEMPT | set(_READERS) == set(SPEC_CLIENT_METHODS)
 
 
-async def test_a_client_that_goes_away_leaves_no_decision_behind(serve_plain, grants):
+async def test_disconnected_client_leaves_no_decision(serve_plain, grants):
     bearer = grants.token("*", libraries=["lib-a"])
     grants.lay()
     served = await serve_plain()

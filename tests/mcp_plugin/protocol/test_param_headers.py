@@ -114,9 +114,7 @@ def refused(answer):
 
 
 @pytest.mark.parametrize("header", WRONG)
-async def test_headers_that_a_tool_wants_are_compared_for_those_who_may_call_it(
-    regions, grants, header
-):
+async def test_param_headers_are_compared_for_permitted_callers(regions, grants, header):
     may, may_not = grants.token("query"), grants.token("search")
     grants.lay()
     served = await regions()
@@ -131,7 +129,7 @@ async def test_headers_that_a_tool_wants_are_compared_for_those_who_may_call_it(
     assert "Region" not in answer.text
 
 
-async def test_they_are_compared_for_a_public_tool(regions, grants):
+async def test_param_headers_are_compared_for_a_public_tool(regions, grants):
     grants.lay()
     served = await regions(public_tools={"query"})
 
@@ -140,7 +138,7 @@ async def test_they_are_compared_for_a_public_tool(regions, grants):
 
 
 @pytest.mark.parametrize("seen", [True, False])
-async def test_they_are_compared_as_clients_see_the_tool(serve_plain, grants, seen):
+async def test_param_headers_are_compared_as_clients_see_the_tool(serve_plain, grants, seen):
     may = grants.token("nested")
     grants.lay()
     served = await serve_plain(fast_server(dereference_schemas=seen))
@@ -151,9 +149,7 @@ async def test_they_are_compared_as_clients_see_the_tool(serve_plain, grants, se
     assert refused(await call(served, may, None, **of)) is seen
 
 
-async def test_with_the_door_not_even_the_first_caller_is_told_of_them(
-    serve_open, grants, plain_pdp
-):
+async def test_param_headers_are_hidden_from_unauthenticated_callers(serve_open, grants, plain_pdp):
     may_not = grants.token("search")
     grants.lay()
     policy = PolicyMiddleware(plain_pdp, registry=CollectorRegistry())

@@ -43,7 +43,7 @@ async def call(served, bearer, state=None):
         return (await http.post(served.url, json=message, headers=headers)).json()
 
 
-async def test_what_a_tool_keeps_for_one_caller_is_good_for_no_other(serve_plain, grants):
+async def test_request_state_of_one_caller_is_refused_for_another(serve_plain, grants):
     ada, bob = grants.token("*", libraries=["poe"]), grants.token("*", libraries=["darwin"])
     grants.lay()
     served = await serve_plain(server(), http={"json_response": True, "stateless_http": True})

@@ -94,7 +94,7 @@ async def answers(served, uris, bearer=None):
 STATELESS = {"json_response": True, "stateless_http": True}
 
 
-async def test_what_a_rule_refuses_is_refused_in_every_spelling(
+async def test_uri_refused_by_a_rule_is_refused_in_every_spelling(
     serve_open, serve_plain, grants, library
 ):
     spellings = [other for _, other in OTHER_SPELLINGS]
@@ -110,7 +110,7 @@ async def test_what_a_rule_refuses_is_refused_in_every_spelling(
         assert text.startswith("Resource not found"), uri
 
 
-async def test_what_a_template_expands_to_is_read(serve_open, serve_plain, grants, library):
+async def test_uri_expansion_of_a_template_is_read(serve_open, serve_plain, grants, library):
     open_ = await answers(await serve_open(library, **STATELESS), GOOD)
     bearer = grants.token("*")
     grants.lay()

@@ -12,12 +12,12 @@ from tests.pdp_client.conftest import without
 
 
 @pytest.mark.parametrize("ago", [-3600, 0, 29])
-def test_a_token_is_good_until_30_seconds_past_its_exp(ago, now, signer, team_claims, verifier):
+def test_jwt_is_valid_until_30_seconds_past_its_exp(ago, now, signer, team_claims, verifier):
     assert verifier.verify(signer.token({**team_claims, "exp": now - ago})).kind == "jwt"
 
 
 @pytest.mark.parametrize("ago", [30, 31, 3600])
-def test_a_token_has_expired_30_seconds_past_its_exp(ago, now, signer, team_claims, reason_of):
+def test_jwt_is_expired_30_seconds_past_its_exp(ago, now, signer, team_claims, reason_of):
     assert reason_of(signer.token({**team_claims, "exp": now - ago})) is Reason.TOKEN_EXPIRED
 
 
@@ -39,7 +39,7 @@ def test_the_clock_and_the_leeway_come_from_outside(team_keys, signer, team_clai
 
 
 @pytest.mark.parametrize("name", ["exp", "iat", "iss", "sub", "jti"])
-def test_each_required_claim_is_named_when_it_is_missing(name, signer, team_claims, refusal):
+def test_missing_required_claim_is_named(name, signer, team_claims, refusal):
     token = signer.token(without(team_claims, name))
     rejected = refusal(token)
     assert rejected.reason is Reason.CLAIM_MISSING
@@ -51,9 +51,7 @@ def test_each_required_claim_is_named_when_it_is_missing(name, signer, team_clai
     "value",
     ["", None, False, [], {}, 10**400, 2**63, 253_402_300_800, 1_789_999_990.5, 1_789_999_990.0],
 )
-def test_a_time_that_is_no_whole_number_or_beyond_all_time_is_invalid(
-    name, value, signer, team_claims, refusal
-):
+def test_time_not_whole_or_beyond_range_is_invalid(name, value, signer, team_claims, refusal):
     rejected = refusal(signer.token({**team_claims, name: value}))
     assert rejected.reason is Reason.CLAIM_INVALID
     assert rejected.message == f"Invalid JWT claim: {name} is not a time in whole seconds."
@@ -65,12 +63,12 @@ def test_a_time_may_lie_in_the_future_by_the_leeway(name, now, signer, team_clai
 
 
 @pytest.mark.parametrize("iss", [None, 1, True, ["mnemosyne"], {"mnemosyne": 1}])
-def test_an_issuer_that_is_no_string_is_invalid(iss, signer, team_claims, reason_of):
+def test_issuer_that_is_not_a_string_is_invalid(iss, signer, team_claims, reason_of):
     assert reason_of(signer.token({**team_claims, "iss": iss})) is Reason.CLAIM_INVALID
 
 
 @pytest.mark.parametrize("typ", [None, 1, True, ["team"], {"team": 1}, "team\x00", "team\n"])
-def test_a_type_that_is_no_plain_text_is_invalid(typ, signer, team_claims, reason_of):
+def test_type_that_is_not_plain_text_is_invalid(typ, signer, team_claims, reason_of):
     assert reason_of(signer.token({**team_claims, "typ": typ})) is Reason.CLAIM_INVALID
 
 

@@ -118,7 +118,7 @@ def test_a_key_that_is_removed_is_refused_at_the_next_check(path, keys, verifyin
     assert not keys.accepted(verifier, keys.second)
 
 
-def test_another_key_of_the_same_kid_takes_the_place_of_the_first(path, keys, verifying):
+def test_new_key_of_the_same_kid_replaces_the_first(path, keys, verifying):
     verifier = verifying(Issuer("mnemosyne", KeyringFile(path)))
     other = signer_of("first")
 
@@ -147,7 +147,7 @@ def test_the_file_is_looked_at_once_in_a_period(path, keys, verifying):
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=lambda raw: repr(raw[:12]))
-def test_a_key_file_replaced_by_garbage_while_serving_keeps_the_last_good_one(
+def test_key_file_replaced_by_garbage_keeps_the_last_good_keys(
     garbage, path, keys, verifying, kept
 ):
     verifier = verifying(Issuer("mnemosyne", KeyringFile(path)))
@@ -168,7 +168,7 @@ def test_a_key_file_replaced_by_garbage_while_serving_keeps_the_last_good_one(
 
 
 @pytest.mark.parametrize("how", ["missing", "folder", "unreachable"])
-def test_a_missing_key_file_keeps_the_last_good_one(how, path, keys, verifying, kept):
+def test_missing_key_file_keeps_the_last_good_keys(how, path, keys, verifying, kept):
     verifier = verifying(Issuer("mnemosyne", KeyringFile(path)))
     aside = path.parent.parent / f"{path.parent.name}-aside"
     if how == "unreachable":
@@ -212,7 +212,7 @@ def test_a_file_that_could_not_be_opened_is_tried_again(path, keys, verifying, m
     assert keys.verdicts(verifier, keys.first, keys.second) == [False, True]
 
 
-def test_a_file_that_is_half_written_is_taken_when_it_is_whole(path, keys, verifying):
+def test_half_written_key_file_is_loaded_once_complete(path, keys, verifying):
     verifier = verifying(Issuer("mnemosyne", KeyringFile(path)))
     whole = json.dumps({"keys": [keys.second.public_jwk()]})
     with path.open("w") as file:
@@ -224,9 +224,7 @@ def test_a_file_that_is_half_written_is_taken_when_it_is_whole(path, keys, verif
     assert keys.verdicts(verifier, keys.first, keys.second) == [False, True]
 
 
-def test_a_change_that_leaves_the_timestamp_and_the_size_is_found_all_the_same(
-    path, keys, verifying, monkeypatch
-):
+def test_change_with_equal_mtime_and_size_is_found(path, keys, verifying, monkeypatch):
     """Within one tick of the file system's clock, a keys.second write looks like the keys.first."""
     other = signer_of("first")
     found = path.stat()
@@ -240,7 +238,7 @@ def test_a_change_that_leaves_the_timestamp_and_the_size_is_found_all_the_same(
     assert keys.verdicts(verifier, keys.first, other) == [False, True]
 
 
-def test_a_file_that_is_given_its_old_timestamp_is_found(path, keys, verifying, monkeypatch):
+def test_change_with_the_old_mtime_restored_is_found(path, keys, verifying, monkeypatch):
     """`cp -p` and rsync do that; the size is the same too."""
     long_ago = time.time() - 1000
     os.utime(path, (long_ago, long_ago))
@@ -277,7 +275,7 @@ def test_a_file_that_has_not_changed_for_long_is_not_read_again(path, monkeypatc
 # generation
 
 
-def test_the_generation_rises_by_one_at_each_swap_and_at_nothing_else(path, keys, verifying):
+def test_generation_rises_by_one_at_each_swap_only(path, keys, verifying):
     verifier = verifying(Issuer("mnemosyne", KeyringFile(path)))
     generations = [verifier.generation]
 
@@ -296,7 +294,7 @@ def test_the_generation_rises_by_one_at_each_swap_and_at_nothing_else(path, keys
     assert generations == [0, *[1, 1] * 6, 2, 2]
 
 
-def test_two_files_that_change_together_are_one_swap(path, keys, verifying):
+def test_two_files_changed_together_are_one_swap(path, keys, verifying):
     turns = path.with_name("daedalus.public.jwks")
     replace(turns, keys.second)
     verifier = verifying(
@@ -331,7 +329,7 @@ def both(path, turns, verifying):
     return verifying(Issuer("mnemosyne", KeyringFile(path)), Issuer("daedalus", KeyringFile(turns)))
 
 
-def test_a_new_file_with_a_kid_of_another_issuer_does_not_take_effect(turns, keys, both, kept):
+def test_new_file_with_a_kid_of_another_issuer_is_ignored(turns, keys, both, kept):
     replace(turns, signer_of("first"), signer_of("third"))
 
     for _ in range(3):
@@ -346,7 +344,7 @@ def test_a_new_file_with_a_kid_of_another_issuer_does_not_take_effect(turns, key
     assert both.problems == ()
 
 
-def test_what_is_wrong_with_one_file_does_not_hold_up_the_other(path, turns, keys, both):
+def test_broken_key_file_does_not_hold_up_the_other(path, turns, keys, both):
     third = signer_of("third")
     replace(path, third)
     replace(turns, signer_of("third"))
@@ -356,7 +354,7 @@ def test_what_is_wrong_with_one_file_does_not_hold_up_the_other(path, turns, key
     assert (both.generation, len(both.problems)) == (1, 1)
 
 
-def test_a_kid_may_move_from_one_issuer_to_another(path, turns, keys, both):
+def test_kid_may_move_to_another_issuer(path, turns, keys, both):
     replace(path, keys.second)
     replace(turns, keys.first)
 
@@ -415,9 +413,7 @@ def test_an_issuer_is_bound_to_its_algorithms(signers):
     assert BearerVerifier([Issuer("mnemosyne", keyring, algorithms=frozenset({"ES256"}))])
 
 
-def test_a_key_of_an_algorithm_that_is_not_the_issuers_never_comes_in_with_a_new_file(
-    path, keys, signers, verifying
-):
+def test_key_of_a_foreign_algorithm_is_never_loaded(path, keys, signers, verifying):
     verifier = verifying(
         Issuer("mnemosyne", KeyringFile(path), algorithms=frozenset({"EdDSA", "ES256"}))
     )
@@ -449,7 +445,7 @@ def watch(verifier, keys, pairs, stop):
             assert sorted(seen) == [[False, False], [True, True]]
 
 
-def test_threads_see_the_old_keys_or_the_new_ones_and_never_a_mixture(path, keys, verifying):
+def test_threads_see_old_or_new_keys_never_a_mixture(path, keys, verifying):
     pairs = [(keys.first, keys.second), (signer_of("first"), signer_of("second"))]
     replace(path, *pairs[0])
     verifier = verifying(Issuer("mnemosyne", KeyringFile(path)))

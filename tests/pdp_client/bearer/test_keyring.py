@@ -22,7 +22,7 @@ def ed_jwk(signer):
 
 
 @pytest.mark.parametrize("alg", ALGORITHMS)
-def test_each_accepted_algorithm_verifies_with_its_own_key(alg, signers):
+def test_accepted_algorithm_verifies_with_its_own_key(alg, signers):
     signer = signers[alg]
     key = Keyring.from_jwks({"keys": [signer.public_jwk()]}).get(signer.kid)
     head, _, signature = signer.sign_bytes(b"{}", b"{}").rpartition(".")
@@ -153,19 +153,19 @@ def test_a_file_of_garbage_is_refused(content, tmp_path):
 
 
 @pytest.mark.parametrize("key", [None, 1, "k1", [], [["kid", "k1"]]])
-def test_a_key_that_is_no_object_is_refused_by_its_place(key, ed_jwk):
+def test_key_that_is_not_an_object_is_refused_by_its_index(key, ed_jwk):
     assert "key number 1" in keys_refused(ed_jwk, key)
 
 
 @pytest.mark.parametrize("kid", [..., None, "", 7, ["k1"], "a\nb", "a\x00", "\ud800", "k" * 257])
-def test_a_key_without_a_usable_kid_is_refused_by_its_place(kid, ed_jwk):
+def test_key_without_a_usable_kid_is_refused_by_its_index(kid, ed_jwk):
     jwk = {**ed_jwk, "kid": kid}
     if kid is ...:
         del jwk["kid"]
     assert keys_refused(jwk) == "key number 0 of the JWK set has no usable kid"
 
 
-def test_two_keys_with_one_kid_are_refused(signers):
+def test_duplicate_kids_are_refused(signers):
     first, second = signers["EdDSA"].public_jwk(), signers["ES256"].public_jwk()
     assert "'k-EdDSA' stands twice" in keys_refused(first, {**second, "kid": "k-EdDSA"})
 
@@ -203,7 +203,7 @@ def test_a_key_that_is_for_verifying_is_taken(signer):
 @pytest.mark.parametrize(
     "x", ["", "AAAA", "!" * 43, "A" * 44, "A" * 42 + "B", None, 5, "A" * 43 + "=", "A" * 42 + "\n"]
 )
-def test_material_that_is_not_canonical_base64url_of_the_right_length_is_refused(x, ed_jwk):
+def test_non_canonical_or_wrong_length_material_is_refused(x, ed_jwk):
     assert "not usable" in keys_refused({**ed_jwk, "x": x})
 
 
@@ -213,7 +213,7 @@ def test_a_private_part_that_belongs_to_another_key_is_refused(alg, signers):
         load_key({**signers[alg].jwk(), "d": encode(bytes(range(32)))})
 
 
-def test_one_bad_key_refuses_the_whole_set(ed_jwk):
+def test_single_bad_key_refuses_the_whole_set(ed_jwk):
     assert "'k1'" in keys_refused(ed_jwk, oct_jwk(b"short"))
 
 

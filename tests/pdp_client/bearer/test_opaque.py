@@ -14,7 +14,7 @@ from pdp_client.exceptions import BearerRejected
 from pdp_client.reasons import Reason
 
 
-def test_a_minted_token_is_a_prefix_43_random_characters_and_6_of_checksum():
+def test_minted_token_is_prefix_random_part_and_checksum():
     token = mint_opaque()
     assert re.fullmatch(r"lct_[0-9A-Za-z]{49}", token)
     assert token != mint_opaque()
@@ -25,7 +25,7 @@ def test_43_characters_hold_256_bits_and_6_hold_a_crc():
     assert 6 * math.log2(62) >= 32
 
 
-def test_the_checksum_is_the_crc_32_of_all_before_it_in_base62_padded_with_zeros():
+def test_checksum_is_crc_32_in_padded_base62():
     token = mint_opaque(lambda bits: 0)
     body = "lct_" + "0" * 43
     alphabet = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -37,20 +37,20 @@ def test_the_checksum_is_the_crc_32_of_all_before_it_in_base62_padded_with_zeros
 
 
 @given(st.integers(min_value=0, max_value=2**256 - 1))
-def test_every_number_of_256_bits_gives_an_intact_token_of_one_length(number):
+def test_minted_token_has_one_length_for_every_number(number):
     token = mint_opaque(lambda bits: number)
     assert len(token) == 53
     assert is_intact(token)
 
 
 @given(st.integers(min_value=0, max_value=52), st.sampled_from(string.ascii_letters + "-_~."))
-def test_one_wrong_character_anywhere_is_noticed(position, character):
+def test_single_wrong_character_is_noticed_anywhere(position, character):
     token = mint_opaque()
     damaged = token[:position] + character + token[position + 1 :]
     assert is_intact(damaged) == (damaged == token)
 
 
-def test_a_damaged_token_is_refused_before_any_look_up(verifier, reason_of):
+def test_damaged_token_is_refused_before_any_lookup(verifier, reason_of):
     token = mint_opaque()
     assert verifier.verify(token).digest == digest(token)
     swapped = token[:4] + ("a" if token[4] != "a" else "b") + token[5:]
@@ -60,7 +60,7 @@ def test_a_damaged_token_is_refused_before_any_look_up(verifier, reason_of):
 @pytest.mark.parametrize(
     "change", [lambda t: t[:-1], lambda t: t + "0", lambda t: "lct_", lambda t: t + "="]
 )
-def test_a_bearer_with_our_prefix_and_another_length_is_refused(change, reason_of):
+def test_prefixed_bearer_of_another_length_is_refused(change, reason_of):
     assert reason_of(change(mint_opaque())) is Reason.INVALID_TOKEN
 
 
@@ -76,7 +76,7 @@ def test_any_other_b64token_is_an_opaque_bearer(bearer, verifier):
     }
 
 
-def test_a_token_is_shown_as_the_prefix_and_eight_digits_of_its_digest(verifier):
+def test_token_label_is_the_prefix_and_eight_hex_digits(verifier):
     token = mint_opaque()
     credential = verifier.verify(token)
     assert credential.label == token_label(credential.digest) == f"lct_…{credential.digest[:8]}"
@@ -84,7 +84,7 @@ def test_a_token_is_shown_as_the_prefix_and_eight_digits_of_its_digest(verifier)
     assert credential.digest not in repr(credential)
 
 
-def test_the_checksum_is_no_secret_and_says_nothing_about_who_is_known(verifier):
+def test_checksum_reveals_nothing_about_known_tokens(verifier):
     try:
         verifier.verify(mint_opaque())
     except BearerRejected:

@@ -23,7 +23,7 @@ HEADER = b'{"alg":"EdDSA","kid":"k-EdDSA"}'
 
 @pytest.mark.parametrize("name", ["sub", "jti"])
 @pytest.mark.parametrize("value", [None, 1, True, ["x"], {"x": 1}])
-def test_a_sub_or_jti_that_is_no_string_is_refused(name, value, signer, team_claims, reason_of):
+def test_sub_or_jti_that_is_not_a_string_is_refused(name, value, signer, team_claims, reason_of):
     assert reason_of(signer.token({**team_claims, name: value})) is Reason.CLAIM_INVALID
 
 
@@ -41,7 +41,7 @@ def test_a_future_iat_is_refused(name, now, signer, team_claims, refusal):
 
 
 @pytest.mark.parametrize("crit", [["b64"], ["exp"], [], None, "exp", [1]])
-def test_a_crit_is_refused_whatever_it_says(crit, signer, team_claims, reason_of):
+def test_crit_header_is_always_refused(crit, signer, team_claims, reason_of):
     """RFC 7515 §4.1.11: no extension is known here."""
     assert reason_of(signer.token(team_claims, crit=crit)) is Reason.INVALID_TOKEN
     assert reason_of(signer.token(team_claims, crit=crit, b64=True)) is Reason.INVALID_TOKEN
@@ -109,7 +109,7 @@ def test_padding_appended_to_a_segment_is_refused(
         assert reason_of(".".join(segments)) is Reason.INVALID_TOKEN
 
 
-def test_one_token_has_one_spelling(signer, team_claims, reason_of):
+def test_token_has_one_spelling(signer, team_claims, reason_of):
     """So that what remembers a bearer by its text remembers a token: here, of Ed25519."""
     head, _, signature = signer.token(team_claims).rpartition(".")
     raw = base64url(signature)
@@ -160,7 +160,7 @@ def test_a_token_of_megabytes_is_refused_before_anything_is_read(unit, reason_of
     assert time.process_time() - start < 0.25
 
 
-def test_pyjwts_client_for_keys_is_not_used_and_nothing_else_connects(
+def test_pyjwt_key_client_is_unused_and_nothing_connects(
     signers, team_claims, verifier, reason_of, monkeypatch
 ):
     """`PyJWKClient` blocks the event loop for up to 30 s. No kid, known or unknown, is asked for."""

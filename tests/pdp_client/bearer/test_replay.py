@@ -43,7 +43,7 @@ async def seen(guard, credential):
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_same_token_may_be_shown_as_often_as_it_likes_while_it_lives(guard, clock):
+async def test_replay_same_exp_is_accepted_repeatedly(guard, clock):
     for clock.now in (0, 500, EXP + 29.9):
         assert not await seen(guard, turn())
 
@@ -54,28 +54,28 @@ async def test_a_later_exp_is_let_through_until_the_first_is_over(guard, clock):
     assert not await seen(guard, turn(exp=EXP + 500))
 
 
-async def test_a_later_exp_is_a_replay_once_the_first_is_over_and_its_leeway_too(guard, clock):
+async def test_replay_later_exp_is_refused_after_the_first_has_expired(guard, clock):
     assert not await seen(guard, turn())
     clock.now = EXP + 30
     assert await seen(guard, turn(exp=EXP + 500))
     assert await seen(guard, turn(exp=EXP + 900))
 
 
-async def test_showing_the_later_one_early_does_not_move_the_first_exp(guard, clock):
+async def test_replay_early_use_of_a_later_exp_keeps_the_first(guard, clock):
     assert not await seen(guard, turn())
     assert not await seen(guard, turn(exp=EXP + 500))
     clock.now = EXP + 30
     assert await seen(guard, turn(exp=EXP + 500))
 
 
-async def test_an_earlier_or_equal_exp_is_no_replay(guard, clock):
+async def test_replay_earlier_or_equal_exp_is_accepted(guard, clock):
     assert not await seen(guard, turn())
     clock.now = EXP + 30
     assert not await seen(guard, turn(exp=EXP))
     assert not await seen(guard, turn(exp=EXP - 1))
 
 
-async def test_the_first_is_remembered_until_an_hour_past_its_exp(guard, clock):
+async def test_replay_entry_lives_an_hour_past_its_exp(guard, clock):
     assert not await seen(guard, turn())
     clock.now = EXP + 3599.9
     assert await seen(guard, turn(exp=9_999))
@@ -84,13 +84,13 @@ async def test_the_first_is_remembered_until_an_hour_past_its_exp(guard, clock):
 
 
 @pytest.mark.parametrize("other", [{"jti": "j2"}, {"iss": "someone"}])
-async def test_another_jti_or_issuer_is_another_token(other, guard, clock):
+async def test_replay_other_jti_or_issuer_is_another_token(other, guard, clock):
     assert not await seen(guard, turn())
     clock.now = EXP + 30
     assert not await seen(guard, turn(exp=EXP + 500, **other))
 
 
-async def test_an_issuer_and_jti_are_never_confused_by_where_one_ends(guard, clock):
+async def test_replay_key_separates_issuer_and_jti(guard, clock):
     assert not await seen(guard, turn(iss="ab", jti="c"))
     clock.now = EXP + 30
     assert not await seen(guard, turn(iss="a", jti="bc", exp=EXP + 500))
@@ -105,7 +105,7 @@ async def test_team_jwts_and_opaque_tokens_pass_unseen(guard, clock):
     assert not guard._first_exp
 
 
-async def test_memory_is_bounded_and_what_is_due_first_goes_first(clock):
+async def test_replay_memory_is_bounded_and_evicts_the_earliest(clock):
     guard = ReplayMemory(max_entries=3, clock=clock)
     for number in range(10):
         await guard.check(turn(jti=f"j{number}", exp=EXP + number))
@@ -115,7 +115,7 @@ async def test_memory_is_bounded_and_what_is_due_first_goes_first(clock):
     assert await seen(guard, turn(jti="j9", exp=EXP + 500))
 
 
-async def test_what_is_over_leaves_no_trace(guard, clock):
+async def test_replay_expired_entries_are_removed(guard, clock):
     for number in range(100):
         await guard.check(turn(jti=f"j{number}"))
     clock.now = EXP + 3600
@@ -123,7 +123,7 @@ async def test_what_is_over_leaves_no_trace(guard, clock):
     assert len(guard._first_exp) == len(guard._due) == 1
 
 
-async def test_what_the_verifier_lets_through_can_be_checked(
+async def test_replay_accepts_all_that_the_verifier_accepts(
     verifier, guard, turn_signer, turn_claims
 ):
     credential = verifier.verify(turn_signer.token(turn_claims))

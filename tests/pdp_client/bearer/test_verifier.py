@@ -16,22 +16,18 @@ from tests.pdp_client.conftest import without
 
 
 @pytest.mark.parametrize("alg", ["EdDSA", "ES256", "RS256", "PS256", "HS256", "HS384", "HS512"])
-def test_a_team_jwt_of_each_algorithm_becomes_its_verified_claims(
-    alg, signers, team_claims, verifier
-):
+def test_team_jwt_of_each_algorithm_gives_its_claims(alg, signers, team_claims, verifier):
     credential = verifier.verify(signers[alg].token(team_claims))
     assert credential.as_input() == {"kind": "jwt", "kid": f"k-{alg}", "claims": team_claims}
     assert json.loads(json.dumps(credential.as_input())) == credential.as_input()
 
 
-def test_what_pyjwt_mints_is_accepted(signer, team_claims, verifier):
+def test_jwt_minted_by_pyjwt_is_accepted(signer, team_claims, verifier):
     token = jwt.encode(team_claims, signer.key, "EdDSA", headers={"kid": signer.kid})
     assert dict(verifier.verify(token).claims) == team_claims
 
 
-def test_a_per_turn_jwt_verifies_so_that_its_refusal_is_on_record(
-    turn_signer, turn_claims, verifier
-):
+def test_per_turn_jwt_verifies_so_that_it_is_recorded(turn_signer, turn_claims, verifier):
     credential = verifier.verify(turn_signer.token(turn_claims))
     assert credential.is_per_turn
     assert credential.claims["libs"] == ["lib-a"]
@@ -49,12 +45,12 @@ def test_a_per_turn_jwt_verifies_so_that_its_refusal_is_on_record(
         {"nbf": 0},
     ],
 )
-def test_claims_beyond_the_required_are_passed_on_as_they_are(extra, signer, team_claims, verifier):
+def test_additional_claims_are_passed_on_unchanged(extra, signer, team_claims, verifier):
     claims = {**team_claims, **extra}
     assert verifier.verify(signer.token(claims)).as_input()["claims"] == claims
 
 
-def test_a_credential_shows_its_kind_and_label_and_no_more(
+def test_credential_repr_has_only_kind_and_label(
     signer, turn_signer, team_claims, turn_claims, verifier
 ):
     team = verifier.verify(signer.token({**team_claims, "note": "private"}))
@@ -107,7 +103,7 @@ def test_two_tokens_glued_together_never_verify(signer, team_claims, verifier, r
         assert verifier.verify(token + glue + token).kind == "token"
 
 
-def test_a_key_of_the_same_kid_elsewhere_is_another_key(team_claims, reason_of):
+def test_key_with_the_kid_of_another_keyring_is_another_key(team_claims, reason_of):
     stranger = Ed25519PrivateKey.generate()
     token = jwt.encode(team_claims, stranger, "EdDSA", headers={"kid": "k-EdDSA"})
     assert reason_of(token) is Reason.INVALID_TOKEN
@@ -142,7 +138,7 @@ def test_the_first_thing_wrong_decides(signer, turn_signer, team_claims, now, re
 
 
 @pytest.mark.parametrize("exp", [..., "soon", None, 10**400])
-def test_an_exp_that_is_none_waits_for_the_claims_turn(exp, signer, team_claims, reason_of):
+def test_invalid_exp_is_reported_after_the_issuer(exp, signer, team_claims, reason_of):
     claims = without(team_claims, "exp") if exp is ... else {**team_claims, "exp": exp}
     assert reason_of(signer.token({**claims, "iss": "daedalus"})) is Reason.ISSUER_INVALID
     expected = Reason.CLAIM_MISSING if exp is ... else Reason.CLAIM_INVALID
@@ -169,7 +165,7 @@ def test_the_defaults_are_thirty_seconds_and_the_real_clock(team_keys, signer, t
         verifier.verify(signer.token({**fresh, "exp": now - 31}))
 
 
-def test_a_keyring_read_from_its_public_keys_alone_verifies(signers, team_claims, now):
+def test_keyring_of_public_keys_alone_verifies(signers, team_claims, now):
     public = Keyring.from_jwks({"keys": [signers["EdDSA"].public_jwk()]})
     verifier = BearerVerifier([Issuer("mnemosyne", public)], clock=lambda: now)
     assert "d" not in signers["EdDSA"].public_jwk()

@@ -14,9 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("consistency", ["bounded", "strict"])
-async def test_an_equal_call_is_answered_without_opa_until_something_changes(
-    shared_deployment, consistency
-):
+async def test_cache_answers_an_equal_call_until_something_changes(shared_deployment, consistency):
     bearer, other = await shared_deployment.publish_token(), await shared_deployment.publish_token()
     pdp = shared_deployment.pdp(cache=True, consistency=consistency)
     hit = await shared_deployment.wait_until_cached(pdp, bearer)
@@ -33,7 +31,7 @@ async def test_an_equal_call_is_answered_without_opa_until_something_changes(
     assert (await pdp.authorize(bearer, tool="search")).cached
 
 
-async def test_what_is_remembered_in_shadow_mode_opens_nothing_outside_of_it(shared_deployment):
+async def test_cache_of_shadow_mode_allows_nothing_outside_of_it(shared_deployment):
     bearer = await shared_deployment.publish_token(tools=["search"])
     action = Action(name="not-granted")
     pdp = shared_deployment.pdp(cache=True)
@@ -52,7 +50,7 @@ async def test_what_is_remembered_in_shadow_mode_opens_nothing_outside_of_it(sha
 
 
 @pytest.mark.parametrize("consistency", ["bounded", "strict"])
-async def test_what_is_remembered_does_not_outlive_a_revocation(shared_deployment, consistency):
+async def test_cache_does_not_outlive_a_revocation(shared_deployment, consistency):
     bearer = await shared_deployment.publish_token()
     pdp = shared_deployment.pdp(cache=True, consistency=consistency)
     await shared_deployment.wait_until_cached(pdp, bearer)
@@ -71,7 +69,7 @@ async def test_what_is_remembered_does_not_outlive_a_revocation(shared_deploymen
 
 
 @pytest.mark.parametrize("consistency", ["bounded", "strict"])
-async def test_nothing_remembered_is_older_than_an_answer_before(
+async def test_cache_is_never_older_than_an_earlier_response(
     shared_deployment, consistency, monkeypatch
 ):
     bearer, other = await shared_deployment.publish_token(), await shared_deployment.publish_token()
@@ -95,7 +93,7 @@ async def test_nothing_remembered_is_older_than_an_answer_before(
     assert (then.reason, then.cached) == (Reason.TOKEN_DEACTIVATED, False)
 
 
-async def test_nothing_is_remembered_while_redis_is_away(shared_deployment):
+async def test_cache_is_unused_while_redis_is_away(shared_deployment):
     shared_deployment.redis.must_be_ours()
     bearer = await shared_deployment.publish_token()
     pdp = shared_deployment.pdp(cache=True, shared=shared_deployment.shared(timeout=0.1))
@@ -111,7 +109,7 @@ async def test_nothing_is_remembered_while_redis_is_away(shared_deployment):
     await shared_deployment.wait_until_cached(pdp, bearer)
 
 
-async def test_new_rules_end_what_was_remembered(shared_deployment, opa_binary):
+async def test_cache_ends_with_new_rules(shared_deployment, opa_binary):
     from lictor.state_dir import publish_policies
 
     bearer = await shared_deployment.publish_token()
@@ -132,7 +130,7 @@ async def test_new_rules_end_what_was_remembered(shared_deployment, opa_binary):
     assert after.site != before.site
 
 
-async def test_time_ends_what_is_remembered(shared_deployment):
+async def test_cache_entry_expires_with_time(shared_deployment):
     offset = 0.0
     soon = round(time.time()) + 3600
     bearer = await shared_deployment.publish_token(expires_at=soon)
@@ -144,7 +142,7 @@ async def test_time_ends_what_is_remembered(shared_deployment):
     assert not later.cached
 
 
-async def test_the_age_of_remembered_data_grows(shared_deployment):
+async def test_cached_decision_reports_a_growing_data_age(shared_deployment):
     bearer = await shared_deployment.publish_token()
     pdp = shared_deployment.pdp(cache=True)
     first = await shared_deployment.wait_until_cached(pdp, bearer)
@@ -173,7 +171,7 @@ deny contains {"action": a.name, "code": "raven", "message": "No ravens."} if {
 """
 
 
-async def test_a_rule_that_reads_the_clock_is_asked_each_time(make_shared_deployment):
+async def test_cache_skips_rules_that_read_the_clock(make_shared_deployment):
     shared_deployment = await make_shared_deployment(site=_CLOCK)
     bearer = await shared_deployment.publish_token()
     cached = shared_deployment.pdp(cache=True)
@@ -185,7 +183,7 @@ async def test_a_rule_that_reads_the_clock_is_asked_each_time(make_shared_deploy
         assert shared_deployment.count_queries(pdp) == 10
 
 
-async def test_where_rules_read_arguments_each_set_of_them_is_a_question(make_shared_deployment):
+async def test_cache_key_includes_arguments_where_rules_read_them(make_shared_deployment):
     shared_deployment = await make_shared_deployment(site=_ARGUMENTS)
     bearer = await shared_deployment.publish_token()
     pdp = shared_deployment.pdp(cache=True)
@@ -199,7 +197,7 @@ async def test_where_rules_read_arguments_each_set_of_them_is_a_question(make_sh
 
 
 @pytest.mark.parametrize("consistency", ["bounded", "strict"])
-async def test_calls_with_other_arguments_at_once_are_decided_each_by_its_own(
+async def test_cache_decides_concurrent_calls_by_their_own_arguments(
     make_shared_deployment, consistency
 ):
     shared_deployment = await make_shared_deployment(site=_ARGUMENTS)
@@ -230,7 +228,7 @@ async def knows_rule(pdp, bearer):
 
 
 @pytest.mark.parametrize("consistency", ["bounded", "strict"])
-async def test_equal_questions_are_asked_once(shared_deployment, consistency):
+async def test_equal_concurrent_calls_send_one_query(shared_deployment, consistency):
     bearer = await shared_deployment.publish_token()
     pdp = shared_deployment.pdp(cache=True, consistency=consistency)
     await shared_deployment.wait_until_cached(pdp, bearer)
@@ -254,7 +252,7 @@ async def test_equal_questions_are_asked_once(shared_deployment, consistency):
     assert len({one.decision_id for one in decisions}) == len(decisions)
 
 
-async def test_a_forged_token_with_a_known_jti_is_refused_after_the_real_one_was_cached(
+async def test_forged_token_with_a_known_jti_is_refused_despite_the_cache(
     shared_deployment,
 ):
     _, good = await shared_deployment.create_team()
@@ -276,7 +274,7 @@ async def test_a_forged_token_with_a_known_jti_is_refused_after_the_real_one_was
     assert (await pdp.authorize(good, tool="search")).cached
 
 
-async def test_a_per_turn_token_is_never_remembered(shared_deployment, turn_signer, turn_claims):
+async def test_per_turn_token_is_never_cached(shared_deployment, turn_signer, turn_claims):
     turn = Keyring.from_jwks({"keys": [turn_signer.public_jwk()]})
     verifier = BearerVerifier([Issuer("daedalus", turn)])
     pdp = shared_deployment.pdp(cache=True, verifier=verifier)
@@ -288,7 +286,7 @@ async def test_a_per_turn_token_is_never_remembered(shared_deployment, turn_sign
         assert (decision.allow, decision.cached) == (False, False)
 
 
-async def test_a_pdp_that_is_closed_answers_who_still_waits(shared_deployment):
+async def test_closed_pdp_answers_waiting_calls(shared_deployment):
     bearer = await shared_deployment.publish_token()
     pdp = shared_deployment.pdp(cache=True)
     await shared_deployment.wait_until_cached(pdp, bearer)

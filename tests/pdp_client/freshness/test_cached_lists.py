@@ -23,9 +23,7 @@ async def remembered(pdp, bearer, actions=TOOLS, **how):
 
 
 @pytest.mark.parametrize("consistency", ["bounded", "strict"])
-async def test_an_equal_list_is_answered_without_opa_until_something_changes(
-    shared_deployment, consistency
-):
+async def test_equal_list_is_cached_until_something_changes(shared_deployment, consistency):
     bearer, other = (
         await shared_deployment.publish_token(tools=["search"]),
         await shared_deployment.publish_token(),
@@ -56,7 +54,7 @@ async def test_an_equal_list_is_answered_without_opa_until_something_changes(
     assert (await remembered(pdp, other)).indices == (0, 1, 2)
 
 
-async def test_nobody_sees_what_was_remembered_for_a_bad_bearer_and_the_other_way_round(
+async def test_list_cache_separates_bad_bearers_from_other_callers(
     shared_deployment,
 ):
     pdp = shared_deployment.pdp(cache=True)
@@ -68,7 +66,7 @@ async def test_nobody_sees_what_was_remembered_for_a_bad_bearer_and_the_other_wa
 
 
 @pytest.mark.parametrize("consistency", ["bounded", "strict"])
-async def test_a_remembered_list_does_not_outlive_a_revocation(shared_deployment, consistency):
+async def test_cached_list_does_not_outlive_a_revocation(shared_deployment, consistency):
     bearer = await shared_deployment.publish_token()
     pdp = shared_deployment.pdp(cache=True, consistency=consistency)
     await remembered(pdp, bearer)
@@ -87,7 +85,7 @@ async def test_a_remembered_list_does_not_outlive_a_revocation(shared_deployment
     assert (shown.indices, shown.reason) == ((), Reason.UNAVAILABLE)
 
 
-async def test_what_a_list_shows_in_shadow_mode_is_remembered_for_nobody_else(shared_deployment):
+async def test_list_cached_in_shadow_mode_is_not_used_outside_of_it(shared_deployment):
     bearer = await shared_deployment.publish_token(tools=["search"])
     pdp = shared_deployment.pdp(cache=True)
     shown = await remembered(pdp, bearer, shadow={1})
@@ -96,7 +94,7 @@ async def test_what_a_list_shows_in_shadow_mode_is_remembered_for_nobody_else(sh
     assert (plain.indices, plain.shadowed) == ((0,), ())
 
 
-async def test_time_ends_a_remembered_list(shared_deployment):
+async def test_cached_list_expires_with_time(shared_deployment):
     offset = 0.0
     bearer = await shared_deployment.publish_token(expires_at=round(time.time()) + 3600)
     pdp = shared_deployment.pdp(cache=True, clock=lambda: time.time() + offset)
@@ -107,9 +105,7 @@ async def test_time_ends_a_remembered_list(shared_deployment):
 
 
 @pytest.mark.parametrize("consistency", ["bounded", "strict"])
-async def test_a_good_bearer_is_asked_about_once_before_requests_until_it_is_revoked(
-    shared_deployment, consistency
-):
+async def test_bearer_check_before_requests_is_cached_until_revoked(shared_deployment, consistency):
     bearer = await shared_deployment.publish_token()
     pdp = shared_deployment.pdp(cache=True, consistency=consistency)
     await remembered(pdp, bearer, actions=[])
@@ -128,9 +124,7 @@ async def test_a_good_bearer_is_asked_about_once_before_requests_until_it_is_rev
     await until(refused, "it is good no more")
 
 
-async def test_a_per_turn_token_s_list_is_never_remembered(
-    shared_deployment, turn_signer, turn_claims
-):
+async def test_per_turn_list_is_never_cached(shared_deployment, turn_signer, turn_claims):
     turn = Keyring.from_jwks({"keys": [turn_signer.public_jwk()]})
     pdp = shared_deployment.pdp(cache=True, verifier=BearerVerifier([Issuer("daedalus", turn)]))
     now = int(time.time())

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("rounds", [4, pytest.param(20, marks=pytest.mark.system)])
-async def test_strict_never_allows_what_was_revoked_before_it_was_asked(shared_deployment, rounds):
+async def test_strict_never_allows_a_call_made_after_a_revocation(shared_deployment, rounds):
     strict = shared_deployment.pdp(consistency="strict", catch_up=5)
     for _ in range(rounds):
         bearer = await shared_deployment.publish_token()
@@ -28,9 +28,7 @@ async def test_strict_never_allows_what_was_revoked_before_it_was_asked(shared_d
         assert (await strict.authorize(control, tool="search")).allow
 
 
-async def test_strict_waits_for_an_opa_that_is_behind_and_no_longer_than_it_may(
-    shared_deployment, held
-):
+async def test_strict_waits_for_a_lagging_opa_up_to_its_limit(shared_deployment, held):
     bearer = await shared_deployment.create_token()
     await shared_deployment.sync()
     await shared_deployment.settle()
@@ -53,9 +51,7 @@ async def test_strict_waits_for_an_opa_that_is_behind_and_no_longer_than_it_may(
     assert (await waiting).reason is Reason.TOKEN_DEACTIVATED
 
 
-async def test_of_all_that_wait_for_an_opa_one_asks_and_another_goes_on_for_it(
-    shared_deployment, held
-):
+async def test_strict_waiters_send_one_query_and_hand_over(shared_deployment, held):
     bearer = await shared_deployment.create_token()
     await shared_deployment.sync()
     await shared_deployment.settle()
@@ -130,7 +126,7 @@ async def test_strict_has_no_answer_where_redis_lies(shared_deployment, lie):
     assert Reason.UNAVAILABLE in answers
 
 
-async def test_a_late_redis_is_no_answer_within_the_deadline(shared_deployment):
+async def test_late_redis_gives_no_decision_within_the_deadline(shared_deployment):
     shared_deployment.redis.must_be_ours()
     bearer = await shared_deployment.publish_token()
     strict = shared_deployment.pdp(
@@ -142,16 +138,14 @@ async def test_a_late_redis_is_no_answer_within_the_deadline(shared_deployment):
     shared_deployment.redis.thaw()
 
 
-async def test_strict_and_the_cache_need_what_is_shared(shared_deployment):
+async def test_strict_and_cache_require_shared_state(shared_deployment):
     for wrong in ({"consistency": "strict"}, {"cache": True}, {"consistency": "eventual"}):
         with pytest.raises(ConfigurationError):
             shared_deployment.pdp(shared=None, **wrong)
 
 
 @pytest.mark.parametrize("consistency", ["bounded", "strict"])
-async def test_a_half_open_socket_to_opa_is_no_answer_and_no_later_one_either(
-    shared_deployment, consistency
-):
+async def test_half_open_opa_socket_never_yields_a_stale_response(shared_deployment, consistency):
     """OPA's host takes what is sent, and nobody answers; when it does, nobody waits any more."""
     bearer, other = (
         await shared_deployment.publish_token(),

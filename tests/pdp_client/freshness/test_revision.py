@@ -89,7 +89,7 @@ async def refused(newest):
     return str(raised.value)
 
 
-async def test_what_was_announced_is_read(make_newest, announcer):
+async def test_revision_read_is_the_revision_announced(make_newest, announcer):
     newest = make_newest()
     await announcer.announce(Somewhere(1, 7), rules=RULES)
     assert (await newest.read()).state == (1, 7, *RULES)
@@ -104,7 +104,7 @@ async def test_a_command_before_any_server_knows_no_rules(make_newest, announcer
     assert (found.version, found.state) == ((1, 7), None)
 
 
-async def test_it_never_goes_down_whoever_tells_it(make_newest, announcer):
+async def test_revision_never_decreases_whoever_announces_it(make_newest, announcer):
     newest = make_newest()
     await announcer.announce(Somewhere(2, 9), rules=RULES)
     await announcer.announce(Somewhere(2, 8), rules=RULES)
@@ -156,7 +156,7 @@ async def test_a_forged_value_is_refused(make_newest, announcer, server, value, 
     assert await refused(newest) == "latest revision is forged"
 
 
-async def test_a_value_lower_than_one_before_is_refused(make_newest, announcer, server, value):
+async def test_revision_lower_than_before_is_refused(make_newest, announcer, server, value):
     newest = make_newest()
     await announcer.announce(Somewhere(1, 7), rules=RULES)
     await newest.read()
@@ -172,7 +172,7 @@ async def test_a_value_lower_than_one_before_is_refused(make_newest, announcer, 
 
 
 @pytest.mark.parametrize("off", [-31, 6])
-async def test_a_value_that_nobody_confirms_is_refused(make_newest, announcer, off):
+async def test_revision_without_confirmation_is_refused(make_newest, announcer, off):
     await announcer.announce(Somewhere(1, 7), rules=RULES)
     newest = make_newest(clock=lambda: time.time() - off)
     assert await refused(newest) == "latest revision is unconfirmed"
@@ -186,13 +186,13 @@ async def test_garbage_is_refused(make_newest, server, value, garbage):
     assert await refused(make_newest())
 
 
-async def test_a_value_of_another_type_is_refused(make_newest, server, value):
+async def test_revision_of_another_type_is_refused(make_newest, server, value):
     with server.client() as client:
         client.rpush(value, "x")
     assert await refused(make_newest()) == "ResponseError"
 
 
-async def test_a_redis_that_comes_back_with_an_old_memory_is_not_believed(
+async def test_revision_of_a_redis_restored_from_a_backup_is_refused(
     make_newest, announcer, server, value
 ):
     """It may have been restored from a backup, or be a replica that had not heard the last."""
@@ -210,7 +210,7 @@ async def test_a_redis_that_comes_back_with_an_old_memory_is_not_believed(
     assert (await fresh.read()).version == (1, 9)
 
 
-async def test_a_connection_that_outlives_its_redis_notices(make_newest, announcer, server):
+async def test_revision_connection_to_a_replaced_redis_is_noticed(make_newest, announcer, server):
     server.must_be_ours()
     newest = make_newest()
     await announcer.announce(Somewhere(1, 7), rules=RULES)
@@ -223,7 +223,7 @@ async def test_a_connection_that_outlives_its_redis_notices(make_newest, announc
     assert (await newest.read()).version == (1, 7)
 
 
-async def test_a_redis_that_answers_late_is_no_answer(make_newest, announcer, server):
+async def test_revision_read_that_is_late_fails(make_newest, announcer, server):
     server.must_be_ours()
     newest = make_newest(timeout=0.05)
     await announcer.announce(Somewhere(1, 7), rules=RULES)
@@ -234,9 +234,7 @@ async def test_a_redis_that_answers_late_is_no_answer(make_newest, announcer, se
     assert (await newest.read()).version == (1, 7)
 
 
-async def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_the_next(
-    make_newest, announcer, server
-):
+async def test_revision_response_of_a_cancelled_read_is_discarded(make_newest, announcer, server):
     server.must_be_ours()
     newest = make_newest()
     await announcer.announce(Somewhere(1, 7), rules=RULES)
@@ -251,9 +249,7 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_the_nex
         assert (await newest.read()).version == (1, revision)
 
 
-async def test_questions_that_wait_share_one_read_and_none_takes_an_older_one(
-    make_newest, announcer, server
-):
+async def test_revision_waiters_share_one_read_never_an_older_one(make_newest, announcer, server):
     newest = make_newest()
     await announcer.announce(Somewhere(1, 7), rules=RULES)
     await newest.read()
@@ -274,7 +270,9 @@ async def test_questions_that_wait_share_one_read_and_none_takes_an_older_one(
         await asyncio.gather(*others)
 
 
-async def test_announcing_at_once_loses_nothing(make_newest, server, authenticator, namespace):
+async def test_revision_announced_concurrently_is_the_highest(
+    make_newest, server, authenticator, namespace
+):
     newest = make_newest()
     announcers = [Announcer(server.url, authenticator, namespace=namespace) for _ in range(4)]
     await asyncio.gather(
@@ -289,7 +287,7 @@ async def test_announcing_at_once_loses_nothing(make_newest, server, authenticat
         await one.aclose()
 
 
-async def test_what_is_watched_is_known_without_asking(make_newest, announcer):
+async def test_revision_that_is_watched_is_known_without_a_read(make_newest, announcer):
     newest = make_newest()
     assert newest.cached() is None
     await announcer.announce(Somewhere(1, 7), rules=RULES)
@@ -300,7 +298,7 @@ async def test_what_is_watched_is_known_without_asking(make_newest, announcer):
     await until(lambda: (one := newest.cached()) and one.version == (1, 8), "the next is known")
 
 
-async def test_without_redis_nothing_is_known_any_more(make_newest, announcer, server):
+async def test_revision_is_unknown_without_redis(make_newest, announcer, server):
     server.must_be_ours()
     newest = make_newest(timeout=0.1)
     await announcer.announce(Somewhere(1, 7), rules=RULES)
@@ -312,7 +310,7 @@ async def test_without_redis_nothing_is_known_any_more(make_newest, announcer, s
     await until(newest.cached, "it is known again")
 
 
-async def test_who_announces_is_told_whether_somebody_caches(make_newest, announcer):
+async def test_announcer_learns_whether_a_pdp_caches(make_newest, announcer):
     assert await announcer.announce(Somewhere(1, 7), rules=RULES) == 0
     newest = make_newest()
     newest.start_watching()
@@ -331,7 +329,7 @@ async def test_the_password_of_redis_is_in_no_error(key_file):
 
 
 @pytest.mark.parametrize("content", [None, "", "zz" * 32, "00" * 31])
-def test_a_key_that_is_none_is_refused(tmp_path, content):
+def test_invalid_revision_key_is_refused(tmp_path, content):
     file = tmp_path / "newest.key"
     if content is not None:
         file.write_text(content)
@@ -339,20 +337,20 @@ def test_a_key_that_is_none_is_refused(tmp_path, content):
         RevisionAuthenticator.from_file(file, namespace="x")
 
 
-def test_what_a_later_version_has_sealed_is_not_known(authenticator):
+def test_revision_signed_by_a_later_version_is_unknown(authenticator):
     newest = LatestRevision(1, 7, "p", "s", 1_790_000_000.5, "run")
     for body in (b'{"epoch":1}', b'{"more":1}', b"[]", b"garbage"):
         assert authenticator.verify(authenticator._authenticator.sign("newest", body)) is None
     assert authenticator.verify(authenticator.sign(newest)) == newest
 
 
-def test_a_sealed_value_comes_back(authenticator):
+def test_signed_revision_round_trips(authenticator):
     newest = LatestRevision(1, 7, "p", None, 1_790_000_000.5, "run")
     assert authenticator.verify(authenticator.sign(newest)) == newest
     assert authenticator.verify(authenticator.sign(replace(newest, revision=8))) != newest
 
 
-async def test_one_that_watches_ends_though_redis_py_loses_a_cancellation(
+async def test_watcher_ends_although_redis_py_loses_a_cancellation(
     make_newest, announcer, monkeypatch
 ):
     # As it may before Python 3.12, when one comes together with a result: it closed for ever.

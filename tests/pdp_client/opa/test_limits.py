@@ -67,7 +67,7 @@ async def test_too_large_action_is_refused_without_opa(pdp, action):
     assert len(json.dumps(pdp.lines()[0])) < 3 * MAX_NAME + MAX_TAGS * MAX_TAG + 12 * MAX_NAME
 
 
-async def test_record_of_a_long_name_does_not_hold_it(pdp):
+async def test_record_truncates_a_long_name(pdp):
     await pdp.decide("everything", Action(name="x" * 900_000))
     (line,) = pdp.lines()
     assert line["action"]["name"] == "x" * MAX_NAME
@@ -85,7 +85,7 @@ async def test_action_at_the_limits_is_decided_by_opa(pdp):
     assert len(pdp.queries) == 1
 
 
-async def test_list_leaves_out_what_is_too_large(pdp):
+async def test_list_omits_actions_that_are_too_large(pdp):
     fits = Action(name="search")
     for large in LARGE.values():
         actions = [Action(**large), fits, Action(**large), fits]

@@ -118,7 +118,7 @@ def test_body_that_names_no_error_is_unusable(raw):
         ({"code": "eval_type_error", "location": {"file": "f" * 10_000}}, RuleError("eval_type_error", "f" * 256, 0)),
     ],
 )  # fmt: skip
-def test_what_comes_from_opa_is_bounded_and_printable(raw, wanted):
+def test_opa_error_text_is_bounded_and_printable(raw, wanted):
     error = decode_error(500, body([raw] * 100))
     assert type(error) is EvaluationError
     assert error.errors == (wanted,) * 8

@@ -51,7 +51,7 @@ async def test_an_answer_is_the_rules_result(transport):
     assert result["libraries"] == ["lib-a", "lib-b"]
 
 
-async def test_both_entrypoints_can_be_asked(transport):
+async def test_transport_queries_both_entrypoints(transport):
     actions = [{"method": "tools/call", "name": name, "tags": []} for name in ("delete", "search")]
     result = await transport.query(
         "visible", {"credential": QUESTION["credential"], "actions": actions}
@@ -59,7 +59,7 @@ async def test_both_entrypoints_can_be_asked(transport):
     assert result["indices"] == [1]
 
 
-async def test_text_arrives_as_it_was_sent(transport):
+async def test_transport_sends_text_unchanged(transport):
     name = 'x"] ; true # \u2028 \x00 \x7f 🙂 ../../data é'
     result = await transport.query(
         "decision", {**QUESTION, "action": {"method": "tools/call", "name": name}}
@@ -67,7 +67,7 @@ async def test_text_arrives_as_it_was_sent(transport):
     assert result["message"] == f"Token does not have permission to call '{name}'."
 
 
-async def test_many_questions_at_once_get_their_own_answers(transport):
+async def test_transport_matches_concurrent_queries_to_responses(transport):
     async def ask(number):
         action = {"method": "tools/call", "name": f"tool-{number}"}
         return (await transport.query("decision", {**QUESTION, "action": action}))["message"]
@@ -77,7 +77,7 @@ async def test_many_questions_at_once_get_their_own_answers(transport):
 
 
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), {1, 2}, b"x", object()])
-async def test_what_is_no_json_is_never_sent(transport, odd):
+async def test_transport_never_sends_invalid_json(transport, odd):
     with pytest.raises(ResponseUnusableError, match="query is not JSON"):
         await transport.query(
             "decision", {**QUESTION, "action": {"name": "search", "arguments": {"q": odd}}}
@@ -85,7 +85,7 @@ async def test_what_is_no_json_is_never_sent(transport, odd):
     assert (await transport.query("decision", QUESTION))["allow"] is True
 
 
-async def test_a_question_too_deep_to_write_is_never_sent(transport):
+async def test_transport_never_sends_too_deep_a_query(transport):
     deep = []
     for _ in range(100_000):
         deep = [deep]
@@ -105,7 +105,7 @@ async def test_a_builtin_that_errors_makes_the_answer_unusable(transport, plain_
     assert (await transport.query("decision", QUESTION))["allow"] is True
 
 
-async def test_a_closed_road_stays_closed(transport):
+async def test_transport_stays_closed(transport):
     await transport.query("decision", QUESTION)
     await transport.aclose()
     with pytest.raises(OPAUnreachableError):
@@ -113,7 +113,7 @@ async def test_a_closed_road_stays_closed(transport):
     await transport.aclose()
 
 
-async def test_a_cancelled_question_leaves_nothing_for_the_next_one(transport):
+async def test_transport_cancelled_query_leaves_nothing_behind(transport):
     asked = [asyncio.ensure_future(transport.query("decision", QUESTION)) for _ in range(20)]
     await asyncio.sleep(0)
     for task in asked[::2]:
@@ -124,9 +124,7 @@ async def test_a_cancelled_question_leaves_nothing_for_the_next_one(transport):
     assert {answer["reason"] for answer in answers} == {"tool_not_allowed"}
 
 
-async def test_opa_killed_is_unreachable_and_found_again_once_it_is_back(
-    kind, opa_binary, short_path
-):
+async def test_transport_recovers_after_opa_was_killed(kind, opa_binary, short_path):
     opa = PlainOPA(opa_binary, short_path).start()
     try:
         async with aclosing(open_transport(getattr(opa, f"{kind}_url"))) as transport:
@@ -214,7 +212,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-async def test_what_is_no_whole_http_is_no_answer(meet, fault):
+async def test_transport_incomplete_http_is_an_error(meet, fault):
     server = await meet(always(BROKEN[fault]))
     assert server.result is None
     assert isinstance(server.error, OPAUnreachableError | ResponseUnusableError)
@@ -231,7 +229,7 @@ async def test_a_redirect_is_not_followed(meet, kind, short_path):
         assert other.connections == 0
 
 
-async def test_a_server_that_closes_before_the_first_byte_is_asked_once(meet):
+async def test_transport_does_not_retry_on_a_new_connection(meet):
     async def closes(server, reader, _):
         await server.request(reader)
 
@@ -270,7 +268,7 @@ async def test_a_chunked_answer_is_read_whole(meet):
     assert (await meet(always(raw))).result == ALLOW
 
 
-async def test_one_connection_serves_many_questions_with_the_token_and_the_fixed_path(meet):
+async def test_transport_reuses_one_connection_with_token_and_path(meet):
     async def serves(server, reader, writer):
         while True:
             await server.request(reader)
@@ -295,7 +293,7 @@ async def test_a_connection_that_was_closed_while_idle_is_replaced(meet):
     assert server.result == 4
 
 
-async def test_a_reused_connection_that_closes_unanswered_is_replaced_once(meet):
+async def test_transport_replaces_a_closed_reused_connection_once(meet):
     async def answers_once(server, reader, writer):
         await server.request(reader)
         if server.connections in (1, 2):
@@ -313,7 +311,7 @@ async def test_a_reused_connection_that_closes_unanswered_is_replaced_once(meet)
     assert server.connections == 3
 
 
-async def test_an_answer_that_breaks_off_is_not_asked_for_again(meet):
+async def test_transport_does_not_retry_a_truncated_response(meet):
     async def breaks_off(server, reader, writer):
         await server.request(reader)
         writer.write(answer({"result": 1}))
@@ -326,7 +324,7 @@ async def test_an_answer_that_breaks_off_is_not_asked_for_again(meet):
     assert server.connections == 1
 
 
-async def test_a_second_answer_to_one_question_is_never_taken_for_the_next(meet):
+async def test_transport_discards_a_second_response_to_one_query(meet):
     honest, smuggled = answer({"result": "honest"}), answer({"result": "smuggled"})
 
     async def smuggles(server, reader, writer):
@@ -350,7 +348,7 @@ async def test_a_second_answer_to_one_question_is_never_taken_for_the_next(meet)
         "https://opa:8181#x", "http://[::1", "unix:///run/opa.sock?x=1", "http://opa:99999", "http://opa:port",
     ],
 )  # fmt: skip
-def test_another_url_is_a_configuration_error_that_does_not_quote_it(url):
+def test_transport_unsupported_url_is_refused_unquoted(url):
     with pytest.raises(ConfigurationError) as caught:
         open_transport(url)
     assert "u:p" not in str(caught.value)
@@ -364,7 +362,7 @@ def test_a_client_certificate_needs_https():
 
 
 @pytest.mark.parametrize("url", ["unix:///nowhere/opa.sock", "http://127.0.0.1:1"])
-async def test_nobody_there_is_unreachable(url):
+async def test_transport_without_a_server_is_unreachable(url):
     async with aclosing(open_transport(url)) as transport:
         with pytest.raises(OPAUnreachableError):
             await transport.query("decision", QUESTION)
@@ -456,7 +454,7 @@ def tls_opa(opa_binary, short_path, authority):
         opa.kill()
 
 
-async def test_tls_is_taken_from_an_authority_in_ssl_cert_file_and_from_no_other(
+async def test_transport_trusts_only_the_authority_in_ssl_cert_file(
     tls_opa, authority, monkeypatch
 ):
     opa = tls_opa()

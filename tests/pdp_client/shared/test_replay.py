@@ -72,7 +72,7 @@ def keys_in(server, namespace):
         return [name.decode() for name in client.keys(f"{{{namespace}}}:*")]
 
 
-async def test_what_one_instance_has_seen_is_a_replay_at_another(new_guard, clock):
+async def test_token_seen_by_one_instance_is_a_replay_at_another(new_guard, clock):
     here, there = new_guard(), new_guard()
     assert not await seen(here, turn())
     clock.now = EXP + 29.9
@@ -83,7 +83,7 @@ async def test_what_one_instance_has_seen_is_a_replay_at_another(new_guard, cloc
     assert here.unavailable == there.unavailable == 0
 
 
-async def test_the_same_token_may_be_shown_anywhere_as_often_as_it_likes(new_guard, clock):
+async def test_shared_replay_same_token_is_accepted_everywhere(new_guard, clock):
     guards = [new_guard(), new_guard()]
     for clock.now in (EXP - 500, EXP, EXP + 29.9):
         for guard in guards:
@@ -102,14 +102,14 @@ async def test_the_leeway_is_the_verifier_s(new_guard, clock):
 
 
 @pytest.mark.parametrize("other", [{"jti": "j2"}, {"iss": "someone"}])
-async def test_another_jti_or_issuer_is_another_token(other, new_guard, clock):
+async def test_replay_other_jti_or_issuer_is_another_token(other, new_guard, clock):
     guard = new_guard()
     assert not await seen(guard, turn())
     clock.now = EXP + 30
     assert not await seen(guard, turn(exp=LATER, **other))
 
 
-async def test_an_issuer_and_jti_are_never_confused_by_where_one_ends(new_guard, clock):
+async def test_replay_key_separates_issuer_and_jti(new_guard, clock):
     guard = new_guard()
     assert not await seen(guard, turn(iss="ab", jti="c"))
     clock.now = EXP + 30
@@ -123,7 +123,7 @@ async def test_team_jwts_and_opaque_tokens_leave_no_trace(new_guard, server, nam
     assert keys_in(server, namespace) == []
 
 
-async def test_a_key_is_short_and_holds_nothing_that_a_caller_wrote(new_guard, server, namespace):
+async def test_shared_replay_key_is_short_and_holds_no_caller_input(new_guard, server, namespace):
     guard = new_guard()
     await guard.check(turn(jti="s3cret" * 1000))
     await guard.check(turn(jti="} \r\n*"))
@@ -134,7 +134,9 @@ async def test_a_key_is_short_and_holds_nothing_that_a_caller_wrote(new_guard, s
         assert "s3cret" not in name
 
 
-async def test_redis_forgets_it_an_hour_after_the_first_exp(new_guard, server, namespace, clock):
+async def test_shared_replay_entry_expires_an_hour_after_the_first_exp(
+    new_guard, server, namespace, clock
+):
     # By our clock: Redis, on the machine's, has long passed or not yet reached that moment.
     guard = new_guard()
     await guard.check(turn())
@@ -167,7 +169,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_two_processes_that_come_first_at_once_agree_on_which_did(
+async def test_shared_replay_concurrent_processes_agree_on_the_first(
     server, namespace, new_guard, clock
 ):
     now = time.time()
@@ -194,9 +196,7 @@ async def test_two_processes_that_come_first_at_once_agree_on_which_did(
     assert told[0] == told[1]
 
 
-async def test_redis_killed_in_the_middle_of_a_check_lets_it_through_and_counts_it(
-    server, new_guard, clock, caplog
-):
+async def test_shared_replay_redis_killed_accepts_and_counts(server, new_guard, clock, caplog):
     server.must_be_ours()
     guard = new_guard()
     await guard.check(turn())
@@ -215,7 +215,7 @@ async def test_redis_killed_in_the_middle_of_a_check_lets_it_through_and_counts_
     assert server.url not in caplog.text
 
 
-async def test_a_frozen_redis_costs_a_tenth_of_a_second_and_is_used_again(server, connected, clock):
+async def test_shared_replay_frozen_redis_costs_a_tenth_of_a_second(server, connected, clock):
     server.must_be_ours()
     guard = SharedReplay(connected(timeout=5), timeout=0.1, clock=clock)
     await until(lambda: _asked(guard), "it is connected, on a slow machine too")
@@ -232,7 +232,7 @@ async def test_a_frozen_redis_costs_a_tenth_of_a_second_and_is_used_again(server
     await until(lambda: seen(guard, turn(exp=LATER)), "it answers again")
 
 
-async def test_a_redis_that_was_never_there_lets_it_through(clock):
+async def test_shared_replay_unreachable_redis_accepts(clock):
     async with connect("redis://127.0.0.1:1/0") as redis:
         guard = SharedReplay(redis, clock=clock)
         assert not await seen(guard, turn())
@@ -243,7 +243,9 @@ async def test_a_redis_that_was_never_there_lets_it_through(clock):
     "garbage",
     [b"", b"soon", b"\xff\xfe", b"nan", b"inf", b"-1", b"1e999", b"\0" * 5000, ["a list"]],
 )
-async def test_garbage_in_the_key_refuses_nobody(garbage, new_guard, server, namespace, clock):
+async def test_shared_replay_malformed_key_refuses_no_caller(
+    garbage, new_guard, server, namespace, clock
+):
     guard = new_guard()
     await guard.check(turn())
     (name,) = keys_in(server, namespace)
@@ -284,7 +286,7 @@ async def test_a_check_that_is_cancelled_stays_cancelled(server, new_guard):
     assert guard.unavailable == 0
 
 
-async def test_what_the_verifier_lets_through_can_be_checked(
+async def test_replay_accepts_all_that_the_verifier_accepts(
     verifier, new_guard, turn_signer, turn_claims, now
 ):
     guard = new_guard(clock=lambda: now)

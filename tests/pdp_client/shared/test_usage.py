@@ -61,7 +61,7 @@ async def handed_on(counter):
     await until(lambda: not counter._uses, "all is handed on")
 
 
-async def test_all_instances_are_added_up_and_the_latest_use_is_the_last(new_counter, in_redis):
+async def test_usage_of_all_instances_adds_up_with_the_latest_time(new_counter, in_redis):
     here, there = new_counter(), new_counter()
     for at in (30.0, 10.0):
         here.count(use(A), at)
@@ -75,7 +75,7 @@ async def test_all_instances_are_added_up_and_the_latest_use_is_the_last(new_cou
     assert here.unavailable == here.lost == here.dropped == 0
 
 
-async def test_what_is_no_use_is_not_counted(new_counter, in_redis):
+async def test_usage_ignores_decisions_that_are_no_use(new_counter, in_redis):
     counter = new_counter()
     counter.count(use(reason=Reason.TOKEN_DEACTIVATED), 1.0)
     counter.count(use(reason=Reason.LOCKDOWN), 1.0)
@@ -84,7 +84,7 @@ async def test_what_is_no_use_is_not_counted(new_counter, in_redis):
     assert in_redis() == {}
 
 
-async def test_the_end_hands_on_what_is_left_and_counts_no_more(new_counter, in_redis):
+async def test_usage_close_sends_the_rest_and_counts_no_more(new_counter, in_redis):
     counter = new_counter(every=3600)
     counter.count(use(), 7.0)
     await asyncio.sleep(0)
@@ -104,7 +104,7 @@ async def test_more_than_a_batch_is_handed_on_whole(new_counter, in_redis):
     assert in_redis() == {f"{n:064x}": (1, float(n)) for n in range(2500)}
 
 
-async def test_tokens_that_there_is_no_room_for_are_dropped_and_said(new_counter, in_redis):
+async def test_usage_over_the_limit_is_dropped_and_reported(new_counter, in_redis):
     counter = new_counter(every=3600, most_tokens=2)
     for digest in (A, B, "c" * 64, "d" * 64, A):
         counter.count(use(digest), 1.0)
@@ -113,9 +113,7 @@ async def test_tokens_that_there_is_no_room_for_are_dropped_and_said(new_counter
     assert in_redis() == {A: (2, 1.0), B: (1, 1.0)}
 
 
-async def test_while_redis_is_away_it_goes_on_gathering_and_loses_nothing_that_was_not_sent(
-    server, new_counter, in_redis, caplog
-):
+async def test_usage_unsent_counts_survive_a_redis_outage(server, new_counter, in_redis, caplog):
     server.must_be_ours()
     counter = new_counter()
     server.kill()
@@ -131,9 +129,7 @@ async def test_while_redis_is_away_it_goes_on_gathering_and_loses_nothing_that_w
     assert A not in caplog.text
 
 
-async def test_a_batch_that_nobody_answered_for_is_given_up(
-    server, connected, new_counter, in_redis
-):
+async def test_usage_batch_without_a_reply_is_given_up(server, connected, new_counter, in_redis):
     counter = new_counter(connected(timeout=0.2), every=0.05)
     counter.count(use(B), 1.0)
     await until(in_redis, "it is connected")
@@ -221,7 +217,7 @@ async def test_a_batch_whose_answer_is_lost_is_counted_once(server, new_counter,
     assert counter.lost == lost - 1
 
 
-async def test_the_end_takes_two_seconds_at_most(server, new_counter):
+async def test_usage_close_takes_two_seconds_at_most(server, new_counter):
     server.must_be_ours()
     counter = new_counter(every=3600)
     counter.count(use(), 1.0)
@@ -234,7 +230,7 @@ async def test_the_end_takes_two_seconds_at_most(server, new_counter):
     assert time.monotonic() - began < 4
 
 
-async def test_what_is_taken_is_there_no_more(new_counter, in_redis, connected, namespace):
+async def test_usage_taken_is_removed(new_counter, in_redis, connected, namespace):
     counter = new_counter()
     counter.count(use(A), 1.0)
     counter.count(use(B), 2.0)
@@ -245,9 +241,7 @@ async def test_what_is_taken_is_there_no_more(new_counter, in_redis, connected, 
     assert in_redis() == {}
 
 
-async def test_two_who_take_at_once_never_take_the_same(
-    new_counter, in_redis, connected, namespace
-):
+async def test_usage_taken_concurrently_is_taken_once(new_counter, in_redis, connected, namespace):
     counter = new_counter(every=3600)
     for number in range(1000):
         counter.count(use(f"{number:064x}"), 1.0)
@@ -279,7 +273,7 @@ async def test_two_who_take_at_once_never_take_the_same(
         (b"\xff" * 64, "1", "1.0"),
     ],
 )
-async def test_what_nobody_of_us_wrote_is_thrown_away(
+async def test_usage_malformed_entries_are_discarded(
     server, connected, namespace, in_redis, written
 ):
     name, count, last = written
@@ -293,7 +287,7 @@ async def test_what_nobody_of_us_wrote_is_thrown_away(
     assert in_redis() == {}
 
 
-async def test_a_key_of_another_kind_is_in_nobody_s_way_for_long(
+async def test_usage_key_of_another_type_is_replaced_soon(
     server, connected, namespace, new_counter, in_redis
 ):
     with server.client() as client:

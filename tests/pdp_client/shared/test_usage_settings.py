@@ -23,7 +23,7 @@ def decided(reason, credential):
 
 
 @pytest.mark.parametrize("reason", Reason)
-def test_a_token_is_used_where_it_was_found_good(reason):
+def test_use_is_a_decision_about_a_valid_token(reason):
     used = used_token(decided(reason, TOKEN))
     assert used == (TOKEN.digest if reason in GOOD else "")
 
@@ -34,5 +34,5 @@ def test_only_opaque_tokens_are_used(credential):
 
 
 @pytest.mark.parametrize("reason", ["bogus", "", None, 3, ["ok"], {}])
-def test_what_a_record_may_hold_in_place_of_a_reason_is_no_use(reason):
+def test_use_ignores_record_values_that_are_no_reason(reason):
     assert not is_use("token", reason)

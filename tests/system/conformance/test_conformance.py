@@ -126,7 +126,7 @@ async def test_the_plugin_changes_no_outcome(outcomes, run):
     assert cells(bare) == _shown(run)
 
 
-async def test_without_a_grant_next_to_nothing_passes(outcomes):
+async def test_guarded_server_without_grants_passes_almost_nothing(outcomes):
     """So that the plugin is known to be in the way of what was compared."""
     bare, _ = await outcomes("released")
     guarded, decided = await outcomes("released", tools=["nothing"])

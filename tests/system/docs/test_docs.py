@@ -53,14 +53,14 @@ def code(text):
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if any(b.mark for b in blocks(p))], ids=told)
-def test_a_page_does_what_it_says(page, reader, state_template):
+def test_page_commands_run_as_documented(page, reader, state_template):
     for given in re.findall(r"^<!-- given: (.*) -->$", page.read_text(), re.MULTILINE):
         GIVEN[given](reader, state_template)
     for block in blocks(page):
         reader.follow(block)
 
 
-def test_what_is_shown_is_compared_line_by_line_and_in_order():
+def test_page_output_is_compared_line_by_line_in_order():
     output = "id: lct_…37cbedf5\nuser: ada\ndigest: 00112233445566\n"
 
     assert missing(["id: lct_…00000000", "digest: …"], output) is None
@@ -70,7 +70,7 @@ def test_what_is_shown_is_compared_line_by_line_and_in_order():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=told)
-def test_a_comment_that_is_meant_for_the_tests_stands_where_they_see_it(page):
+def test_page_test_comments_stand_where_they_are_read(page):
     meant = re.findall(r"^<!-- (?:run|file)\b.*-->$", page.read_text(), re.MULTILINE)
     assert len(meant) == sum(bool(block.mark) for block in blocks(page))
 
@@ -79,7 +79,7 @@ def test_a_comment_that_is_meant_for_the_tests_stands_where_they_see_it(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=told)
-def test_what_is_shown_can_be_read_by_what_would_read_it(page):
+def test_page_snippets_parse(page):
     readers = {
         "json": json.loads,
         "yaml": yaml.safe_load,
@@ -92,7 +92,7 @@ def test_what_is_shown_can_be_read_by_what_would_read_it(page):
 
 
 @pytest.mark.parametrize("page", [*PAGES, README], ids=told)
-def test_python_that_is_shown_imports_names_that_are_public(page):
+def test_page_python_imports_public_names(page):
     for block in blocks(page):
         if block.kind != "python":
             continue
@@ -103,7 +103,7 @@ def test_python_that_is_shown_imports_names_that_are_public(page):
 
 
 @pytest.mark.anyio
-async def test_settings_that_are_shown_can_be_imported(deployment):
+async def test_page_settings_can_be_imported(deployment):
     shown = [b.text for p in PAGES for b in blocks(p) if b.mark == "file: settings.yaml"]
     assert shown
     for text in shown:
@@ -244,7 +244,7 @@ def test_files_that_init_makes_are_listed_with_their_modes(state_template):
             assert mode in row or path.name == "lictor.toml", (row, mode)
 
 
-def test_public_names_are_listed_and_no_others():
+def test_page_lists_exactly_the_public_names():
     for package in (pdp_client, mcp_plugin):
         rows = cells(REFERENCE / "python.md", f"## `{package.__name__}`")
         assert sorted(code(row[0])[0] for row in rows) == sorted(package.__all__)
@@ -267,7 +267,7 @@ def test_arguments_that_are_listed_are_the_code_s():
     ] == known
 
 
-def test_what_a_site_rule_may_read_and_call_is_what_the_build_allows(opa_binary):
+def test_page_on_rego_lists_what_the_build_allows(opa_binary):
     rows = cells(REFERENCE / "rego.md", "## What a site rule may read")
     names = {name for row in rows for name in code(row[0])}
     assert {
@@ -277,7 +277,7 @@ def test_what_a_site_rule_may_read_and_call_is_what_the_build_allows(opa_binary)
     assert code(listed) == sorted(declared(opa_binary).keys() - ALLOWED)
 
 
-def test_where_is_it_names_what_is_there():
+def test_architecture_table_names_existing_places():
     rows = cells(DOCS / "explanation" / "architecture.md", "## Where is it")
     assert len(rows) > 10
     for _, where in rows:

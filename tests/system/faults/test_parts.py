@@ -16,5 +16,5 @@ def results(request, opa_binary):
 
 
 @pytest.mark.parametrize("fault", HERE)
-def test_nothing_is_wrongly_allowed_and_all_is_well_after(results, fault):
+def test_every_fault_allows_nothing_wrongly_and_heals(results, fault):
     judge(results[fault])

@@ -42,11 +42,11 @@ def agreed_reasons(modelled_opa, datasets):
 
 
 @pytest.mark.quick
-def test_opa_and_the_model_agree_on_five_hundred_questions(modelled_opa):
+def test_opa_and_model_agree_on_five_hundred_queries(modelled_opa):
     assert len(agreed_reasons(modelled_opa, 20)) > 10
 
 
-def test_opa_and_the_model_agree_on_ten_thousand_questions(modelled_opa):
+def test_opa_and_model_agree_on_ten_thousand_queries(modelled_opa):
     reasons = agreed_reasons(modelled_opa, DATASETS)
     # Each reason is reached, and none crowds out the rest.
     assert {code for code in reasons if reasons[code] >= 20} == {*model.ORDER, "ok"}
@@ -67,7 +67,7 @@ def test_the_model_knows_which_records_the_publisher_refuses():
     assert len(outcomes) == 2 * len(SCHEMA)
 
 
-def test_a_question_in_a_batch_is_answered_as_the_same_question_alone(modelled_opa):
+def test_batched_query_has_the_response_of_a_single_one(modelled_opa):
     """On the transport that the product takes, by OPA's own clock, with errors of builtins as errors."""
     chance, asked = random.Random(11), Counter()
     while asked.total() < 150:

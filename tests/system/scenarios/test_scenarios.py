@@ -11,7 +11,7 @@ from .machine import Scenarios
 MANY = int(os.environ.get("LICTOR_SCENARIOS") or 0)
 
 
-def test_what_was_acknowledged_holds_in_every_scenario(opa_binary):
+def test_acknowledged_commands_hold_in_every_scenario(opa_binary):
     with ScenarioDriver() as driver:
 
         class ScenariosHere(Scenarios):
