@@ -61,11 +61,11 @@ async def serve(asked):
     }  # fmt: skip
     record = FileRecord(asked["record"])
     async with (
-        PDP(**common, record=record) as asking,
+        PDP(**common, record=record) as querying,
         PDP(**common, record=record, shared=shared, cache=True) as caching,
     ):
         servers = []
-        for pdp in (None, asking, caching):
+        for pdp in (None, querying, caching):
             mcp = served()
             if pdp is not None:
                 mcp.add_middleware(PolicyMiddleware(pdp, registry=CollectorRegistry()))
@@ -86,7 +86,7 @@ async def calls(ports, bearer, rounds):
     """Both comparisons."""
     async with AsyncExitStack() as exit_:
         headers = {"Authorization": f"Bearer {bearer}"}
-        bare, asking, caching = [
+        bare, querying, caching = [
             await exit_.enter_async_context(
                 Client(StreamableHttpTransport(f"http://127.0.0.1:{port}/mcp", headers=headers))
             )
@@ -102,7 +102,7 @@ async def calls(ports, bearer, rounds):
 
         first = calling(bare)
         return {
-            "a call, uncached": summary(await paired_async(calling(asking), first, rounds)),
+            "a call, uncached": summary(await paired_async(calling(querying), first, rounds)),
             "a call, cached": summary(await paired_async(calling(caching), first, rounds)),
             # What the same thing against itself shows is the noise.
             "bare against bare": summary(await paired_async(calling(bare), first, rounds)),
@@ -123,13 +123,13 @@ async def lists(pdp, bearer, rounds):
     caller, taken = Caller(bearer, "http"), []
     for _ in range(rounds):
         began = time.perf_counter_ns()
-        shown = await gate.visible(caller, [actions.call(one.name, one) for one in tools])
+        printed = await gate.visible(caller, [actions.call(one.name, one) for one in tools])
         taken.append((time.perf_counter_ns() - began) / 1e6)
-    assert len(shown) == _TOOLS // 10, len(shown)
+    assert len(printed) == _TOOLS // 10, len(printed)
     taken.sort()
     low, high = interval(taken)
     return {
-        "n": rounds, "shown": len(shown), "ms": round(statistics.median(taken), 2),
+        "n": rounds, "shown": len(printed), "ms": round(statistics.median(taken), 2),
         "low": round(low, 2), "high": round(high, 2), "best": round(taken[0], 2),
     }  # fmt: skip
 

@@ -48,7 +48,7 @@ async def answer_to(plain_opa, case_verifier, signing_keys):
         plain_opa.set_dataset(make_dataset(case.get("dataset"), case.get("without", ())))
         if case.get("raw") or "min_revision" in case:
             async with aclosing(open_transport(plain_opa.unix_url)) as transport:
-                return await transport.query("decision", question(case))
+                return await transport.query("decision", sent(case))
         async with PDP(opa_url=plain_opa.unix_url, verifier=case_verifier, deadline=5) as pdp:
             decision = await pdp.decide(
                 bearer(case["credential"], signing_keys), Action(**case["action"])
@@ -65,18 +65,22 @@ def bearer(credential, keys):
     return jwt.encode(credential["claims"], key, "EdDSA", headers={"kid": credential["kid"]})
 
 
-def question(case):
+def sent(case):
     credential = case["credential"]
     if "query_credential" in case:
-        shown = case["query_credential"]
+        credential_input = case["query_credential"]
     elif "bearer" in credential:
-        shown = {"kind": "token", "digest": digest(credential["bearer"])}
+        credential_input = {"kind": "token", "digest": digest(credential["bearer"])}
     elif "kid" in credential:
-        shown = {"kind": "jwt", **credential}
+        credential_input = {"kind": "jwt", **credential}
     else:
-        shown = {"kind": "anonymous"}
+        credential_input = {"kind": "anonymous"}
     least = {name: case[name] for name in ("min_epoch", "min_revision") if name in case}
-    return {"credential": shown, "action": {"method": "tools/call", **case["action"]}, **least}
+    return {
+        "credential": credential_input,
+        "action": {"method": "tools/call", **case["action"]},
+        **least,
+    }
 
 
 def as_contract(decision):
@@ -106,7 +110,7 @@ async def test_case(case, answer_to):
     assert answer["allow"] or answer["libraries"] == []
 
 
-def told(action):
+def describe_action(action):
     method = action.get("method", "tools/call")
     return action["name"] if method == "tools/call" else f"{method}:{action['name']}"
 
@@ -117,7 +121,7 @@ async def test_python_and_rego_say_the_same_in_the_same_words(answer_to):
         answer = await answer_to(case)
         details = {
             "kid": case["credential"].get("kid", ""),
-            "tool": told(case["action"]),
+            "tool": describe_action(case["action"]),
             "owner": "".join(re.findall("'(.*)'", answer["message"])),
         }
         if answer["reason"] != "site_rule":
@@ -130,10 +134,10 @@ async def test_python_and_rego_say_the_same_in_the_same_words(answer_to):
 async def test_python_and_rego_quote_names_alike(answer_to):
     for name in ["it's", 'say "x"', "a\\b", "naïve 🙂", "x" * 64, "🙂" * 65]:
         case = {"credential": {"bearer": "no-tools"}, "action": {"name": name}}
-        told = message(Reason.TOOL_NOT_ALLOWED, tool=name)
+        describe_action = message(Reason.TOOL_NOT_ALLOWED, tool=name)
         assert (
             (await answer_to(case))["message"]
-            == told
+            == describe_action
             == (
                 f"Token does not have permission to call '{name if len(name) < 65 else name[:63] + '…'}'."
             )

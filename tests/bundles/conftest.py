@@ -78,7 +78,7 @@ class Publishing:
         self.fleet.report(id_, status, published=RegistryVersion(1 << 50, 0))
 
     def scribble(self, *statements, touched=()):
-        """Write into the registry's file past all checks, as somebody else might."""
+        """Write into the registry's file past all checks, as another program might."""
         db = sqlite3.connect(self.path)
         with db:
             for statement in statements:

@@ -110,7 +110,7 @@ async def test_example_returns_each_callers_own_libraries(connect, bearers, shor
 
 
 async def test_example_gives_anonymous_callers_only_health(connect):
-    async with connect() as stranger:
-        assert (await stranger.call_tool("get_health")).content[0].text == "ok"
-        result = await stranger.call_tool("list_libraries", raise_on_error=False)
+    async with connect() as anonymous:
+        assert (await anonymous.call_tool("get_health")).content[0].text == "ok"
+        result = await anonymous.call_tool("list_libraries", raise_on_error=False)
     assert result.content[0].text == "Authentication required. Provide a Bearer token."

@@ -68,8 +68,8 @@ def test_init_that_finds_no_registry_can_be_given_again(short_path, capsys, monk
     state, secret = short_path / "new", short_path / "password"
     secret.write_text("planted-password\n")
 
-    with monkeypatch.context() as told:
-        told.setenv("LICTOR_REGISTRY_PASSWORD_FILE", str(secret))
+    with monkeypatch.context() as patch:
+        patch.setenv("LICTOR_REGISTRY_PASSWORD_FILE", str(secret))
         assert run(["init", f"--state={state}", "--registry=bolt://neo4j@127.0.0.1:1/neo4j"]) == 1
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)

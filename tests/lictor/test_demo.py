@@ -1,4 +1,4 @@
-"""What `make demo` shows a stranger."""
+"""What `make demo` shows."""
 
 import json
 import subprocess
@@ -12,9 +12,9 @@ def test_demo_allows_refuses_and_rotates_as_documented(opa_binary, monkeypatch):
         capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    shown = json.loads(done.stdout)
+    printed = json.loads(done.stdout)
 
-    calls = {(one["who"], one["tool"]): (one["allowed"], one["reason"]) for one in shown["calls"]}
+    calls = {(one["who"], one["tool"]): (one["allowed"], one["reason"]) for one in printed["calls"]}
     assert calls == {
         ("anonymous", "get_health"): (True, "ok"),
         ("anonymous", "search"): (False, "missing_token"),
@@ -27,10 +27,12 @@ def test_demo_allows_refuses_and_rotates_as_documented(opa_binary, monkeypatch):
         ("a retired key's JWT", "search"): (False, "key_retired"),
         ("a forged JWT", "search"): (False, "invalid_token"),
     }
-    libraries = {one["who"]: one["libraries"] for one in shown["calls"] if one["tool"] == "search"}
+    libraries = {
+        one["who"]: one["libraries"] for one in printed["calls"] if one["tool"] == "search"
+    }
     assert libraries["a team's JWT"] == ["darwin", "poe", "shelley"]
     assert libraries["a team without workspaces"] == []
-    rotation = shown["rotation"]
+    rotation = printed["rotation"]
     assert rotation["allowed"] > 0
     assert rotation["refused"] > 0
     assert rotation["reason"] == "invalid_token"

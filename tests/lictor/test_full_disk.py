@@ -1,4 +1,4 @@
-"""What the operator is told when the disk under the registry is full."""
+"""What the operator reads when the disk under the registry is full."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ WRITES = [
 
 @pytest.mark.parametrize("command", WRITES)
 def test_write_on_a_full_disk_fails_in_one_line_without_secrets(lictor, disk, command):
-    assert lictor("user", "add", "ada")[1]  # written, and told to nobody
+    assert lictor("user", "add", "ada")[1]  # written, and not published
     # As `lictor serve` has it open.
     with closing(sqlite3.connect(disk.path / "registry.db", isolation_level=None)) as other:
         other.execute("SELECT count(*) FROM users").fetchone()

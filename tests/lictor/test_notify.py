@@ -42,8 +42,8 @@ async def test_written_revision_is_in_redis_when_the_command_returns(run, shared
     run.json("user", "add", "ada")
     for number in range(2):
         done = run.json("workspace", "add", f"w-{number}")
-        told = await shared.newest.read()
-        assert told.version == (done["epoch"], done["revision"])
+        reported = await shared.newest.read()
+        assert reported.version == (done["epoch"], done["revision"])
 
 
 async def test_command_that_cannot_notify_reports_it_after_writing(run, redis_process):
@@ -58,7 +58,7 @@ async def test_command_that_cannot_notify_reports_it_after_writing(run, redis_pr
     assert waited.returncode == 1
     redis_process.start()
     run.until(
-        lambda: run.run("user", "disable", "ada").returncode == 0, "the new Redis is told of it"
+        lambda: run.run("user", "disable", "ada").returncode == 0, "the new Redis has the revision"
     )
 
 
@@ -111,7 +111,7 @@ async def test_server_confirms_revisions_of_others(settings, redis_process):
     shared = Shared(redis_process.url, key_file=require_newest_key(settings), timeout=5)
     async with serving(settings) as running:
 
-        async def told():
+        async def reported():
             with redis_process.client() as client:
                 if not client.exists("{lictor}:newest"):
                     return None
@@ -143,10 +143,10 @@ async def test_two_unconnected_servers_report_each_other(
     theirs = copy_state(state_template, short_path / "t", redis_url=redis_process.url)
     async with serving(ours) as one, serving(theirs) as other:
 
-        def told():
+        def reported():
             return [*one.role.notices(), *other.role.notices()]
 
-        found = await until(told, "one of them is told")
+        found = await until(reported, "one of them reports it")
     assert "set LICTOR_ARTEFACTS_URL" in found[0]
 
 

@@ -56,14 +56,14 @@ def test_survivors_are_printed_and_fail_the_threshold(mutate):
 
 def test_mutate_json_is_one_complete_object(mutate):
     code, out, _ = mutate(SITE, "--format", "json", "--threshold", "10")
-    shown = json.loads(out)
+    printed = json.loads(out)
     assert code == 0
-    assert shown["passed"] is True
-    assert 10 < shown["score"] < 100
-    assert shown["killed"] + shown["survived"] + shown["invalid"] == shown["mutants"]
-    assert {s["file"] for s in shown["survivors"]} == {"rules.rego"}
-    assert {s["row"] for s in shown["survivors"]} == {5}
-    assert all(s["rule"].startswith("q if") for s in shown["survivors"])
+    assert printed["passed"] is True
+    assert 10 < printed["score"] < 100
+    assert printed["killed"] + printed["survived"] + printed["invalid"] == printed["mutants"]
+    assert {s["file"] for s in printed["survivors"]} == {"rules.rego"}
+    assert {s["row"] for s in printed["survivors"]} == {5}
+    assert all(s["rule"].startswith("q if") for s in printed["survivors"])
 
 
 def test_mutate_all_killed_scores_100(mutate):
@@ -79,11 +79,11 @@ def test_mutate_all_killed_scores_100(mutate):
 def test_listed_mutants_do_not_count_and_the_list_is_checked(mutate):
     whole = json.loads(mutate(SITE, "--format", "json")[1])
     _, out, err = mutate({**SITE, ".lictor/equivalent-mutants.yaml": LISTED}, "--format", "json")
-    shown = json.loads(out)
-    assert shown["equivalent"] == 2
-    assert shown["survived"] == whole["survived"] - 1
-    assert shown["mutants"] == whole["mutants"]
-    disproved, stale = sorted(shown["problems"], key=lambda text: "no mutant" in text)
+    printed = json.loads(out)
+    assert printed["equivalent"] == 2
+    assert printed["survived"] == whole["survived"] - 1
+    assert printed["mutants"] == whole["mutants"]
+    disproved, stale = sorted(printed["problems"], key=lambda text: "no mutant" in text)
     assert (
         "data.site_test.test_not_p tells it from the rule" in disproved
         or "test_p tells" in disproved
@@ -102,8 +102,8 @@ def test_a_list_can_be_named(mutate, tmp_path):
 
 def test_mutate_one_file_changes_only_that_file(mutate):
     files = {**SITE, "more/other.rego": "package site.more\n\nr if input.c == 3\n"}
-    shown = json.loads(mutate(files, "--file", "more/other.rego", "--format", "json")[1])
-    assert {s["file"] for s in shown["survivors"]} == {"more/other.rego"}
+    printed = json.loads(mutate(files, "--file", "more/other.rego", "--format", "json")[1])
+    assert {s["file"] for s in printed["survivors"]} == {"more/other.rego"}
     code, _, err = mutate(files, "--file", "none.rego")
     assert code == 2
     assert "none.rego" in err

@@ -41,7 +41,7 @@ def test_deployment_from_init_to_revocation_survives_outages(run):
     code, decision = run.decide(token["token"])
     assert (code, decision["reason"]) == (4, "token_deactivated")
 
-    # The publisher dies hard: a write stands, and whoever made it is told that it is not out.
+    # The publisher is killed: a write stands, and its command reports that it is not published.
     run.stop("serve", signal.SIGKILL)
     done = run.run("team", "deactivate", team["id"], "--format=json")
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""What `lictor status` is told of things that are wrong here."""
+"""What `lictor status` reports of problems of this server."""
 
 import json
 
@@ -15,14 +15,14 @@ from registry import Setting
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize(("roster", "told"), [("garbage", True), (None, False)])
-async def test_status_reports_unknown_instances(settings, roster, told):
+@pytest.mark.parametrize(("roster", "reported"), [("garbage", True), (None, False)])
+async def test_status_reports_unknown_instances(settings, roster, reported):
     if roster is not None:
         settings.bundles.mkdir(exist_ok=True)
         (settings.bundles / "fleet.json").write_text(roster)
     async with serving(settings):
         problems = (await Admin(settings.admin_socket).status())["problems"]
-    assert any(line.startswith("instances: it is not known") for line in problems) is told
+    assert any(line.startswith("instances: it is not known") for line in problems) is reported
 
 
 async def test_status_reports_a_late_full_read_before_it_is_stale(settings, monkeypatch):
@@ -37,10 +37,10 @@ async def test_status_reports_a_late_full_read_before_it_is_stale(settings, monk
             await tx.put(Setting(name="reconcile_limit", value=1))
         await running.publisher.sync()
 
-        async def told():
+        async def reported():
             return any("reconcile:" in line for line in (await admin.status())["problems"])
 
-        await until(told, "it is told")
+        await until(reported, "it is reported")
 
 
 async def test_status_shows_failed_rules_with_their_place(settings, capsys):
@@ -49,9 +49,9 @@ async def test_status_shows_failed_rules_with_their_place(settings, capsys):
     settings.record.write_text("".join(json.dumps(line) + "\n" for line in lines))
     async with serving(settings):
         await status(common=Common(state=settings.state, format="json"))
-        shown = json.loads(capsys.readouterr().out)["rule_errors"]
-        assert shown == {"failed": 1, "decisions": 2, "last": {**failed, "at": 2.0}}
+        printed = json.loads(capsys.readouterr().out)["rule_errors"]
+        assert printed == {"failed": 1, "decisions": 2, "last": {**failed, "at": 2.0}}
         await status(common=Common(state=settings.state))
-    told = capsys.readouterr()
-    assert "1 of the last 2 recorded decisions" in told.err
-    assert "eval_conflict_error at site/site/rules.rego:7" in told.err
+    reported = capsys.readouterr()
+    assert "1 of the last 2 recorded decisions" in reported.err
+    assert "eval_conflict_error at site/site/rules.rego:7" in reported.err

@@ -93,10 +93,10 @@ def running(registry, record, place):
 
 
 @pytest.fixture
-def told(registry):
+def wait_for_usage(registry):
     """What the registry says in the end."""
 
-    async def told(expected):
+    async def wait_for_usage(expected):
         async def is_so():
             return await registry.usage([A, B]) == expected
 
@@ -105,13 +105,13 @@ def told(registry):
         except AssertionError:
             assert await registry.usage([A, B]) == expected
 
-    return told
+    return wait_for_usage
 
 
 # From a file of decisions
 
 
-async def test_decisions_on_record_are_uses_in_the_registry(running, record, told):
+async def test_decisions_on_record_are_uses_in_the_registry(running, record, wait_for_usage):
     written = FileRecord(record)
     async with running():
         for at, decision in enumerate(
@@ -127,51 +127,51 @@ async def test_decisions_on_record_are_uses_in_the_registry(running, record, tol
             written.write(
                 entry(decision, at=at, took_ms=1.0, action=Action(name="x"), context=Context())
             )
-        await told({A: Usage(2, 5.0), B: Usage(1, 1.0)})
+        await wait_for_usage({A: Usage(2, 5.0), B: Usage(1, 1.0)})
         written.write(
             entry(decided(B), at=9, took_ms=1.0, action=Action(name="x"), context=Context())
         )
-        await told({A: Usage(2, 5.0), B: Usage(2, 9.0)})
+        await wait_for_usage({A: Usage(2, 5.0), B: Usage(2, 9.0)})
     written.close()
 
 
-async def test_usage_resumes_after_a_restart(running, record, told):
+async def test_usage_resumes_after_a_restart(running, record, wait_for_usage):
     record.write_bytes(line(decided(), 1.0))
     async with running():
-        await told({A: Usage(1, 1.0)})
+        await wait_for_usage({A: Usage(1, 1.0)})
     append(record, line(decided(), 2.0))
     async with running():
-        await told({A: Usage(2, 2.0)})
+        await wait_for_usage({A: Usage(2, 2.0)})
         append(record, line(decided(B), 3.0))
-        await told({A: Usage(2, 2.0), B: Usage(1, 3.0)})
+        await wait_for_usage({A: Usage(2, 2.0), B: Usage(1, 3.0)})
 
 
-async def test_usage_of_a_rotated_file_moves_to_the_new_one(running, record, told):
+async def test_usage_of_a_rotated_file_moves_to_the_new_one(running, record, wait_for_usage):
     async with running():
         record.write_bytes(line(decided(), 1.0) * 3)
-        await told({A: Usage(3, 1.0)})
+        await wait_for_usage({A: Usage(3, 1.0)})
         record.rename(record.with_suffix(".1"))
         record.write_bytes(line(decided(B), 2.0) * 9)
-        await told({A: Usage(3, 1.0), B: Usage(9, 2.0)})
+        await wait_for_usage({A: Usage(3, 1.0), B: Usage(9, 2.0)})
 
 
-async def test_usage_of_a_truncated_file_restarts_at_its_beginning(running, record, told):
+async def test_usage_of_a_truncated_file_restarts_at_its_beginning(running, record, wait_for_usage):
     async with running():
         record.write_bytes(line(decided(), 1.0) * 3)
-        await told({A: Usage(3, 1.0)})
+        await wait_for_usage({A: Usage(3, 1.0)})
         with record.open("r+b") as file:
             file.truncate()
             file.write(line(decided(B), 2.0))
-        await told({A: Usage(3, 1.0), B: Usage(1, 2.0)})
+        await wait_for_usage({A: Usage(3, 1.0), B: Usage(1, 2.0)})
 
 
-async def test_half_a_line_waits_for_the_other_half(running, record, told):
+async def test_half_a_line_waits_for_the_other_half(running, record, wait_for_usage):
     whole = line(decided(), 1.0)
     async with running():
         record.write_bytes(line(decided(B), 1.0) + whole[:40])
-        await told({B: Usage(1, 1.0)})
+        await wait_for_usage({B: Usage(1, 1.0)})
         append(record, whole[40:])
-        await told({A: Usage(1, 1.0), B: Usage(1, 1.0)})
+        await wait_for_usage({A: Usage(1, 1.0), B: Usage(1, 1.0)})
 
 
 @pytest.mark.parametrize(
@@ -189,10 +189,10 @@ async def test_half_a_line_waits_for_the_other_half(running, record, told):
         line(decided(), 1.0).replace(b'"ok"', b'"of-a-later-version"'),
     ],
 )
-async def test_usage_foreign_line_is_skipped(running, record, told, odd):
+async def test_usage_foreign_line_is_skipped(running, record, wait_for_usage, odd):
     record.write_bytes(odd + line(decided(B), 2.0))
     async with running():
-        await told({B: Usage(1, 2.0)})
+        await wait_for_usage({B: Usage(1, 2.0)})
 
 
 @pytest.mark.parametrize(
@@ -229,14 +229,16 @@ def test_usage_is_not_counted_when_the_offset_cannot_be_stored(record, tmp_path)
     assert recorded.take_uses() == {A: (1, 1.0)}
 
 
-async def test_usage_unreadable_file_is_reported_once_and_read_later(running, record, told, caplog):
+async def test_usage_unreadable_file_is_reported_once_and_read_later(
+    running, record, wait_for_usage, caplog
+):
     record.mkdir()
     async with running() as usages:
-        await until(lambda: usages._failing, "it is told")
-        await until(lambda: caplog.records, "it is told")
+        await until(lambda: usages._failing, "the problem is noticed")
+        await until(lambda: caplog.records, "the problem is logged")
         record.rmdir()
         record.write_bytes(line(decided(), 1.0))
-        await told({A: Usage(1, 1.0)})
+        await wait_for_usage({A: Usage(1, 1.0)})
     assert [r.getMessage() for r in caplog.records if "record_unreadable" in r.getMessage()] == [
         caplog.records[0].getMessage()
     ]
@@ -271,30 +273,36 @@ async def counted(new_counter, *uses):
     await counter.aclose()
 
 
-async def test_usage_of_instances_reaches_the_registry(running, server, new_counter, told):
+async def test_usage_of_instances_reaches_the_registry(
+    running, server, new_counter, wait_for_usage
+):
     async with running(redis_url=server.url):
         await counted(new_counter, (A, 1.0), (A, 3.0), (B, 2.0))
         await counted(new_counter, (A, 2.0))
-        await told({A: Usage(3, 3.0), B: Usage(1, 2.0)})
+        await wait_for_usage({A: Usage(3, 3.0), B: Usage(1, 2.0)})
 
 
 async def test_usage_file_is_left_alone_where_redis_is_set(
-    running, server, new_counter, record, told
+    running, server, new_counter, record, wait_for_usage
 ):
     record.write_bytes(line(decided(), 1.0))
     async with running(redis_url=server.url):
         await counted(new_counter, (A, 1.0))
-        await told({A: Usage(1, 1.0)})
+        await wait_for_usage({A: Usage(1, 1.0)})
     assert not record.with_name("recorded.json").exists()
 
 
-async def test_usage_clock_ahead_does_not_set_the_last_use(running, server, new_counter, told):
+async def test_usage_clock_ahead_does_not_set_the_last_use(
+    running, server, new_counter, wait_for_usage
+):
     async with running(redis_url=server.url):
         await counted(new_counter, (A, NOW + 1e9))
-        await told({A: Usage(1, NOW)})
+        await wait_for_usage({A: Usage(1, NOW)})
 
 
-async def test_several_servers_take_each_use_once(running, url, server, new_counter, told):
+async def test_several_servers_take_each_use_once(
+    running, url, server, new_counter, wait_for_usage
+):
     uses = [(one, float(n)) for n in range(100) for one in (A, B)]
     async with (
         aclosing(await open_registry(url)) as other,
@@ -303,7 +311,7 @@ async def test_several_servers_take_each_use_once(running, url, server, new_coun
     ):
         for start in range(0, 200, 20):
             await counted(new_counter, *uses[start : start + 20])
-        await told({A: Usage(100, 99.0), B: Usage(100, 99.0)})
+        await wait_for_usage({A: Usage(100, 99.0), B: Usage(100, 99.0)})
 
 
 async def test_usage_stays_in_redis_while_the_registry_is_away(running, server, new_counter, redis):
@@ -315,17 +323,19 @@ async def test_usage_stays_in_redis_while_the_registry_is_away(running, server, 
     assert await redis.hgetall(key("lictor", "usage:count")) == {A.encode(): b"1"}
 
 
-async def test_redis_killed_loses_counts_and_no_more(running, server, redis, told, caplog):
+async def test_redis_killed_loses_counts_and_no_more(
+    running, server, redis, wait_for_usage, caplog
+):
     server.must_be_ours()
     async with running(redis_url=server.url, every=0.05) as usages:
         counter = SharedUsage(redis, every=0.05)
         counter.count(decided(A), 1.0)
-        await told({A: Usage(1, 1.0)})
+        await wait_for_usage({A: Usage(1, 1.0)})
         server.kill()
         counter.count(decided(A), 2.0)
         await until(lambda: usages._failing and counter.unavailable, "it is away")
         server.start()
-        await told({A: Usage(2, 2.0)})
+        await wait_for_usage({A: Usage(2, 2.0)})
         await counter.aclose()
     assert usages.lost == 0
     assert caplog.text.count("usage.unavailable code=redis_unavailable") == 2, "one each"
@@ -379,7 +389,9 @@ def source(request):
     return request.param(request)
 
 
-async def test_usage_is_not_counted_twice_after_a_kill(running, tmp_path, source, url, told):
+async def test_usage_is_not_counted_twice_after_a_kill(
+    running, tmp_path, source, url, wait_for_usage
+):
     await source.put(A, 1.0)
     arguments = [url, source.redis_url, tmp_path / "decisions.jsonl", tmp_path / "recorded.json"]
     with closing(sqlite3.connect(tmp_path / "registry.db", isolation_level=None)) as db:
@@ -391,7 +403,7 @@ async def test_usage_is_not_counted_twice_after_a_kill(running, tmp_path, source
         db.execute("ROLLBACK")
     async with running(redis_url=source.redis_url):
         await source.put(B, 2.0)
-        await told({B: Usage(1, 2.0)})
+        await wait_for_usage({B: Usage(1, 2.0)})
 
 
 # All of it

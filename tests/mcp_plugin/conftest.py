@@ -243,7 +243,7 @@ async def serve_plain(grants, plain_pdp, guard):
 
 @pytest.fixture
 async def serve_open():
-    """Serve a server that nobody guards, to show what a way round would be good for."""
+    """Serve an unguarded server, to show what a bypass would give."""
     async with AsyncExitStack() as exit_:
 
         async def start(mcp, **http):

@@ -212,17 +212,17 @@ async def test_list_that_fails_half_way_shows_only_what_is_granted(serve_plain, 
 
 
 class Stalling:
-    """Holds each question to OPA until it is told to go on."""
+    """Holds each query to OPA until `go` is set."""
 
     def __init__(self, pdp):
         self.asked, self.go, self.ended = asyncio.Event(), asyncio.Event(), 0
         self._ask, pdp._transport.query = pdp._transport.query, self.ask
 
-    async def ask(self, rule, question):
+    async def ask(self, rule, sent):
         self.asked.set()
         try:
             await self.go.wait()
-            return await self._ask(rule, question)
+            return await self._ask(rule, sent)
         finally:
             self.ended += 1
 

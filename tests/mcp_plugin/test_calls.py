@@ -1,4 +1,4 @@
-"""Tool calls over HTTP: who may, who may not, and what each is told."""
+"""Tool calls over HTTP: which are allowed, which are denied, and with which message."""
 
 import asyncio
 import json
@@ -309,9 +309,9 @@ def counted(pdp):
     """The rules that a PDP has asked for, from now on."""
     asked, ask = [], pdp._transport.query
 
-    async def counting(rule, question):
+    async def counting(rule, sent):
         asked.append(rule)
-        return await ask(rule, question)
+        return await ask(rule, sent)
 
     pdp._transport.query = counting
     return asked

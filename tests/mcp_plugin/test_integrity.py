@@ -1,4 +1,4 @@
-"""Ways round the policy: each works on a server that nobody guards, and not on one that is."""
+"""Bypasses of the policy: each works on an unguarded server, and not on a guarded one."""
 
 import asyncio
 
@@ -208,8 +208,8 @@ async def test_inner_middleware_is_reported_at_the_first_request(
     assert shop.taken() == set()
     second = await served.raw("tools/call", call, bearer=modest)
     assert second["result"]["content"][0]["text"] == "looked"
-    told = [record.getMessage() for record in caplog.records if "order" in record.getMessage()]
-    assert told == ["mcp_auth.order sealed, as these are inside the policy: LoggingMiddleware"]
+    reported = [record.getMessage() for record in caplog.records if "order" in record.getMessage()]
+    assert reported == ["mcp_auth.order sealed, as these are inside the policy: LoggingMiddleware"]
 
 
 class AnswersItself(Middleware):

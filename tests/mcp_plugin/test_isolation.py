@@ -1,4 +1,4 @@
-"""Many callers at once: nobody ever sees another's libraries."""
+"""Many callers at once: none ever sees another's libraries."""
 
 import asyncio
 import threading
@@ -131,9 +131,9 @@ async def test_nested_call_keeps_the_outer_decision(serve, callers):
 
     answer = await served.call("outer", bearer=callers["lib-07"])
 
-    nobody = {"state": None, "credential": None}
+    no_state = {"state": None, "credential": None}
     own = ["lib-07"]
-    assert answer == {"nested": [nobody, nobody], "state": own, "decision": own}
+    assert answer == {"nested": [no_state, no_state], "state": own, "decision": own}
 
 
 async def test_a_call_within_a_call_is_decided_by_itself(serve, deployment, callers):

@@ -51,9 +51,9 @@ async def test_tool_list_is_one_query_of_any_length(serve, deployment, ada):
     asked = []
     ask = pdp._transport.query
 
-    async def counting(rule, question):
+    async def counting(rule, sent):
         asked.append(rule)
-        return await ask(rule, question)
+        return await ask(rule, sent)
 
     pdp._transport.query = counting
     served = await serve(pdp=pdp)

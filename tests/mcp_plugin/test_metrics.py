@@ -1,4 +1,4 @@
-"""What Prometheus and the record are told of decisions and lists; and the dashboard over it."""
+"""What Prometheus and the record get of decisions and lists; and the dashboard over it."""
 
 import json
 import re
@@ -102,8 +102,8 @@ async def test_failing_observer_changes_nothing_and_is_logged_once(plain_pdp, ad
         assert (await plain_pdp.authorize(ada, tool="search")).allow
     assert (await plain_pdp.visible(ada, actions=[Action(name="search")])).indices == (0,)
 
-    told = [one for one in caplog.messages if "observer" in one]
-    assert told == ["pdp.observer_failed observer=Broken error=RuntimeError"]
+    reported = [one for one in caplog.messages if "observer" in one]
+    assert reported == ["pdp.observer_failed observer=Broken error=RuntimeError"]
 
 
 # The record of a list
@@ -157,11 +157,13 @@ async def test_list_record_marks_a_bad_bearer(recorded):
 
 
 async def test_list_that_cannot_be_recorded_is_empty(recorded, ada):
-    shown = [Action(name="search")]
-    assert (await recorded.visible(ada, actions=shown)).indices == (0,)
+    displayed = [Action(name="search")]
+    assert (await recorded.visible(ada, actions=displayed)).indices == (0,)
     recorded.record.close()
-    assert await recorded.visible(ada, actions=shown) == await recorded.visible(None, actions=shown)
-    assert (await recorded.visible(ada, actions=shown)).reason is Reason.UNAVAILABLE
+    assert await recorded.visible(ada, actions=displayed) == await recorded.visible(
+        None, actions=displayed
+    )
+    assert (await recorded.visible(ada, actions=displayed)).reason is Reason.UNAVAILABLE
 
 
 async def test_list_is_not_a_use_of_a_token(recorded, ada, tmp_path):

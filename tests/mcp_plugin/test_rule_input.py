@@ -1,4 +1,4 @@
-"""What a site's rules are told about each request, and that lists and calls are decided alike."""
+"""What a site's rules read about each request, and that lists and calls are decided alike."""
 
 import json
 
@@ -226,9 +226,9 @@ async def test_list_of_each_kind_is_one_query_of_any_length(serve_plain, grants,
     served = await serve_plain(mcp)
     asked, ask = [], plain_pdp._transport.query
 
-    async def counting(rule, question):
-        asked.append((rule, len(question["actions"])))
-        return await ask(rule, question)
+    async def counting(rule, sent):
+        asked.append((rule, len(sent["actions"])))
+        return await ask(rule, sent)
 
     plain_pdp._transport.query = counting
     async with served.client(bearer) as client:

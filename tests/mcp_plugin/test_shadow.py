@@ -1,4 +1,4 @@
-"""Shadow mode: what would be refused runs, is told, and gets no more than the caller's own."""
+"""Shadow mode: what would be denied runs, is reported, and gets only the caller's own libraries."""
 
 import json
 
@@ -133,7 +133,7 @@ async def test_shadow_tool_can_read_that_it_is_in_shadow_mode(serve_plain, narro
     mcp = FastMCP("knowing")
 
     @mcp.tool
-    def told(libraries: list[str] = AllowedLibraries()) -> str:
+    def reported(libraries: list[str] = AllowedLibraries()) -> str:
         decision = current_decision()
         return f"{decision.allow} {decision.shadowed} {decision.reason} {libraries}"
 

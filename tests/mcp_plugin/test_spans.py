@@ -80,9 +80,9 @@ async def test_span_describes_the_decision_without_bearer_or_arguments(
     }
     assert 0 < allowed.end_time - allowed.start_time < 60e9
     assert (refused.attributes["lictor.reason"], refused.status.is_ok) == ("tool_not_allowed", True)
-    told = "".join(span.to_json() for span in exporter.get_finished_spans())
-    assert ada not in told
-    assert "xyzzy" not in told
+    reported = "".join(span.to_json() for span in exporter.get_finished_spans())
+    assert ada not in reported
+    assert "xyzzy" not in reported
 
 
 async def test_span_omits_a_uri_that_may_hold_arguments(serve_plain, spans, ada):

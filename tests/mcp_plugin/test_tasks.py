@@ -241,6 +241,6 @@ async def test_tasks_require_bearer_auth_and_encryption(plain_pdp, monkeypatch):
 async def test_task_in_a_worker_without_the_policy_has_no_libraries(open_shop):
     shop, served = open_shop
     async with served.client() as client:
-        told = await result_of(await call_tool_task(client, "index", {"query": "x"}))
-    assert told.startswith("failed")
+        reported = await result_of(await call_tool_task(client, "index", {"query": "x"}))
+    assert reported.startswith("failed")
     assert shop.ran == []

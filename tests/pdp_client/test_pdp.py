@@ -47,7 +47,7 @@ class Answers:
     def __init__(self):
         self.asked = []
 
-    async def query(self, entrypoint, question):
+    async def query(self, entrypoint, sent):
         future = asyncio.get_running_loop().create_future()
         self.asked.append(future)
         return await future
@@ -110,8 +110,8 @@ async def test_any_opa_response_raises_nothing_and_allows_nothing(make_pdp, kind
         assert (decision.allow, decision.reason) == (False, Reason.UNAVAILABLE)
         assert decision.libraries == ()
         assert decision.decision_id
-        shown = await pdp.visible("alice", actions=[Action(name="search")])
-        assert (shown.indices, shown.reason) == ((), Reason.UNAVAILABLE)
+        listed = await pdp.visible("alice", actions=[Action(name="search")])
+        assert (listed.indices, listed.reason) == ((), Reason.UNAVAILABLE)
 
 
 @pytest.mark.parametrize(
@@ -194,8 +194,8 @@ async def test_response_older_than_one_seen_is_behind(make_pdp, plain_opa):
     assert (decision.allow, decision.reason) == (False, Reason.BEHIND)
     assert (decision.epoch, decision.revision) == (1, 41)
     assert decision.libraries == ()
-    shown = await pdp.visible("alice", actions=[Action(name="search")])
-    assert (shown.indices, shown.reason) == ((), Reason.BEHIND)
+    listed = await pdp.visible("alice", actions=[Action(name="search")])
+    assert (listed.indices, listed.reason) == ((), Reason.BEHIND)
     # Another that has seen nothing yet has no reason to doubt it.
     assert (await make_pdp().authorize("alice", tool="search")).allow is True
     plain_opa.set_dataset(make_dataset())
@@ -294,12 +294,12 @@ async def test_visible_shows_what_may_be_called(make_pdp, table_world, signer):
     pdp = make_pdp()
     names = ["search", "delete", "get_document", "list_libraries"]
     actions = [Action(name=name) for name in names]
-    shown = await pdp.visible("alice", actions=actions)
+    listed = await pdp.visible("alice", actions=actions)
     allowed = [n for n, name in enumerate(names) if (await pdp.authorize("alice", tool=name)).allow]
-    assert list(shown.indices) == allowed == [0, 2]
-    assert (shown.reason, shown.epoch, shown.revision) == ("ok", 1, 42)
-    nobody = await pdp.visible(None, actions=actions)
-    assert (nobody.indices, nobody.reason) == ((3,), Reason.MISSING_TOKEN)
+    assert list(listed.indices) == allowed == [0, 2]
+    assert (listed.reason, listed.epoch, listed.revision) == ("ok", 1, 42)
+    anonymous = await pdp.visible(None, actions=actions)
+    assert (anonymous.indices, anonymous.reason) == ((3,), Reason.MISSING_TOKEN)
 
 
 async def test_bad_bearer_sees_what_is_listable_and_keeps_its_reason(
@@ -310,8 +310,8 @@ async def test_bad_bearer_sees_what_is_listable_and_keeps_its_reason(
     pdp = make_pdp()
     actions = [Action(name="list_libraries"), Action(name="get_document")]
     expired = signer.token({**team_claims, "exp": 1_000, "iat": 1})
-    shown = await pdp.visible(expired, actions=actions)
-    assert (shown.indices, shown.reason) == ((1,), Reason.TOKEN_EXPIRED)
+    listed = await pdp.visible(expired, actions=actions)
+    assert (listed.indices, listed.reason) == ((1,), Reason.TOKEN_EXPIRED)
 
 
 async def test_public_tool_is_allowed_without_opa_and_libraries(make_pdp):

@@ -113,8 +113,8 @@ async def test_record_line_is_enough_to_repeat_the_query(make_pdp, path, plain_o
         await pdp.authorize(bearer, tool="get_document", tags=["read"])
     async with aclosing(open_transport(plain_opa.unix_url)) as transport:
         for line in lines(path):
-            question = {key: line[key] for key in ("credential", "action", "context")}
-            again = await transport.query("decision", question)
+            sent = {key: line[key] for key in ("credential", "action", "context")}
+            again = await transport.query("decision", sent)
             for field in ("allow", "reason", "reasons", "libraries", "epoch", "revision"):
                 assert again[field] == line[field]
 

@@ -155,7 +155,7 @@ async def test_unknown_query_file_is_refused_by_name(graph, folder):
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "problem"),
     [
         ("UNWIND $ids AS id RETURN id", r"workspaces\.cypher cannot be run.*SyntaxError.*`name`"),
         ("MATCH (w:Workspace RETURN w", r"workspaces\.cypher cannot be run.*SyntaxError"),
@@ -169,14 +169,14 @@ async def test_unknown_query_file_is_refused_by_name(graph, folder):
         ),
     ],
 )
-async def test_a_query_that_does_not_fit_is_named(graph, folder, query, told):
+async def test_a_query_that_does_not_fit_is_named(graph, folder, query, problem):
     (folder / "workspaces.cypher").write_text(query)
     async with aclosing(await open_registry(graph, cypher=folder)) as registry:
         await registry.check(fix=True)
-        with pytest.raises(UnreadableRegistryError, match=told):
+        with pytest.raises(UnreadableRegistryError, match=problem):
             await registry.all(Workspace)
         found = [str(finding) for finding in await registry.check()]
-        assert re.search(told, found[0])
+        assert re.search(problem, found[0])
 
 
 async def test_a_query_that_writes_is_named_by_a_check(graph, folder):

@@ -1,4 +1,4 @@
-"""Looks for bearers and private keys where none may be: they are known by their looks, so each is a canary."""
+"""Search for bearers and private keys where none may be: their format identifies them, so each is a canary."""
 
 import base64
 import gzip

@@ -89,11 +89,11 @@ class Deployment:
         """Another OPA of the server's, which the test starts."""
         shards = range(len(self.publisher.bases.published.since))
         names = ["policy", "site", "live", "heartbeat", *(f"base-{n:02x}" for n in shards)]
-        told = opa_settings(
+        opa_config = opa_settings(
             self.settings, id_, bundles_url=self.serving.url, bundles=bundles or names,
             address=address,
         )  # fmt: skip
-        opa = OPAProcess(self._binary, told)
+        opa = OPAProcess(self._binary, opa_config)
         self._exit.callback(opa.kill)
         self.opa = self.opa or opa
         return opa

@@ -1,4 +1,4 @@
-"""A process that takes turns, as several `lictor serve` do, and a handle for a test to break it with.
+"""A server process that competes for the lease, as each of several `lictor serve` does, and a handle to break it.
 
 Run as a program it prints one JSON object a line for each thing that happens.
 """
@@ -92,7 +92,7 @@ async def _main(config):
     def say(**event):
         print(json.dumps(event), flush=True)
 
-    class Told(ServedBundles):
+    class ReportingBundles(ServedBundles):
         def put(self, bundle):
             super().put(bundle)
             say(served=[bundle.name, bundle.revision])
@@ -106,16 +106,16 @@ async def _main(config):
         aclosing(redis),
     ):
         bus = MessageBus(redis, key=bus_key(key), namespace=namespace)
-        served_bundles, store = Told(), Store(Path(config["state"]) / config["name"])
+        served_bundles, store = ReportingBundles(), Store(Path(config["state"]) / config["name"])
 
         async def publish(fenced, term):
             put = fenced.put
 
-            def told(bundle):
+            def reported(bundle):
                 put(bundle)
                 say(published=[bundle.name, bundle.revision, term.fence])
 
-            fenced.put = told
+            fenced.put = reported
             say(term=term.fence)
             try:
                 publisher = Publisher(

@@ -19,7 +19,7 @@ GIVEN = "LICTOR_TEST_REDIS_URL"
 
 
 class RedisServer:
-    """One server. What it is told it keeps in memory only, unless it is given a folder."""
+    """One server. It keeps its data in memory."""
 
     def __init__(self, url=None, *, folder=None):
         self._ours = url is None
@@ -44,7 +44,7 @@ class RedisServer:
         return self
 
     def client(self):
-        """A plain client, for a test's own looks and forgeries."""
+        """A plain client, for a test's own reads and forgeries."""
         return redis.Redis.from_url(self.url, socket_timeout=5)
 
     def kill(self):
@@ -61,7 +61,7 @@ class RedisServer:
         self._process.send_signal(signal.SIGCONT)
 
     def must_be_ours(self):
-        """For a test that kills or freezes it: whoever lent us a server wants it back alive."""
+        """Skip a test that would kill or freeze a server that is not ours."""
         if not self._ours:
             pytest.skip(f"the server of {GIVEN} is not ours to kill")
 

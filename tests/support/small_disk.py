@@ -72,5 +72,5 @@ def _run(*command):
     except OSError as error:
         raise NoMount(f"no small disk: {command[0]}: {error.strerror}") from error
     if done.returncode:
-        told = done.stderr.strip().splitlines() or [f"{command[0]} fails"]
-        raise NoMount(f"no small disk: {told[0]}")
+        reported = done.stderr.strip().splitlines() or [f"{command[0]} fails"]
+        raise NoMount(f"no small disk: {reported[0]}")

@@ -111,7 +111,7 @@ class Two:
             shutil.copytree(self._prepared.run.state, side.run.state)
         shutil.copy(self._prepared.run.state / "registry.db", self._registry)
         with self.redis.client() as client:
-            # As one that has been there for a while: nobody waits for a lease that it may forget.
+            # As a Redis that has run for a while: no server waits for a lease that may have been lost.
             client.set("{lictor}:run", client.info("server")["run_id"])
         for side in self.sides:
             await side.begin(exit_)
@@ -249,7 +249,7 @@ async def test_leader_frozen_until_a_takeover_does_not_interfere(two):
     finally:
         process.send_signal(signal.SIGCONT)
 
-    # The frozen one's OPA could not be told: the limit has passed.
+    # The frozen server's OPA could not get it: the limit has passed.
     assert code == 0, err
     assert "effective on 1/2 in " in out
     assert "by the staleness limit" in out

@@ -1,4 +1,4 @@
-"""What the build lets through is in force on a whole lictor; what it cannot tell fails closed."""
+"""What the build accepts is in force in a deployment; what it cannot check fails closed."""
 
 import pytest
 

@@ -35,7 +35,7 @@ async def redis(server):
 
 @pytest.fixture
 def new_lease(redis, namespace):
-    """Another process's lease, as far as Redis can tell."""
+    """Another process's lease, as Redis sees it."""
     return lambda **kwargs: Lease(redis, namespace=namespace, **{"ttl": 1.5, **kwargs})
 
 

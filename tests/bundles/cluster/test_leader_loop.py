@@ -159,11 +159,11 @@ async def test_leader_without_redis_stops_with_its_lease_and_resumes_later(serve
 
     servers.redis.kill() if how == "killed" else servers.redis.freeze()
     gone_at = time.monotonic()
-    await until(lambda: not servers.holder(), "nobody publishes")
+    await until(lambda: not servers.holder(), "no server publishes")
     assert time.monotonic() - gone_at < TTL + 1
     published = [len(one.published()) for one in servers.all]
     revision = await servers.change()
-    await asyncio.sleep(TTL)  # a negative: nobody takes it up in all that time
+    await asyncio.sleep(TTL)  # a negative: no server takes it up in all that time
     assert published == [len(one.published()) for one in servers.all]
 
     servers.redis.start() if how == "killed" else servers.redis.thaw()
@@ -239,12 +239,12 @@ def test_policy_built_here_since_is_kept(tmp_path, bundles, built):
 
 
 def test_fenced_bundles_after_the_term_refuse_bundles(bundles):
-    under, told, now = ServedBundles(), [], [0.0]
+    under, reported, now = ServedBundles(), [], [0.0]
     term = LeaseTerm(1, owner="x", until=1.0, clock=lambda: now[0])
-    fenced = FencedBundles(under, term, on_put=told.append)
+    fenced = FencedBundles(under, term, on_put=reported.append)
     fenced.put(first := bundles.live(1))
     now[0] = 1.0
     with pytest.raises(LeaseLostError):
         fenced.put(bundles.live(2))
     assert under.get("live") == fenced.get("live") == first
-    assert told == [first]
+    assert reported == [first]

@@ -117,7 +117,7 @@ async def test_lease_is_withheld_after_redis_lost_its_data(server, new_lease):
     server.kill()
     with pytest.raises(RedisUnavailableError):
         await first.renew(term)
-    assert term.held  # until its time is over, and nobody else has it
+    assert term.held  # until its time is over, and no other holder has it
     server.start()
 
     given = None

@@ -1,4 +1,4 @@
-"""What servers tell each other, over a Redis that others can write and that comes and goes."""
+"""What servers send each other, over a Redis that others can write and that comes and goes."""
 
 import asyncio
 import hashlib
@@ -68,7 +68,7 @@ async def test_bus_delivers_requests_publications_and_reports(new_bus, listening
     here.bus.enqueue(report())
 
     await until(lambda: there.wakes, "it is woken")
-    await until(lambda: there.announced, "it is told")
+    await until(lambda: there.announced, "the announcement arrives")
     assert there.announced[-1] == Announcement(1, 7, 1, 812) == await new_bus().published()
     await heard(there, report())
     await heard(here, report())

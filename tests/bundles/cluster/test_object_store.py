@@ -91,10 +91,10 @@ async def test_half_written_object_is_not_listed_and_is_swept(directory):
     assert sorted(file.name for file in folder.iterdir()) == ["live.tar.gz", "notes#1x"]
 
 
-@pytest.mark.parametrize("what", ["a folder in the way", "nobody listens"])
+@pytest.mark.parametrize("what", ["a folder in the way", "no server listens"])
 async def test_unwritable_store_is_an_outage_that_names_only_the_key(what, directory, monkeypatch):
     object_store, folder = directory
-    if what == "nobody listens":
+    if what == "no server listens":
         for name, value in {
             "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true",
             "AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "hunter2", "AWS_REGION": "x",

@@ -79,11 +79,11 @@ async def test_opa_report_to_one_server_is_known_to_all(start):
     there.fleet.report("opa-1", STATUS, published=RegistryVersion(1, 9))
     await until(here.instance, "it is heard of")
 
-    known, told = here.instance(), there.instance()
+    known, notified = here.instance(), there.instance()
     assert (known.version, known.live) == ("1.22.2", RegistryVersion(1, 5))
     assert known.errors == {"live": "it broke"}
-    assert known.seen_at == pytest.approx(told.seen_at, abs=0.5)
-    assert known.live_at == pytest.approx(told.live_at, abs=0.5)
+    assert known.seen_at == pytest.approx(notified.seen_at, abs=0.5)
+    assert known.live_at == pytest.approx(notified.live_at, abs=0.5)
 
     # It goes on with the other one; what the first had heard before does not come back.
     here.fleet.acknowledge("opa-1", "live", "1:7")
@@ -141,7 +141,7 @@ async def test_a_server_whose_clock_is_off_is_named_and_not_relied_on(start):
     await until(here.peers.problems, "it is named")
     assert here.peers.problems() == ["server b: its clock is +60 s off ours"]
     assert here.peers.has_unreported_instances(RegistryVersion(1, 5))
-    # The age of what it tells is measured by the clock of Redis.
+    # The age of its messages is measured by the clock of Redis.
     there.fleet.acknowledge("opa-1", "live", "1:5")
     await until(here.instance, "it is heard of")
     assert abs(here.instance().seen_at - here.clock()) < CLOCK_TOLERANCE
@@ -163,8 +163,8 @@ async def test_redis_outage_leaves_unreported_instances_possible(start, server):
 
 async def test_report_of_another_version_is_counted_and_ignored(start):
     here, there = await start("a"), await start("b")
-    for n, told in enumerate([{}, {"name": "b"}, {"learned": 7}]):
-        there.bus.enqueue(Report("other/opa-9" if n else "other", 1.0 + n, told))
+    for n, notified in enumerate([{}, {"name": "b"}, {"learned": 7}]):
+        there.bus.enqueue(Report("other/opa-9" if n else "other", 1.0 + n, notified))
         await until(lambda n=n: here.peers.malformed == n + 1, "it is counted")
     there.fleet.acknowledge("opa-1", "live", "1:5")
     await until(here.instance, "the next is heard")

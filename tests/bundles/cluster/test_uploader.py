@@ -1,4 +1,4 @@
-"""What is published gets into the store: at once, in order, and by nobody who may not."""
+"""What is published gets into the store: at once, in order, and from the lease's holder alone."""
 
 import asyncio
 
@@ -185,7 +185,7 @@ async def test_a_write_that_a_former_holder_had_begun_is_refused(watched, bundle
     await written(zombie, watched, *given)
     watched.stops_at = "live.tar.gz"
     zombie.enqueue(bundles.live(3))
-    await watched.stopped.wait()  # past its last look at the lease
+    await watched.stopped.wait()  # past its last check of the lease
 
     other = Watched(watched_url(watched))
     after = mirror_of(other, Holder(2))

@@ -1,4 +1,4 @@
-"""When a revocation is effective: everybody has said so, or nobody could answer without it."""
+"""When a revocation is effective: every OPA has acknowledged it, or none could answer without it."""
 
 import asyncio
 import json

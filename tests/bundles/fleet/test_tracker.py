@@ -122,13 +122,13 @@ def test_acknowledgement_counts_the_first_time_only():
 def test_reports_of_two_servers_merge_to_the_newest_of_each_bundle():
     now = [100.0]
     here, there = FleetTracker(clock=lambda: now[0]), FleetTracker(clock=lambda: now[0])
-    told = []
-    there.on_report = told.append
+    reported = []
+    there.on_report = reported.append
     there.acknowledge("opa-1", "live", "1:4")
     there.acknowledge("opa-1", "heartbeat", "9.0")
     now[0] = 101.0
     here.acknowledge("opa-1", "live", "1:5")
-    for instance in told:
+    for instance in reported:
         here.merge(instance)
     (known,) = here.instances()
     assert known.revisions == {"live": "1:5", "heartbeat": "9.0"}
@@ -136,9 +136,9 @@ def test_reports_of_two_servers_merge_to_the_newest_of_each_bundle():
 
     now[0] = 102.0
     there.acknowledge("opa-1", "live", "1:6")
-    here.merge(told[-1])
+    here.merge(reported[-1])
     assert here.instances()[0].live == RegistryVersion(1, 6)
-    here.merge(replace(told[-1], id="opa-2"))
+    here.merge(replace(reported[-1], id="opa-2"))
     assert [one.id for one in here.instances()] == ["opa-1", "opa-2"]
 
 

@@ -222,7 +222,7 @@ def archive_of(name, body):
 @pytest.fixture
 def dockerd(short_path, monkeypatch, environ):
     """Something that speaks Docker's API: no image registry can be reached from here, so no real
-    daemon could have the image unless somebody had built it."""
+    daemon could have the image unless it had been built there."""
     server = UnixHTTPServer(str(short_path / "docker.sock"), Daemon)
     server.asked = []
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -1,4 +1,4 @@
-"""OPA as `lictor opa` runs it: whoever has no token is told nothing, and it asks for no more."""
+"""OPA as `lictor opa` runs it: it answers no request without the token, and requests nothing but its bundles."""
 
 import io
 import json
@@ -50,7 +50,7 @@ async def opa(signed):
 
 
 STRICT = "?strict-builtin-errors=true"
-QUESTION = {
+QUERY = {
     "input": {"credential": {"kind": "anonymous"}, "action": {"method": "tools/call", "name": "x"}}
 }
 
@@ -69,7 +69,7 @@ async def test_opa_without_the_token_answers_nothing(opa):
 
 async def test_opa_with_the_token_answers_both_entrypoints(opa):
     for rule in ("decision", "visible"):
-        status, text = await opa("POST", f"/v1/data/lictor/{rule}{STRICT}", json=QUESTION)
+        status, text = await opa("POST", f"/v1/data/lictor/{rule}{STRICT}", json=QUERY)
         assert status == 200
         assert json.loads(text)["result"]["reason"] == "missing_token"
     assert (await opa("GET", "/health"))[0] == 200
@@ -94,7 +94,7 @@ async def test_query_with_other_parameters_is_refused(opa):
         for query in REFUSED_QUERIES:
             url = URL(f"http://opa/v1/data/lictor/{rule}{query}", encoded=True)
             for method in ("POST", "GET"):
-                status, text = await opa(method, url, json=QUESTION)
+                status, text = await opa(method, url, json=QUERY)
                 assert status == 401, (method, rule, query, text)
                 assert "lib-a" not in text
 
@@ -133,7 +133,7 @@ async def test_a_body_past_a_mebibyte_is_refused(opa):
     large = json.dumps({"input": {"x": "y" * (1 << 20)}}).encode()
     status, _ = await opa("POST", f"/v1/data/lictor/decision{STRICT}", data=io.BytesIO(large))
     assert status in (400, 413)
-    assert (await opa("POST", f"/v1/data/lictor/decision{STRICT}", json=QUESTION))[0] == 200
+    assert (await opa("POST", f"/v1/data/lictor/decision{STRICT}", json=QUERY))[0] == 200
 
 
 async def test_started_with_no_bundle_every_call_is_unavailable(signed):
@@ -169,8 +169,8 @@ async def test_opa_over_tcp_requires_the_token_too(signed):
     signed.opa.settings = replace(signed.opa.settings, address=address)
     pdp = await signed.start_signed()
     assert (await pdp.authorize("alice", tool="search")).allow is True
-    async with PDP(opa_url=address, verifier=BearerVerifier([]), deadline=5) as nobody:
-        assert (await nobody.authorize("alice", tool="search")).reason == "unavailable"
+    async with PDP(opa_url=address, verifier=BearerVerifier([]), deadline=5) as tokenless:
+        assert (await tokenless.authorize("alice", tool="search")).reason == "unavailable"
 
 
 async def test_a_socket_that_a_killed_opa_left_behind_is_taken_over(signed):

@@ -158,9 +158,9 @@ async def test_a_signed_site_that_says_package_lictor_is_not_loaded(signed):
         rego=rules,
     )
     signed.bundles.served_bundles.put(evil)
-    told = await signed.bundles.wait_for_report("site", error="")
-    assert "lictor" in told.errors["site"]
-    assert told.revisions["site"] == "site-1"
+    reported = await signed.bundles.wait_for_report("site", error="")
+    assert "lictor" in reported.errors["site"]
+    assert reported.revisions["site"] == "site-1"
     assert (await pdp.authorize("switched-off", tool="search")).reason == "token_deactivated"
 
 
@@ -176,8 +176,8 @@ async def test_a_signed_site_with_the_roots_of_lictor_is_not_loaded(signed):
         rego=rules,
     )
     signed.bundles.served_bundles.put(evil)
-    told = await signed.bundles.wait_for_report("site", error="")
-    assert "overlap" in told.errors["site"]
+    reported = await signed.bundles.wait_for_report("site", error="")
+    assert "overlap" in reported.errors["site"]
     assert (await pdp.authorize("switched-off", tool="search")).reason == "token_deactivated"
 
 

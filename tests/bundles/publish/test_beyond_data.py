@@ -111,7 +111,7 @@ COMPUTED = {
 async def replaced(signed, name, **kwargs):
     """A PDP, and what is called `name` replaced by a forgery, before OPA starts or after."""
     if name == "base-00":
-        # OPA looks for a new one every half minute only.
+        # OPA requests a new one every half minute only.
         signed.bundles.put_dataset()
         signed.bundles.served_bundles.put(forged(signed, name, **kwargs))
         signed.opa.start()

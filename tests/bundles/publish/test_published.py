@@ -132,8 +132,8 @@ async def cut(published):
     )
 
     async def is_cut():
-        shown = await published.deployment.pdp().authorize("three", tool="x")
-        return shown.reason == "stale_data"
+        printed = await published.deployment.pdp().authorize("three", tool="x")
+        return printed.reason == "stale_data"
 
     await until(is_cut, "OPA runs the live that was cut")
 
@@ -259,7 +259,7 @@ async def test_new_site_is_rolled_out_and_an_old_one_is_refused(published, opa_b
     assert published.document("heartbeat")["site"] == [new.revision, old.revision]
     await reason(pdp, "one", "site_rule")
     await published.deployment.bundles.wait_for_report("site", revision=new.revision)
-    # Within the overlap either may run; whoever still has the old one is not stale.
+    # Within the overlap either may run; an OPA that still has the old one is not stale.
     published.served_bundles.put(old)
     await published.deployment.bundles.wait_for_report("site", revision=old.revision)
     assert (await pdp.authorize("one", tool="search")).reason == "ok"

@@ -108,7 +108,7 @@ async def test_live_past_its_limit_keeps_records_until_the_base_arrives(
     base, live = publishing.document("base-00"), publishing.document("live")
     assert set(base["users"]) == set(live["users"]) == {"a", "b", "c", "d"}
     assert base["revision"] == live["revision"] > live["since"]["00"]
-    # Nobody has said that the new base is there: nothing is dropped.
+    # No OPA has reported the new base: nothing is dropped.
     await publishing.sync()
     assert set(publishing.document("live")["users"]) == {"a", "b", "c", "d"}
     # One has, another has the old one.
@@ -188,7 +188,7 @@ class Instance:
 
 
 class Walk:
-    """Random writes, looks, reports, restarts and fetches."""
+    """Random writes, syncs, reports, restarts and fetches."""
 
     def __init__(self, publishing, seed):
         self.random = random.Random(seed)

@@ -1,4 +1,4 @@
-"""What others write into the store is found and published; what looks like an accident is held."""
+"""What others write into the store is found and published; what may be an accident is held."""
 
 import pytest
 

@@ -55,10 +55,10 @@ def test_a_field_that_is_missing_is_named(ref, field):
     ids=repr,
 )  # fmt: skip
 def test_field_of_another_type_is_named_without_its_value(ref, field, odd):
-    told = problem(ref, {**GOOD[ref], field: odd})
-    assert told.startswith(f"{ref}: {field}")
-    assert SECRET not in told
-    assert "\n" not in told
+    reported = problem(ref, {**GOOD[ref], field: odd})
+    assert reported.startswith(f"{ref}: {field}")
+    assert SECRET not in reported
+    assert "\n" not in reported
 
 
 @pytest.mark.parametrize(("field", "odd"), [("active", 1), ("active", "true"), ("active", None), ("name", 7), ("name", None)])  # fmt: skip
@@ -76,9 +76,9 @@ def test_unknown_field_is_named_without_its_value(ref):
 @pytest.mark.parametrize("pattern", ["[", "{a", "a]", "\\", SECRET + "["])
 def test_pattern_opa_cannot_match_is_refused_unquoted(pattern):
     for ref in (Ref(Kind.TOKENS, DIGEST), Ref(Kind.TEAMS, "7f")):
-        told = problem(ref, {**GOOD[ref], "tools": ["ok", pattern]})
-        assert told.startswith(f"{ref}: tools.1: ")
-        assert SECRET not in told
+        reported = problem(ref, {**GOOD[ref], "tools": ["ok", pattern]})
+        assert reported.startswith(f"{ref}: tools.1: ")
+        assert SECRET not in reported
 
 
 @pytest.mark.parametrize("odd", ["text", [], 7, False])

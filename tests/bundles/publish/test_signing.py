@@ -182,9 +182,9 @@ async def test_opa_started_with_a_bad_bundle_reports_it(signed, odd):
     signed.bundles.put_raw("base-00", made if isinstance(made, bytes) else made.content)
     signed.opa.start()
     pdp = await signed.wait_until_answering()
-    told = await signed.bundles.wait_for_report("base-00", error=SAYS[odd])
+    reported = await signed.bundles.wait_for_report("base-00", error=SAYS[odd])
     assert (await pdp.authorize("alice", tool="search")).reason == "stale_data"
-    assert "base-00" not in told.revisions
+    assert "base-00" not in reported.revisions
 
 
 async def test_opa_keeps_the_last_good_bundle_and_reports_the_bad_one(signed):
@@ -200,11 +200,11 @@ async def test_opa_keeps_the_last_good_bundle_and_reports_the_bad_one(signed):
         (signed.bundles.sign("live", newer).content[:-40], "unexpected EOF"),
     ):
         signed.bundles.put_raw("live", content)
-        told = await signed.bundles.wait_for_report("live", error=words)
-        assert told.revisions["live"] == "1:42"
+        reported = await signed.bundles.wait_for_report("live", error=words)
+        assert reported.revisions["live"] == "1:42"
         assert (await pdp.authorize("alice", tool="search")).allow is True
     signed.bundles.put_dataset({"live": {"revision": 44}})
-    told = await signed.bundles.wait_for_report("live", revision="1:44")
+    reported = await signed.bundles.wait_for_report("live", revision="1:44")
     assert (await pdp.authorize("alice", tool="search")).revision == 44
 
 

@@ -237,8 +237,8 @@ async def test_report_of_another_servers_revision_is_accepted(served):
     served.role.publishing, served.role.cluster = None, Elsewhere()
     served.role._registry = Registry()
     for revision, status in [("1:9", 204), ("1:10", 400)]:
-        told = {**STATUS, "bundles": {"live": {"active_revision": revision}}}
-        async with served.report(json.dumps(told)) as answer:
+        reported = {**STATUS, "bundles": {"live": {"active_revision": revision}}}
+        async with served.report(json.dumps(reported)) as answer:
             assert answer.status == status
 
 

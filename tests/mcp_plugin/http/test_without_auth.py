@@ -4,7 +4,7 @@ import pytest
 
 pytestmark = pytest.mark.anyio
 
-NOBODY = {
+ANONYMOUS_STATE = {
     "mcp_user": None,
     "mcp_token": None,
     "mcp_claims": "None",
@@ -15,7 +15,7 @@ NOBODY = {
 async def test_a_call_without_a_bearer_runs_without_libraries(serve):
     served = await serve(require_auth=False)
 
-    assert await served.call("state") == NOBODY
+    assert await served.call("state") == ANONYMOUS_STATE
     assert served.failures() == {}
 
 
@@ -30,7 +30,7 @@ async def test_a_call_without_a_bearer_runs_without_libraries(serve):
 async def test_a_bad_bearer_is_counted_and_runs_without_libraries(serve, headers):
     served = await serve(require_auth=False)
 
-    assert await served.call("state", headers=headers) == NOBODY
+    assert await served.call("state", headers=headers) == ANONYMOUS_STATE
     assert served.failures() == {"invalid_token": 1}
 
 
@@ -39,7 +39,7 @@ async def test_revoked_token_leaves_no_trace_of_its_owner(serve, deployment, ada
     await deployment.operator.disable_user("ada")
     await deployment.settle()
 
-    assert await served.call("state", bearer=ada) == NOBODY
+    assert await served.call("state", bearer=ada) == ANONYMOUS_STATE
     assert served.failures() == {"user_disabled": 1}
 
 
@@ -86,7 +86,7 @@ deny contains {"action": a.name, "code": "no", "message": "Not here."} if {
 
     for bearer in (None, "garbage"):
         await served.refusal("delete", bearer=bearer)
-        assert await served.call("state", bearer=bearer) == NOBODY
+        assert await served.call("state", bearer=bearer) == ANONYMOUS_STATE
 
 
 async def test_current_decision_is_the_refusal_that_was_passed(serve):

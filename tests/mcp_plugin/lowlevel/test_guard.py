@@ -158,8 +158,8 @@ async def test_guard_lets_through_what_is_granted(serve_low, ada, mode):
 
     assert await text_of(served, "search", bearer=ada, mode=mode) == "poe,shelley"
     assert await served.tools(ada, mode=mode) == {"get_health", "search"}
-    told = await served.refusal("delete", bearer=ada, mode=mode)
-    assert told == "Token does not have permission to call 'delete'."
+    reported = await served.refusal("delete", bearer=ada, mode=mode)
+    assert reported == "Token does not have permission to call 'delete'."
     assert "Authentication required" in await served.refusal("search", mode=mode)
     assert await text_of(served, "get_health", mode=mode) == "ok True None"
     assert served.failures() == {"tool_not_allowed": 1, "missing_token": 1}
@@ -308,8 +308,8 @@ async def test_a_library_that_is_not_the_callers_is_refused_in_band(serve_low, g
     served = await serve_low()
 
     assert await text_of(served, "touch", {"library": "poe"}, bearer) == "poe"
-    told = await served.refusal("touch", {"library": "darwin"}, bearer=bearer)
-    assert told == "No such library."
+    reported = await served.refusal("touch", {"library": "darwin"}, bearer=bearer)
+    assert reported == "No such library."
     assert await text_of(served, "delete", bearer=bearer) == "delete ran; poe True"
 
 
@@ -408,7 +408,7 @@ async def test_sdk_auth_answers_401_through_the_guard(serve_low, ada):
 
 
 async def test_over_a_stream_the_caller_is_whom_the_operator_names(plain_pdp, grants, ada):
-    async def told(stdio):
+    async def reported(stdio):
         server = plain_server()
         registry = CollectorRegistry()
         PolicyGuard(plain_pdp, stdio=stdio, registry=registry).protect(server)
@@ -422,8 +422,8 @@ async def test_over_a_stream_the_caller_is_whom_the_operator_names(plain_pdp, gr
             await asyncio.gather(task, return_exceptions=True)
         return result.content[0].text
 
-    assert "Authentication required" in await told(None)
-    assert await told(StdioBearer(lambda: ada)) == "poe,shelley"
+    assert "Authentication required" in await reported(None)
+    assert await reported(StdioBearer(lambda: ada)) == "poe,shelley"
 
 
 async def test_no_bearer_and_no_argument_is_logged(serve_low, ada, caplog):

@@ -117,7 +117,7 @@ CASES = [
     # What is left out is what the tool makes of it.
     ("wipe", {}, "No force."),
     ("wipe", {"force": False}, "ran"),
-    # Nobody sent the default, so it need not fit.
+    # The caller did not send the default, so it need not fit.
     ("odd", {}, "ran"),
     ("odd", {"force": True}, "No force."),
     ("odd", {"limit": None}, unfit("limit")),

@@ -132,8 +132,8 @@ async def test_anonymous_caller_gets_no_resource_by_default(serve_plain, grants,
                     await refused
     grants.lay(listable={"anonymous": ["prompts/get:a*", "resources/read:*"]})
     async with served.client(mode=mode) as client:
-        shown = ({"data://open", "data://shut"}, {"data://{name}"}, {"ask"})
-        assert await listed(client) == shown
+        displayed = ({"data://open", "data://shut"}, {"data://{name}"}, {"ask"})
+        assert await listed(client) == displayed
         assert await client.list_tools() == []
 
 

@@ -1,4 +1,4 @@
-"""Parameters that stand in headers too: compared for those who may call, told to nobody else."""
+"""Parameters that are in headers too: compared for permitted callers, and hidden from all others."""
 
 from typing import Annotated
 
@@ -44,7 +44,7 @@ def fast_server(**settings):
 
 
 def low_server():
-    """Of the SDK alone, which is told of the schema by a hook of its own."""
+    """Of the SDK alone, which gets the schema from a hook of its own."""
     schema = {
         "type": "object",
         "properties": {"region": {"type": "string", "x-mcp-header": "Region"}},

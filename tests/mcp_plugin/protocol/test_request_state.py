@@ -1,4 +1,4 @@
-"""A call in several rounds goes on for the caller who began it, and for nobody else."""
+"""A call of several requests goes on for the caller who began it, and for no other."""
 
 import json
 

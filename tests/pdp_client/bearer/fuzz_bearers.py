@@ -68,7 +68,7 @@ def one(data):
         return
     json.dumps(credential.as_input(), allow_nan=False, ensure_ascii=False).encode()
     if credential.kind == "jwt" and not alg:
-        raise AssertionError("a bearer that nobody signed verified")
+        raise AssertionError("an unsigned bearer verified")
 
 
 def seeds(folder):

@@ -437,7 +437,7 @@ def test_a_bad_file_at_the_start_is_an_error(tmp_path):
 
 
 def watch(verifier, keys, pairs, stop):
-    """Verify by both pairs until told to stop; what was taken is one pair or the other."""
+    """Verify by both pairs until it is stopped; what verifies is one pair or the other."""
     while not stop.is_set():
         before = verifier.generation
         seen = [keys.verdicts(verifier, *pair) for pair in pairs]

@@ -242,10 +242,10 @@ def test_no_error_and_no_repr_shows_the_material(tmp_path):
         assert secret not in repr(getattr(error.__context__, "__dict__", ""))
 
     keyring = Keyring.from_jwks({"keys": [oct_jwk(b"s" * 32)]})
-    shown = repr(keyring) + repr(list(keyring))
-    assert "k1" in shown
-    assert "sss" not in shown
-    assert encode(b"s" * 32) not in shown
+    listed = repr(keyring) + repr(list(keyring))
+    assert "k1" in listed
+    assert "sss" not in listed
+    assert encode(b"s" * 32) not in listed
 
 
 def test_a_kid_in_an_error_is_bounded_and_escaped():

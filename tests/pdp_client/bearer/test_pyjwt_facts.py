@@ -168,4 +168,4 @@ def test_pyjwt_key_client_is_unused_and_nothing_connects(
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args: pytest.fail("it asked DNS"))
     for signer in signers.values():
         assert verifier.verify(signer.token(team_claims)).kind == "jwt"
-        assert reason_of(signer.token(team_claims, kid="stranger")) is Reason.KEY_UNKNOWN
+        assert reason_of(signer.token(team_claims, kid="unknown")) is Reason.KEY_UNKNOWN

@@ -104,8 +104,8 @@ def test_two_tokens_glued_together_never_verify(signer, team_claims, verifier, r
 
 
 def test_key_with_the_kid_of_another_keyring_is_another_key(team_claims, reason_of):
-    stranger = Ed25519PrivateKey.generate()
-    token = jwt.encode(team_claims, stranger, "EdDSA", headers={"kid": "k-EdDSA"})
+    anonymous = Ed25519PrivateKey.generate()
+    token = jwt.encode(team_claims, anonymous, "EdDSA", headers={"kid": "k-EdDSA"})
     assert reason_of(token) is Reason.INVALID_TOKEN
 
 
@@ -125,7 +125,7 @@ def test_the_first_thing_wrong_decides(signer, turn_signer, team_claims, now, re
 
     stage(**bad)
     stage(alg="none", kid=...)
-    stage(alg="none", kid="stranger")
+    stage(alg="none", kid="unknown")
     stage(alg="none")
     stage()
     for repair in ({}, {"exp": now + 99}, {"iss": "mnemosyne"}, {"jti": "j"}):

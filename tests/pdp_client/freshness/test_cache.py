@@ -54,7 +54,7 @@ async def test_cache_does_not_outlive_a_revocation(shared_deployment, consistenc
     bearer = await shared_deployment.publish_token()
     pdp = shared_deployment.pdp(cache=True, consistency=consistency)
     await shared_deployment.wait_until_cached(pdp, bearer)
-    # Nobody can answer any more but the cache.
+    # Only the cache can answer now.
     shared_deployment.opa.kill()
     assert (await pdp.authorize(bearer, tool="search")).cached
     await shared_deployment.revoke(bearer)
@@ -81,7 +81,7 @@ async def test_cache_is_never_older_than_an_earlier_response(
     async def read():
         return late
 
-    # Redis is told late: OPA has a revision of which it says nothing yet.
+    # Redis is behind: OPA has a revision that is not announced yet.
     monkeypatch.setattr(shared.newest, "read", read)
     monkeypatch.setattr(shared.newest, "cached", lambda: late)
     assert (await pdp.authorize(bearer, tool="search")).cached
@@ -202,8 +202,8 @@ async def test_cache_decides_concurrent_calls_by_their_own_arguments(
 ):
     shared_deployment = await make_shared_deployment(site=_ARGUMENTS)
     bearer = await shared_deployment.publish_token()
-    told = shared_deployment.pdp()
-    await until(lambda: knows_rule(told, bearer), "the rule is there")
+    reported = shared_deployment.pdp()
+    await until(lambda: knows_rule(reported, bearer), "the rule is there")
     for warm in (None, {"query": "poe"}):
         pdp = shared_deployment.pdp(cache=True, consistency=consistency)
         assert (await shared_deployment.wait_until_cached(pdp, bearer, arguments=warm)).allow

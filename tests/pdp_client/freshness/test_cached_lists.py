@@ -58,7 +58,9 @@ async def test_list_cache_separates_bad_bearers_from_other_callers(
     shared_deployment,
 ):
     pdp = shared_deployment.pdp(cache=True)
-    assert (await remembered(pdp, None)).indices == (0, 1, 2), "to nobody everything is listable"
+    assert (await remembered(pdp, None)).indices == (0, 1, 2), (
+        "to anonymous callers everything is listable"
+    )
     assert (await remembered(pdp, "no bearer of ours")).indices == ()
     assert (await remembered(pdp, None)).reason is Reason.MISSING_TOKEN
     bad = await remembered(pdp, "lct_nothing")
@@ -70,7 +72,7 @@ async def test_cached_list_does_not_outlive_a_revocation(shared_deployment, cons
     bearer = await shared_deployment.publish_token()
     pdp = shared_deployment.pdp(cache=True, consistency=consistency)
     await remembered(pdp, bearer)
-    # Nobody can answer any more but the cache.
+    # Only the cache can answer now.
     shared_deployment.opa.kill()
     assert (await pdp.visible(bearer, actions=TOOLS)).cached
     await shared_deployment.revoke(bearer)
@@ -81,15 +83,15 @@ async def test_cached_list_does_not_outlive_a_revocation(shared_deployment, cons
     if consistency == "strict":
         assert await dropped(), "at once: the write had returned"
     await until(dropped, "it is not answered from the cache")
-    shown = await pdp.visible(bearer, actions=TOOLS)
-    assert (shown.indices, shown.reason) == ((), Reason.UNAVAILABLE)
+    listed = await pdp.visible(bearer, actions=TOOLS)
+    assert (listed.indices, listed.reason) == ((), Reason.UNAVAILABLE)
 
 
 async def test_list_cached_in_shadow_mode_is_not_used_outside_of_it(shared_deployment):
     bearer = await shared_deployment.publish_token(tools=["search"])
     pdp = shared_deployment.pdp(cache=True)
-    shown = await remembered(pdp, bearer, shadow={1})
-    assert (shown.indices, shown.shadowed) == ((0, 1), (1,))
+    listed = await remembered(pdp, bearer, shadow={1})
+    assert (listed.indices, listed.shadowed) == ((0, 1), (1,))
     plain = await remembered(pdp, bearer)
     assert (plain.indices, plain.shadowed) == ((0,), ())
 

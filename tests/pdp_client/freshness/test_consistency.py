@@ -43,8 +43,8 @@ async def test_strict_waits_for_a_lagging_opa_up_to_its_limit(shared_deployment,
     behind = await hasty.authorize(bearer, tool="search")
     assert (behind.allow, behind.reason, behind.libraries) == (False, Reason.BEHIND, ())
     assert shared_deployment.count_queries(hasty) > 1
-    shown = await hasty.visible(bearer, actions=[Action(name="search")])
-    assert (shown.indices, shown.reason) == ((), Reason.BEHIND)
+    listed = await hasty.visible(bearer, actions=[Action(name="search")])
+    assert (listed.indices, listed.reason) == ((), Reason.BEHIND)
     waiting = asyncio.ensure_future(patient.authorize(bearer, tool="search"))
     await until(lambda: shared_deployment.count_queries(patient) > 1, "it is asked again")
     shared_deployment.publish.set()
@@ -62,16 +62,16 @@ async def test_strict_waiters_send_one_query_and_hand_over(shared_deployment, he
     calls = [asyncio.ensure_future(pdp.authorize(bearer, tool=f"t{n}")) for n in range(20)]
 
     def each_was_answered():
-        # One first answer that is still to come would be counted beside whoever asks for all.
-        return len({question["action"]["name"] for question in transport.answered}) == len(calls)
+        # A first response that is still to come would be counted beside the one query for all.
+        return len({query["action"]["name"] for query in transport.answered}) == len(calls)
 
     await until(each_was_answered, "each has asked once, and was answered")
     transport.most, asked = 0, len(transport.queries)
     await until(lambda: len(transport.queries) > asked + 10, "it is asked again")
     assert transport.most == 1
-    # Whoever asks for all hangs up.
-    asking = int(transport.queries[-1]["action"]["name"].removeprefix("t"))
-    calls.pop(asking).cancel()
+    # The caller that queries for all hangs up.
+    calling = int(transport.queries[-1]["action"]["name"].removeprefix("t"))
+    calls.pop(calling).cancel()
     asked = len(transport.queries)
     await until(lambda: len(transport.queries) > asked + 5, "another one asks")
     shared_deployment.publish.set()
@@ -88,15 +88,15 @@ async def test_strict_has_no_answer_without_redis(shared_deployment):
     for _ in range(3):
         decision = await strict.authorize(bearer, tool="search")
         assert (decision.allow, decision.reason) == (False, Reason.UNAVAILABLE)
-        shown = await strict.visible(bearer, actions=[Action(name="search")])
-        assert (shown.indices, shown.reason) == ((), Reason.UNAVAILABLE)
+        listed = await strict.visible(bearer, actions=[Action(name="search")])
+        assert (listed.indices, listed.reason) == ((), Reason.UNAVAILABLE)
     assert (await bounded.authorize(bearer, tool="search")).allow
     shared_deployment.redis.start()
 
     async def back():
         return (await strict.authorize(bearer, tool="search")).allow
 
-    await until(back, "lictor serve has told the new Redis")
+    await until(back, "lictor serve has announced the revision in the new Redis")
 
 
 @pytest.mark.parametrize("lie", ["high", "forged", "gone", "garbage"])
@@ -107,9 +107,9 @@ async def test_strict_has_no_answer_where_redis_lies(shared_deployment, lie):
     with shared_deployment.redis.client() as client:
         raw = client.get("{lictor}:newest")
         mac, _, body = raw.partition(b" ")
-        told = json.loads(body)
-        told["revision"] += 1_000_000 if lie == "high" else -1
-        forged = mac + b" " + json.dumps(told, separators=(",", ":")).encode()
+        reported = json.loads(body)
+        reported["revision"] += 1_000_000 if lie == "high" else -1
+        forged = mac + b" " + json.dumps(reported, separators=(",", ":")).encode()
 
         def lie_and_ask():
             # Before each question, since lictor serve puts it right every second.
@@ -146,7 +146,7 @@ async def test_strict_and_cache_require_shared_state(shared_deployment):
 
 @pytest.mark.parametrize("consistency", ["bounded", "strict"])
 async def test_half_open_opa_socket_never_yields_a_stale_response(shared_deployment, consistency):
-    """OPA's host takes what is sent, and nobody answers; when it does, nobody waits any more."""
+    """OPA's host accepts the query without a response; the response arrives when no caller waits any more."""
     bearer, other = (
         await shared_deployment.publish_token(),
         await shared_deployment.publish_token(tools=["nothing"]),

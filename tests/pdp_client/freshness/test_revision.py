@@ -316,7 +316,7 @@ async def test_announcer_learns_whether_a_pdp_caches(make_newest, announcer):
     newest.start_watching()
     await until(newest.cached, "it is known")
     assert await announcer.announce(Somewhere(1, 8)) == LEASE
-    assert await announcer.announce(Somewhere(1, 8)) == LEASE, "also when it was told already"
+    assert await announcer.announce(Somewhere(1, 8)) == LEASE, "also when it was announced already"
 
 
 async def test_the_password_of_redis_is_in_no_error(key_file):

@@ -31,9 +31,9 @@ class CountingTransport:
         self._transport = transport
         self.queries = []
 
-    async def query(self, entrypoint, question):
-        self.queries.append(question)
-        return await self._transport.query(entrypoint, question)
+    async def query(self, entrypoint, sent):
+        self.queries.append(sent)
+        return await self._transport.query(entrypoint, sent)
 
     async def aclose(self):
         await self._transport.aclose()
@@ -92,7 +92,7 @@ async def test_list_omits_actions_that_are_too_large(pdp):
         visible = await pdp.visible("everything", actions=actions)
         assert (visible.indices, visible.reason) == ((1, 3), "ok")
     assert all(len(query["actions"]) == 2 for query in pdp.queries)
-    shown = await pdp.visible("everything", actions=[Action(name=LONG)])
-    assert shown.indices == ()
+    listed = await pdp.visible("everything", actions=[Action(name=LONG)])
+    assert listed.indices == ()
     hidden = pdp.lines()[-1]["list"]["hidden"]
     assert hidden == {"tools/call": ["x" * MAX_NAME]}

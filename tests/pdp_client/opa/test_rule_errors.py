@@ -66,11 +66,11 @@ async def test_conflict_of_two_rules_is_logged_recorded_and_counted(signed, tmp_
     assert "eval_conflict_error at site/rules.rego:7" in caplog.text
     assert "s3cret-name" not in caplog.text
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    told = {"code": "eval_conflict_error", "file": "site/rules.rego", "row": 7}
-    assert [line["errors"] for line in lines] == [[told], [told]]
-    shown = recent_errors(path)
-    assert (shown["failed"], shown["decisions"]) == (2, 2)
-    assert {**told, "at": lines[-1]["at"]} == shown["last"]
+    reported = {"code": "eval_conflict_error", "file": "site/rules.rego", "row": 7}
+    assert [line["errors"] for line in lines] == [[reported], [reported]]
+    displayed = recent_errors(path)
+    assert (displayed["failed"], displayed["decisions"]) == (2, 2)
+    assert {**reported, "at": lines[-1]["at"]} == displayed["last"]
 
 
 def test_errors_are_counted_by_the_codes_of_opa():

@@ -26,7 +26,7 @@ from pdp_client.opa.transport import open_transport
 
 pytestmark = pytest.mark.anyio
 
-QUESTION = {
+QUERY = {
     "credential": {"kind": "token", "digest": digest("alice")},
     "action": {"method": "tools/call", "name": "search", "tags": []},
 }
@@ -46,7 +46,7 @@ async def transport(kind, plain_opa):
 
 
 async def test_an_answer_is_the_rules_result(transport):
-    result = await transport.query("decision", QUESTION)
+    result = await transport.query("decision", QUERY)
     assert result["allow"] is True
     assert result["libraries"] == ["lib-a", "lib-b"]
 
@@ -54,7 +54,7 @@ async def test_an_answer_is_the_rules_result(transport):
 async def test_transport_queries_both_entrypoints(transport):
     actions = [{"method": "tools/call", "name": name, "tags": []} for name in ("delete", "search")]
     result = await transport.query(
-        "visible", {"credential": QUESTION["credential"], "actions": actions}
+        "visible", {"credential": QUERY["credential"], "actions": actions}
     )
     assert result["indices"] == [1]
 
@@ -62,7 +62,7 @@ async def test_transport_queries_both_entrypoints(transport):
 async def test_transport_sends_text_unchanged(transport):
     name = 'x"] ; true # \u2028 \x00 \x7f 🙂 ../../data é'
     result = await transport.query(
-        "decision", {**QUESTION, "action": {"method": "tools/call", "name": name}}
+        "decision", {**QUERY, "action": {"method": "tools/call", "name": name}}
     )
     assert result["message"] == f"Token does not have permission to call '{name}'."
 
@@ -70,7 +70,7 @@ async def test_transport_sends_text_unchanged(transport):
 async def test_transport_matches_concurrent_queries_to_responses(transport):
     async def ask(number):
         action = {"method": "tools/call", "name": f"tool-{number}"}
-        return (await transport.query("decision", {**QUESTION, "action": action}))["message"]
+        return (await transport.query("decision", {**QUERY, "action": action}))["message"]
 
     answers = await asyncio.gather(*map(ask, range(200)))
     assert answers == [f"Token does not have permission to call 'tool-{n}'." for n in range(200)]
@@ -80,9 +80,9 @@ async def test_transport_matches_concurrent_queries_to_responses(transport):
 async def test_transport_never_sends_invalid_json(transport, odd):
     with pytest.raises(ResponseUnusableError, match="query is not JSON"):
         await transport.query(
-            "decision", {**QUESTION, "action": {"name": "search", "arguments": {"q": odd}}}
+            "decision", {**QUERY, "action": {"name": "search", "arguments": {"q": odd}}}
         )
-    assert (await transport.query("decision", QUESTION))["allow"] is True
+    assert (await transport.query("decision", QUERY))["allow"] is True
 
 
 async def test_transport_never_sends_too_deep_a_query(transport):
@@ -99,27 +99,27 @@ async def test_a_builtin_that_errors_makes_the_answer_unusable(transport, plain_
     )
     try:
         with pytest.raises(ResponseUnusableError, match="HTTP 500"):
-            await transport.query("decision", QUESTION)
+            await transport.query("decision", QUERY)
     finally:
         plain_opa.request("DELETE", "/v1/policies/odd")
-    assert (await transport.query("decision", QUESTION))["allow"] is True
+    assert (await transport.query("decision", QUERY))["allow"] is True
 
 
 async def test_transport_stays_closed(transport):
-    await transport.query("decision", QUESTION)
+    await transport.query("decision", QUERY)
     await transport.aclose()
     with pytest.raises(OPAUnreachableError):
-        await transport.query("decision", QUESTION)
+        await transport.query("decision", QUERY)
     await transport.aclose()
 
 
 async def test_transport_cancelled_query_leaves_nothing_behind(transport):
-    asked = [asyncio.ensure_future(transport.query("decision", QUESTION)) for _ in range(20)]
+    asked = [asyncio.ensure_future(transport.query("decision", QUERY)) for _ in range(20)]
     await asyncio.sleep(0)
     for task in asked[::2]:
         task.cancel()
     await asyncio.gather(*asked, return_exceptions=True)
-    other = {**QUESTION, "action": {"method": "tools/call", "name": "delete"}}
+    other = {**QUERY, "action": {"method": "tools/call", "name": "delete"}}
     answers = await asyncio.gather(*[transport.query("decision", other) for _ in range(20)])
     assert {answer["reason"] for answer in answers} == {"tool_not_allowed"}
 
@@ -128,15 +128,15 @@ async def test_transport_recovers_after_opa_was_killed(kind, opa_binary, short_p
     opa = PlainOPA(opa_binary, short_path).start()
     try:
         async with aclosing(open_transport(getattr(opa, f"{kind}_url"))) as transport:
-            await transport.query("decision", QUESTION)
+            await transport.query("decision", QUERY)
             opa.kill()
             with pytest.raises(OPAUnreachableError):
-                await transport.query("decision", QUESTION)
+                await transport.query("decision", QUERY)
             opa.start()
 
             async def back():
                 try:
-                    return await transport.query("decision", QUESTION)
+                    return await transport.query("decision", QUERY)
                 except OPAUnreachableError:
                     return None
 
@@ -150,7 +150,7 @@ async def test_transport_recovers_after_opa_was_killed(kind, opa_binary, short_p
 
 @pytest.fixture
 async def meet(kind, short_path):
-    """Ask a server that behaves as told; gives the server, once asked."""
+    """Query a server that runs the handler; return the server."""
 
     async def ask(handler, *, times=1, patience=10):
         async with (
@@ -161,7 +161,7 @@ async def meet(kind, short_path):
                 server.result = None
                 try:
                     async with asyncio.timeout(patience):
-                        server.result = await transport.query("decision", QUESTION)
+                        server.result = await transport.query("decision", QUERY)
                 except (PDPError, TimeoutError) as error:
                     server.error = error
         return server
@@ -281,7 +281,7 @@ async def test_transport_reuses_one_connection_with_token_and_path(meet):
         assert line == "POST /v1/data/lictor/decision?strict-builtin-errors=true HTTP/1.1"
         assert fields["authorization"] == "Bearer s3cret"
         assert fields["content-type"] == "application/json"
-        assert body == {"input": QUESTION}
+        assert body == {"input": QUERY}
 
 
 async def test_a_connection_that_was_closed_while_idle_is_replaced(meet):
@@ -365,7 +365,7 @@ def test_a_client_certificate_needs_https():
 async def test_transport_without_a_server_is_unreachable(url):
     async with aclosing(open_transport(url)) as transport:
         with pytest.raises(OPAUnreachableError):
-            await transport.query("decision", QUESTION)
+            await transport.query("decision", QUERY)
 
 
 # TLS.
@@ -460,13 +460,13 @@ async def test_transport_trusts_only_the_authority_in_ssl_cert_file(
     opa = tls_opa()
     async with aclosing(open_transport(opa.tcp_url)) as transport:
         with pytest.raises(OPAUnreachableError):
-            await transport.query("decision", QUESTION)
+            await transport.query("decision", QUERY)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.pem))
     async with aclosing(open_transport(opa.tcp_url)) as transport:
-        assert (await transport.query("decision", QUESTION))["reason"] == "stale_data"
+        assert (await transport.query("decision", QUERY))["reason"] == "stale_data"
     async with aclosing(open_transport(opa.tcp_url.replace("https", "http"))) as transport:
         with pytest.raises(ResponseUnusableError):
-            await transport.query("decision", QUESTION)
+            await transport.query("decision", QUERY)
 
 
 async def test_mutual_tls_shows_the_clients_certificate(tls_opa, authority, monkeypatch):
@@ -475,12 +475,12 @@ async def test_mutual_tls_shows_the_clients_certificate(tls_opa, authority, monk
     async with aclosing(
         open_transport(opa.tcp_url, client_cert=authority.issue("client"))
     ) as transport:
-        assert (await transport.query("decision", QUESTION))["reason"] == "stale_data"
+        assert (await transport.query("decision", QUERY))["reason"] == "stale_data"
     async with aclosing(open_transport(opa.tcp_url)) as transport:
         with pytest.raises(OPAUnreachableError):
-            await transport.query("decision", QUESTION)
+            await transport.query("decision", QUERY)
     async with aclosing(
         open_transport(opa.tcp_url, client_cert=("/nowhere", "/nowhere"))
     ) as transport:
         with pytest.raises(OPAUnreachableError):
-            await transport.query("decision", QUESTION)
+            await transport.query("decision", QUERY)

@@ -1,4 +1,4 @@
-"""A jti that one instance has seen is known to all; without Redis nobody is kept waiting or refused."""
+"""A jti that one instance has seen is known to all; without Redis no caller waits or is refused."""
 
 import asyncio
 import logging
@@ -190,10 +190,10 @@ async def test_shared_replay_concurrent_processes_agree_on_the_first(
         assert process.returncode == 0
     guards = [new_guard(), new_guard()]
     clock.now = now + 200
-    told = [
+    reported = [
         [await seen(guard, turn(jti=str(n), exp=exps[1])) for n in range(200)] for guard in guards
     ]
-    assert told[0] == told[1]
+    assert reported[0] == reported[1]
 
 
 async def test_shared_replay_redis_killed_accepts_and_counts(server, new_guard, clock, caplog):

@@ -167,13 +167,13 @@ class Lossy:
                 asked.clear()
                 writer.write(answer)
 
-        async def questions():
-            while question := await reader.read(65536):
-                if b"EVALSHA" in question:
+        async def queries():
+            while query := await reader.read(65536):
+                if b"EVALSHA" in query:
                     asked.set()
-                up_writer.write(question)
+                up_writer.write(query)
 
-        both = {asyncio.ensure_future(answers()), asyncio.ensure_future(questions())}
+        both = {asyncio.ensure_future(answers()), asyncio.ensure_future(queries())}
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:

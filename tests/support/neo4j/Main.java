@@ -19,7 +19,7 @@ class Main {
             ByteUnit.mebiBytes(Long.parseLong(arguments[2])))
         .build();
     Runtime.getRuntime().addShutdownHook(new Thread(server::shutdown));
-    // Whoever started this holds the other end: when that process is gone, however it went, so is this.
+    // The parent holds the other end: when that process ends, in whatever way, so does this one.
     while (System.in.read() >= 0) {}
     System.exit(0);
   }

@@ -70,5 +70,5 @@ def _run(command, failure, **options):
         timeout=_MINUTES, **options,
     )  # fmt: skip
     if done.returncode:
-        told = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
-        raise JarsMissing(f"{failure}: {told[0]}")
+        reported = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
+        raise JarsMissing(f"{failure}: {reported[0]}")

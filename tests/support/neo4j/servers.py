@@ -1,4 +1,4 @@
-"""Neo4j servers: one that somebody gave us, one in Docker, one of our own in Java."""
+"""Neo4j servers: one that the environment names, one in Docker, one of our own in Java."""
 
 import re
 import shutil
@@ -23,7 +23,7 @@ class NotStarted(Exception):  # noqa: N818 - it reads as what happened
 
 
 class GivenServer:
-    """Somebody else's: neither started nor stopped here."""
+    """A server that the environment names: neither started nor stopped here."""
 
     def __init__(self, url):
         self.url = url
@@ -32,7 +32,7 @@ class GivenServer:
         _wait(self.url, lambda: None)
 
     def must_be_ours(self):
-        """For a test that kills it: whoever lent us a server wants it back alive."""
+        """Skip a test that would kill a server that is not ours."""
         pytest.skip("the Neo4j of LICTOR_TEST_NEO4J_URL is not ours to kill")
 
     def stop(self):

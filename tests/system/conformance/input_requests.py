@@ -115,7 +115,7 @@ def add_rounds(mcp):
 
     @mcp.prompt
     async def test_input_required_result_prompt(ctx: Context) -> str:
-        """Needs to be told a context."""
+        """Needs a context."""
         context = accepted(ctx, "user_context", "context")
         if context is None:
             return needed(user_context=elicit("What context should it use?", context="string"))

@@ -156,5 +156,5 @@ def _shown(run):
     column = [*RUNS].index(run)
     _, _, table = PAGE.read_text().partition("\n| scenario |")
     rows = re.findall(r"^\| ([a-z0-9-]*[a-z0-9]) \|(.*)\|$", table, re.MULTILINE)
-    shown = {scenario: rest.split("|")[column].strip() for scenario, rest in rows}
-    return {scenario: cell for scenario, cell in shown.items() if cell != "-"}
+    printed = {scenario: rest.split("|")[column].strip() for scenario, rest in rows}
+    return {scenario: cell for scenario, cell in printed.items() if cell != "-"}

@@ -59,10 +59,10 @@ class Block:
     def commands(self):
         """Each command of a console block, with the output that is shown for it."""
         for part in re.split(r"^\$ ", self.text, flags=re.MULTILINE)[1:]:
-            command, *shown = part.splitlines()
-            while command.endswith("\\") or (shown and shown[0].startswith("> ")):
-                command += "\n" + shown.pop(0).removeprefix("> ")
-            yield command, [line for line in shown if line.strip()]
+            command, *printed = part.splitlines()
+            while command.endswith("\\") or (printed and printed[0].startswith("> ")):
+                command += "\n" + printed.pop(0).removeprefix("> ")
+            yield command, [line for line in printed if line.strip()]
 
 
 def blocks(page):
@@ -73,10 +73,10 @@ def blocks(page):
     ]
 
 
-def missing(shown, output):
+def missing(printed, output):
     """The first of the lines shown that the output does not have in its place; None if it has all."""
     lines = iter([_masked(line) for line in output.splitlines()])
-    for line in shown:
+    for line in printed:
         pattern = re.sub(r"\s+", r"\\s+", re.escape(_masked(line)).replace(r"\ ", " "))
         wanted = re.compile(pattern.replace("…", ".*"))
         if not any(wanted.fullmatch(have) for have in lines):
@@ -136,18 +136,18 @@ class Reader:
 
     def _type(self, block, *, again):
         commands = list(block.commands())
-        for (command, shown), (following, _) in zip(
+        for (command, printed), (following, _) in zip(
             commands, [*commands[1:], ("", [])], strict=True
         ):
             latest = time.monotonic() + PATIENCE
             while True:
                 output = self.run(command)
-                absent = missing(shown, output)
+                absent = missing(printed, output)
                 if absent is None or not again or time.monotonic() > latest:
                     break
-            told = f"{block.page.relative_to(DOCS)}: $ {command}\n{output}"
-            assert absent is None, f"{told}\nis without: {absent}"
-            assert again or self._code == 0 or following == "echo $?", f"{told}\n{self._code}"
+            transcript = f"{block.page.relative_to(DOCS)}: $ {command}\n{output}"
+            assert absent is None, f"{transcript}\nis without: {absent}"
+            assert again or self._code == 0 or following == "echo $?", f"{transcript}\n{self._code}"
 
     def run(self, command):
         """Run one command as the next one of a session, and return all that it prints."""
@@ -231,7 +231,7 @@ GIVEN = {
 
 @pytest.fixture
 def reader(short_path, opa_binary):
-    """Somebody who does what a page says."""
+    """A reader who runs the commands of a page."""
     reader = Reader(short_path, opa_binary)
     try:
         yield reader

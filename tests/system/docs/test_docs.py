@@ -32,7 +32,7 @@ SHARED = {f"--{field.name.replace('_', '-')}" for field in fields(Common)}
 OURS = {"lictor_common", "pdp_client", "mcp_plugin", "lictor", "bundles", "registry"}
 
 
-def told(page):
+def page_name(page):
     return page.stem
 
 
@@ -52,7 +52,9 @@ def code(text):
 # What is typed
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if any(b.mark for b in blocks(p))], ids=told)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if any(b.mark for b in blocks(p))], ids=page_name
+)
 def test_page_commands_run_as_documented(page, reader, state_template):
     for given in re.findall(r"^<!-- given: (.*) -->$", page.read_text(), re.MULTILINE):
         GIVEN[given](reader, state_template)
@@ -69,7 +71,7 @@ def test_page_output_is_compared_line_by_line_in_order():
     assert missing(["user: ada", "id: lct_…37cbedf5"], output) == "id: lct_…37cbedf5"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=told)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_page_test_comments_stand_where_they_are_read(page):
     meant = re.findall(r"^<!-- (?:run|file)\b.*-->$", page.read_text(), re.MULTILINE)
     assert len(meant) == sum(bool(block.mark) for block in blocks(page))
@@ -78,7 +80,7 @@ def test_page_test_comments_stand_where_they_are_read(page):
 # What is shown without being run
 
 
-@pytest.mark.parametrize("page", PAGES, ids=told)
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_page_snippets_parse(page):
     readers = {
         "json": json.loads,
@@ -91,7 +93,7 @@ def test_page_snippets_parse(page):
             readers[block.kind](block.text)
 
 
-@pytest.mark.parametrize("page", [*PAGES, README], ids=told)
+@pytest.mark.parametrize("page", [*PAGES, README], ids=page_name)
 def test_page_python_imports_public_names(page):
     for block in blocks(page):
         if block.kind != "python":
@@ -104,13 +106,13 @@ def test_page_python_imports_public_names(page):
 
 @pytest.mark.anyio
 async def test_page_settings_can_be_imported(deployment):
-    shown = [b.text for p in PAGES for b in blocks(p) if b.mark == "file: settings.yaml"]
-    assert shown
-    for text in shown:
+    printed = [b.text for p in PAGES for b in blocks(p) if b.mark == "file: settings.yaml"]
+    assert printed
+    for text in printed:
         await import_document(deployment.registry, text, actor="tests")
 
 
-@pytest.mark.parametrize("page", [*PAGES, README], ids=told)
+@pytest.mark.parametrize("page", [*PAGES, README], ids=page_name)
 def test_links_lead_somewhere(page):
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
@@ -256,14 +258,14 @@ def test_arguments_that_are_listed_are_the_code_s():
     assert [code(row[0])[0] for row in rows] == [p.name for p in taken]
     page = (REFERENCE / "python.md").read_text()
     for function in (PDP.authorize, PDP.visible, PDP.allow_public):
-        shown = re.search(rf"`(?:await )?{function.__name__}\((.*?)\)(?: ->|`)", page)[1]
-        listed = [one.partition("=")[0].strip() for one in shown.replace("()", "").split(",")]
+        printed = re.search(rf"`(?:await )?{function.__name__}\((.*?)\)(?: ->|`)", page)[1]
+        listed = [one.partition("=")[0].strip() for one in printed.replace("()", "").split(",")]
         known = [name for name in inspect.signature(function).parameters if name != "self"]
         assert [name for name in listed if name != "*"] == known
-    shown = re.search(r"`PolicyMiddleware\((.*?)\)`", page)[1]
+    printed = re.search(r"`PolicyMiddleware\((.*?)\)`", page)[1]
     known = list(inspect.signature(PolicyMiddleware).parameters)
     assert [
-        one.partition("=")[0].strip() for one in shown.split(",") if one.strip() != "*"
+        one.partition("=")[0].strip() for one in printed.split(",") if one.strip() != "*"
     ] == known
 
 

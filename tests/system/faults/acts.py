@@ -220,7 +220,7 @@ async def restore(deployment):
 
 
 def write_newest(what):
-    """Somebody who can write Redis does so, many times a second."""
+    """An attacker who can write Redis does so, many times a second."""
 
     async def begin(deployment, rng):
         with deployment.redis.client() as client:
@@ -258,7 +258,7 @@ def changed_bundle(name, change):
 
     async def begin(deployment, rng):
         made = change(deployment, name, rng)
-        # What is to be folded: a base that cannot be had must keep nobody from what it holds.
+        # Records to compact: a base that cannot be fetched must not delay what it holds.
         if name == "base-00":
             with contextlib.suppress(ServeUnavailableError, BundleError):
                 await deployment.admin.compact()

@@ -69,7 +69,7 @@ class Callers:
         return team, bearer
 
     async def victim(self, change):
-        """Somebody new, of whom the change will take everything."""
+        """A new caller, from whom the change will take everything."""
         user = f"u-{secrets.token_hex(4)}"
         await self.write(lambda operator: operator.add_user(user))
         if change in {"token", "user", "lockdown"}:

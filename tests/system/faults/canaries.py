@@ -1,4 +1,4 @@
-"""Looks for every secret of a deployment in every file that it left: logs, records, bundles, what OPA has kept.
+"""Search for every secret of a deployment in every file that it left: logs, records, bundles, what OPA has kept.
 
 Only the files that are made to hold a secret may hold it.
 """
@@ -47,7 +47,7 @@ def leaks(deployment, *bearers):
 
 
 def served(deployment):
-    """What `lictor serve` tells who asks: metrics."""
+    """The metrics of `lictor serve`."""
     port = int(deployment.settings.bundles_url.rpartition(":")[2])
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     bearer = read_secret(deployment.settings.bundles_token_file)

@@ -56,9 +56,9 @@ class OnSmallDisk:
         """It holds what was written, nothing of what was refused, and is whole."""
         there = {user.id for user in await self.registry.all(User)}
         assert self.written <= there, f"written, and not there: {self.written - there}"
-        told = {id_ for id_, said in self.refused.items() if "is not known" not in said}
+        reported = {id_ for id_, said in self.refused.items() if "is not known" not in said}
         # Of some the write took place, and what a command does after it failed.
-        wrong = (told - self.written) & there
+        wrong = (reported - self.written) & there
         assert not wrong, f"refused, and there: {wrong}"
         await self.registry.verify_log()
         assert not (found := await self.registry.check()), found

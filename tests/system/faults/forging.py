@@ -64,7 +64,7 @@ def _renamed(body, before, after):
 
 
 def revive(deployment, rng):
-    """What an attacker would write: nobody is switched off, and it is newer than everything."""
+    """What an attacker would write: no record is inactive, and the revision is the highest."""
 
     def edit(document):
         for records in document.values():

@@ -29,7 +29,7 @@ class GraphDeployment(ProxiedDeployment):
         context = self.graph()
         self.neo4j = await asyncio.to_thread(context.__enter__)
         self._exit.push(context)
-        # Whoever gave us a server did not give it to be killed.
+        # A server that the environment names is not ours to kill.
         self.neo4j.must_be_ours()
         self.proxies["registry"] = Relay(free_port(), int(self.neo4j.url.rpartition(":")[2]))
         # What `lictor init` writes, with the keys of the directory that this deployment is a copy of.

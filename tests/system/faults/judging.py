@@ -25,7 +25,7 @@ def results_of(request):
 def judge(result):
     """Fail with all that was wrong with a trial."""
     if result.skipped:
-        # No Neo4j here, nobody who may mount, a Redis not ours to kill: see `families.MISSING`.
+        # No Neo4j here, no right to mount, a Redis that is not ours to kill: see `families.MISSING`.
         pytest.skip(result.skipped)
     # Other tests run at the same time: `make faults` is what holds recovery to its seconds.
     assert not result.faults, (

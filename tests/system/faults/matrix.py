@@ -24,11 +24,11 @@ class Fault:
         strict: reasons that a `strict` PDP may give meanwhile, besides those that it would give anyway.
         bounded: the same of a `bounded` one.
         long: whether it is to last past the staleness limit in every other trial.
-        met: whether somebody must have met it.
+        met: whether some request must have met it.
         at_least: seconds that it lasts.
         first: whether it must have begun before the revocation.
         ahead: seconds that `lictor serve` may be ahead, which `bounded` then adds to its limit.
-        shut: modes in which nobody at all may be allowed while it lasts.
+        shut: modes in which no caller may be allowed while it lasts.
         holds_back: whether what Redis says may be as old as `bounded` allows.
         changes: what may be revoked, where not everything may.
     """
@@ -99,7 +99,7 @@ def _redis():
     for what in ("forged", "other key", "deleted"):
         begin = acts.write_newest(what)
         yield Fault(f"Redis: newest revision {what}", begin, acts.nothing, first=True, **out)
-    # Authentic, fresh and of this Redis. Nobody but the registry could tell; see the docs.
+    # Authentic, fresh and of this Redis. Only the registry could refute it; see the docs.
     begin, name = acts.write_newest("older"), "Redis: newest revision held back by a writer"
     yield Fault(name, begin, acts.nothing, first=True, holds_back=True, **out)
     yield on_a_proxy("Redis", "redis", "refuse", shut=STRICT, name="refuses connections", **out)
@@ -144,7 +144,7 @@ def _bundles():
 
 
 _OLD = {"strict": OLD, "bounded": OLD, "long": True}
-# Of the rules and of a base OPA goes on with what it has: nobody notices.
+# OPA goes on with the rules and the base that it has: no caller notices.
 _KINDS = {"policy": {}, "site": {}, "base-00": {}, "live": _OLD, "heartbeat": _OLD}
 _REPLAYED = dict.fromkeys(("policy", "site", "base-00", "live", "heartbeat"), _OLD)
 

@@ -10,7 +10,7 @@ _MOST = 400
 
 
 async def _fill(deployment, rng):
-    """Until somebody's write fails: for the first ones there may be room yet, and for a part of the next."""
+    """Fill the disk until a write fails: for the first writes there may be room yet, and for a part of the next."""
     deployment.forget()
     deployment.disk.fill(leave=rng.choice((0, rng.randint(1, 12))))
     for number in range(_MOST):
@@ -44,7 +44,7 @@ def _judge_said(deployment, expected):
 
 
 DISK = {
-    # `lictor serve` only reads: nobody notices but who gives a command.
+    # `lictor serve` only reads: only commands notice.
     (name := "registry: full disk"): Fault(name, _fill, _empty, long=True, met=True),
 }
 GRAPH_DISK = {

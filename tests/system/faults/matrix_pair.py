@@ -1,4 +1,4 @@
-"""The faults of two `lictor serve` that take turns."""
+"""The faults of two `lictor serve`, one of which publishes."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""Two `lictor serve` that take turns, on one registry, one Redis and one store, each with an OPA and PDPs."""
+"""Two `lictor serve`, one of which publishes, on one registry, one Redis and one store, each with an OPA and PDPs."""
 
 import contextlib
 import random
@@ -43,14 +43,14 @@ class DeploymentPair(ProxiedDeployment):
         """Which of them publishes, and which follows."""
         found = []
 
-        async def told():
+        async def reported():
             found[:] = []
             for one in (self, self.beside):
                 with contextlib.suppress(Exception):
                     found.append(((await one.admin.status())["role"], one))
             return sorted(role for role, _ in found) == ["following", "publishing"]
 
-        await until(told, "one publishes, the other follows", patience=30)
+        await until(reported, "one publishes, the other follows", patience=30)
         by_role = dict(found)
         return by_role["publishing"], by_role["following"]
 

@@ -79,7 +79,7 @@ class Proxy(ABC):
         return fault.met if fault else 0
 
     def cut(self):
-        """Close what is open, so that whoever had it meets what is wrong now."""
+        """Close open connections, so that their owners meet the new fault."""
         for task in list(self._tasks):
             task.cancel()
 
@@ -129,14 +129,14 @@ class Relay(Proxy):
             for way in done:
                 way.result()
         finally:
-            # Before what waits: whoever is cancelled a second time meanwhile comes no further.
+            # Before anything that waits: a second cancellation meanwhile would end this here.
             there.transport.abort()
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
 
     async def _alone(self, fault, reader, writer):
-        """There is nobody behind it."""
+        """There is no server behind it."""
         while await reader.read(_CHUNK):
             fault.met += 1
             if fault.kind == "answer":
@@ -184,7 +184,7 @@ class BundleProxy(Proxy):
             await writer.drain()
 
     def under_way(self):
-        """The names that somebody waits for an answer about."""
+        """The bundles that are being requested."""
         return sorted(self._under_way.values())
 
     def cut(self):

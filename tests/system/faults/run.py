@@ -106,7 +106,7 @@ async def _everything_logged():
 
 
 def _log_into(path, exit_):
-    """All that this process logs, whoever it is about: the PDPs are in it."""
+    """All that this process logs, of all deployments: the PDPs are in it."""
     handler = logging.FileHandler(path)
     root = logging.getLogger()
     root.addHandler(handler)

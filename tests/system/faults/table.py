@@ -55,10 +55,10 @@ def summary(results):
 
 
 def _said(row, mode):
-    """The refusals that a fault explains; nothing where nobody noticed."""
+    """The denials that a fault explains; nothing where no caller noticed."""
     total = sum((Counter(one.reasons.get(mode, {})) for one in row), Counter())
-    told = [f"`{reason}` {total[reason]:,}" for reason in _OUTAGES if total[reason]]
-    return ", ".join(told) or "as ever"
+    reported = [f"`{reason}` {total[reason]:,}" for reason in _OUTAGES if total[reason]]
+    return ", ".join(reported) or "as ever"
 
 
 def write(text, page=PAGE):

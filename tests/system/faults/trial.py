@@ -126,7 +126,7 @@ class Trial:
             revoking = asyncio.ensure_future(self._revoke())
         await asyncio.sleep(max(hold, fault.at_least) - (time.monotonic() - self.begun_at))
         if fault.met:
-            await self._somebody_meets_it()
+            await self._wait_until_met()
         self.end_at = time.monotonic()
         self.result.met = await fault.end(deployment) or 0
         self.ended_at = time.monotonic()
@@ -136,10 +136,10 @@ class Trial:
         self.said = said
         await self._recover()
 
-    async def _somebody_meets_it(self):
+    async def _wait_until_met(self):
         """OPA lets up to two seconds pass before it asks again."""
         with contextlib.suppress(AssertionError):  # the judgement will say so
-            await until(self.deployment.met, "somebody meets it", patience=2 * RECOVERY)
+            await until(self.deployment.met, "a request meets the fault", patience=2 * RECOVERY)
 
     async def _revoke(self):
         """As an operator does, once. Returns what went wrong; then nothing was promised."""
@@ -179,7 +179,7 @@ class Trial:
             await asyncio.sleep(self.rng.uniform(0.02, 0.1))
 
     async def _watch_the_machine(self):
-        """How late this process gets its turn: a machine that is too busy is no fault of anybody's."""
+        """Measure how late this process is scheduled: a busy machine explains late responses."""
         while True:
             began = time.monotonic()
             await asyncio.sleep(0.02)
@@ -231,7 +231,9 @@ class Trial:
                 said.append(f"{mode}: the revision went back")
         self._judge_recovery()
         if self.fault.met and not result.met:
-            said.append(f"nobody met the fault; under way: {self.deployment.bundles.under_way()}")
+            said.append(
+                f"no request met the fault; under way: {self.deployment.bundles.under_way()}"
+            )
 
     def _judge_recovery(self):
         """The fault is over with the last answer that it explains."""
@@ -255,11 +257,11 @@ class Trial:
             return ""
         lasting = self.begun_at < call.at and call.until < self.end_at
         if lasting and call.mode.split()[0] in self.fault.shut:
-            return f"{call.mode}, {call.who}, though nobody could know"
+            return f"{call.mode}, {call.who}, though no PDP could know"
         if call.who == "control":
             return ""
         if call.who == "unknown":
-            return f"{call.mode}, a stranger"
+            return f"{call.mode}, an unknown bearer"
         if self.acked_at is None:
             return ""
         strict = call.mode.startswith("strict") and not self.fault.holds_back

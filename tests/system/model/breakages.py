@@ -74,10 +74,10 @@ BREAKAGES = {
     "a prompt's pattern reaches tools": [(GRANTS, "\tsome pattern in caller.tools\n\tnot _qualified(pattern)", "\tsome pattern in caller.tools")],
     "a star grants unknown methods": [(GRANTS, "\tsome i, action in actions\n\taction.method in _methods\n", "\tsome i, action in actions\n")],
     "lists show what the site refuses": [(VISIBLE, "_visible := _permitted - _site_denied if", "_visible := _permitted if")],
-    "strangers see what the site refuses": [(VISIBLE, "_visible := _listed - _site_denied if", "_visible := _listed if")],
+    "anonymous callers see what the site refuses": [(VISIBLE, "_visible := _listed - _site_denied if", "_visible := _listed if")],
     "a bad bearer sees what none would": [(VISIBLE, "patterns := live.settings.listable.rejected", "patterns := live.settings.listable.anonymous")],
     "the site hides no library": [(SITE, "caller.libraries - {uid | some uid in data.site.hidden}", "caller.libraries - set()")],
-    "libraries of which nobody can tell are shown": [(DECISION, "library(uid).tags == null", "false")],
+    "libraries with unknown tags are shown": [(DECISION, "library(uid).tags == null", "false")],
     "rules may read shards that lag": [(DECISION, "_tags_are_current if registry.all_shards_are_current", "_tags_are_current if true")],
     "a part's list is taken in its order": [
         (SITE, "\tevery one in wanted {\n\t\tone in actual\n\t}\n", "\tobject.subset(actual, wanted)\n"),

@@ -29,7 +29,7 @@ def _wider(before, after, queries):
     """A query to which the second answer gives what the first did not."""
     for asked, first, second in zip(queries, before, after, strict=True):
         if "actions" in asked:
-            # Who is refused now may see what is listable to strangers.
+            # A caller that is refused now may see what is listable to anonymous callers.
             wider = first["reason"] == second["reason"] and {*second["indices"]} - {
                 *first["indices"]
             }

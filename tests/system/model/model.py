@@ -34,13 +34,13 @@ class Reader:
         return found if fits(kind, found) else None
 
     def unchecked(self, kind, name):
-        """The record before it is published, after a look at its shard."""
+        """The record before it is published, once its shard is checked."""
         shard = self._shard(kind, name) if self.since else None
-        self.look(shard)
+        self.check_shard(shard)
         above = entry(self.live, kind) or {}
         return above[name] if name in above else entry(self.base, shard, kind, name)
 
-    def look(self, shard):
+    def check_shard(self, shard):
         """A shard fits when it is of live's epoch and not older than what live goes on from."""
         held, since = entry(self.base, shard), entry(self.since, shard)
         numbers = is_number(since) and is_number(entry(held, "revision"))
@@ -54,7 +54,7 @@ class Reader:
     def look_at_all(self):
         """For rules that may read any record."""
         for number in range(len(self.since or [None])):
-            self.look(f"{number:02x}")
+            self.check_shard(f"{number:02x}")
 
     def _shard(self, kind, name):
         # The first byte of a token's digest, or of the SHA-256 of any other id, modulo their number.
@@ -139,7 +139,7 @@ def _jwt(reader, credential):
 
 
 def hidden_by_site(dataset, reader, libraries):
-    """The libraries that the site's rules take away: by name, or by a tag; also those whose tags nobody can tell."""
+    """The libraries that the site's rules take away: by name, or by a tag; also those whose tags are unknown."""
     rules = dataset["rules"]
     # One of a wrong form was meant to hide something.
     sound = all(isinstance(uid, str) for uid in rules["hidden"])
@@ -183,7 +183,7 @@ def decide(dataset, query, now):
 
 
 def visible(dataset, query, now):
-    """`{"indices", "reason"}` of a list: what a call would be allowed, or to a stranger what is listable."""
+    """`{"indices", "reason"}` of a list: what a call would be allowed, or to an anonymous caller what is listable."""
     against, tools, _ = standing(dataset, query, now)
     credential, actions, indices = query["credential"], query["actions"], []
     bad = credential["kind"] != "anonymous" or credential.get("rejected") is True

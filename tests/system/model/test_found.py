@@ -54,7 +54,7 @@ def _world(**live):
     ("live", "query", "reason"),
     [
         pytest.param({}, {}, "ok", id="nothing amiss"),
-        pytest.param({"since": ...}, {}, "stale_data", id="live goes on from nobody knows where"),
+        pytest.param({"since": ...}, {}, "stale_data", id="live without since"),
         pytest.param({"since": {}}, {}, "stale_data", id="live goes on from no shard"),
         pytest.param({"revision": "42"}, {}, "stale_data", id="a revision that is text"),
         pytest.param({"since": {"00": None}}, {}, "stale_data", id="a shard since null"),

@@ -66,7 +66,7 @@ class ScenarioDriver:
 
     def __init__(self):
         self.made = []
-        """Each bearer that was ever shown, and what it should get."""
+        """Each bearer that was ever issued, and what it should get."""
         self.counts = Counter()
         """What has happened, and how often."""
         self._exit = ExitStack()
@@ -93,7 +93,7 @@ class ScenarioDriver:
         self.at_rest, self.spoilt = True, False
 
     def _call(self, function, *arguments):
-        """Do something in the loop; what takes a minute and a half hangs, and it is told where."""
+        """Run a function in the loop; if it takes a minute and a half, print where it hangs and fail."""
 
         async def called():
             task = asyncio.ensure_future(function(*arguments))

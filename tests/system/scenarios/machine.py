@@ -41,7 +41,7 @@ class Scenarios(RuleBasedStateMachine):
 
     @initialize()
     def begin(self):
-        """There is one of each, and somebody who may do everything."""
+        """Create one of each, and a caller who may do everything."""
         self.driver.make()
         # Scenarios before this one have left records, which its callers never meet.
         self.ledgers = {self.driver.revision(): Ledger()}
