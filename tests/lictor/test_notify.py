@@ -73,9 +73,9 @@ def test_any_error_after_the_commit_leaves_the_result_shown(settings, capsys, mo
     monkeypatch.setattr(Announcer, "announce", fail)
     capsys.readouterr()
     run_command(["team", "create", "Docs", "--owner=ada", *shell_settings])
-    shown = capsys.readouterr()
-    assert json.loads(shown.out)["jwt"].count(".") == 2
-    assert "Traceback" not in shown.err
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["jwt"].count(".") == 2
+    assert "Traceback" not in printed.err
 
 
 def test_one_time_secret_is_printed_although_redis_is_away(settings, capsys):

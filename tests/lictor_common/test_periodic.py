@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from support.stack import until
+from support.waiting import until
 
 from lictor_common.periodic import FaultLog
 

@@ -179,14 +179,14 @@ async def test_an_odd_report_ends_no_server_and_steers_no_terminal(two):
             assert answer.status_code == 204
 
     async def everywhere():
-        shown = [(await each.status())["instances"] for each in two.sides]
-        return all(any(one["id"] == side.opa and one["errors"] for one in of) for of in shown)
+        printed = [(await each.status())["instances"] for each in two.sides]
+        return all(any(one["id"] == side.opa and one["errors"] for one in of) for of in printed)
 
     await until(everywhere, "both servers show the report", patience=30)
     for each in two.sides:
-        shown = await asyncio.to_thread(each.run.run, "status")
-        assert shown.returncode == 0
-        assert "\x1b" not in shown.stdout + shown.stderr
+        printed = await asyncio.to_thread(each.run.run, "status")
+        assert printed.returncode == 0
+        assert "\x1b" not in printed.stdout + printed.stderr
     await two.roles()
 
 
