@@ -376,12 +376,12 @@ async def test_opa_is_not_set_up_before_the_rules_are_served_too(tmp_path):
         ["base-00", "heartbeat", "live", "policy", "site"],
     )
 
-    async def tell(server, reader, writer):
+    async def respond(server, reader, writer):
         await reader.readuntil(b"\r\n\r\n")
         names = first if server.connections == 1 else whole
         writer.write(answer({"bundles": names}, headers=["Connection: close"]))
         await writer.drain()
 
-    async with faulty("tcp", tell, tmp_path) as server:
+    async with faulty("tcp", respond, tmp_path) as server:
         assert await asyncio.to_thread(_served, server.url, "b", seconds=20) == whole
         assert server.connections == 2

@@ -120,7 +120,7 @@ def registry(settings, capsys):
     return do
 
 
-def found(out):
+def parse_findings(out):
     return {(f["kind"], f["where"], f["name"]): f["suggestion"] for f in json.loads(out)}
 
 
@@ -128,7 +128,7 @@ def test_lint_unknown_names_are_reported_with_near_matches(lint, registry, serve
     registry("team", "create", "Docs", "--owner", "ada")
     code, out, _ = lint(RULES, "--server", server, "--bearer-file", "BEARER", "--format", "json")
     assert code == 1
-    assert found(out) == {
+    assert parse_findings(out) == {
         ("tag", "rules.rego:5", "wirte"): "write",
         ("tool", "rules.rego:8", "put_nte"): "put_note",
         ("method", "rules.rego:8", "tools/cal"): "tools/call",
@@ -167,9 +167,9 @@ def test_grants_and_tools_that_do_not_meet_are_found(lint, registry, server):
     registry("user", "disable", "bob")
     code, out, _ = lint(SOUND, "--server", server, "--bearer-file", "BEARER", "--format", "json")
     assert code == 1
-    (of_token,) = [where for kind, where, name in found(out) if name == "get_notes"]
+    (of_token,) = [where for kind, where, name in parse_findings(out) if name == "get_notes"]
     assert of_token.startswith("token lct_…")
-    assert found(out) == {
+    assert parse_findings(out) == {
         ("grant", of_token, "get_notes"): "get_note",
         ("grant", "team Docs", "prompts/get:nope"): None,
         ("unreached", None, "get_note"): None,
@@ -230,7 +230,7 @@ def test_without_a_registry_the_rules_are_checked_alone(lint, tmp_path):
         rules, "--tools", str(tmp_path / "tools.json"), "--format=json", state=tmp_path / "none"
     )
     assert code == 1
-    assert list(found(out)) == [("tool", "rules.rego:5", "putnote")]
+    assert list(parse_findings(out)) == [("tool", "rules.rego:5", "putnote")]
     assert "no registry" in err
 
 

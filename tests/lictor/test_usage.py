@@ -70,17 +70,23 @@ def record(tmp_path):
 
 
 @pytest.fixture
-def place(tmp_path):
+def offset_file(tmp_path):
     return tmp_path / "recorded.json"
 
 
 @pytest.fixture
-def running(registry, record, place):
+def running(registry, record, offset_file):
     """`lictor serve`'s part that brings uses, while the context lasts."""
 
     @asynccontextmanager
     async def running(**changes):
-        options = {"redis_url": "", "record": record, "place": place, "every": 0.01, **changes}
+        options = {
+            "redis_url": "",
+            "record": record,
+            "place": offset_file,
+            "every": 0.01,
+            **changes,
+        }
         usages = Usages(options.pop("registry", registry), clock=lambda: NOW, **options)
         task = asyncio.ensure_future(usages.run())
         try:
@@ -199,7 +205,7 @@ async def test_usage_foreign_line_is_skipped(running, record, wait_for_usage, od
     "garbage",
     [b"", b"{", b"[]", b"7", b'{"file": [1, 2]}', b'{"file": [1, 2], "offset": "x"}', b"\xff"],
 )
-def test_usage_without_an_offset_counts_nothing_earlier(record, place, garbage):
+def test_usage_without_an_offset_counts_nothing_earlier(record, offset_file, garbage):
     record.write_bytes(line(decided(A), 1.0))
     place.write_bytes(garbage)
     recorded = DecisionLogReader(record, place=place)
@@ -209,7 +215,7 @@ def test_usage_without_an_offset_counts_nothing_earlier(record, place, garbage):
     assert DecisionLogReader(record, place=place).take_uses() == {}
 
 
-def test_usage_longer_than_a_chunk_is_read_whole(record, place):
+def test_usage_longer_than_a_chunk_is_read_whole(record, offset_file):
     lines = [line(decided(), float(n)) for n in range(100)]
     giant = b'{"x": "' + b"y" * 5000 + b'"}\n'
     none = line(Decision.refused(Reason.MISSING_TOKEN), 1.0)
@@ -347,10 +353,10 @@ from pathlib import Path
 from lictor.usage import Usages
 from registry import open_registry
 
-async def main(url, redis_url, record, place):
+async def main(url, redis_url, record, offset_file):
     registry = await open_registry(url)
     await Usages(
-        registry, redis_url=redis_url, record=Path(record), place=Path(place), every=0.01
+        registry, redis_url=redis_url, record=Path(record), place=Path(offset_file), every=0.01
     ).run()
 
 asyncio.run(main(*sys.argv[1:]))
@@ -375,7 +381,7 @@ class InFile:
 
     def __init__(self, request):
         self._record = request.getfixturevalue("record")
-        self._place = request.getfixturevalue("place")
+        self._place = request.getfixturevalue("offset_file")
 
     async def put(self, used, at):
         append(self._record, line(decided(used), at))

@@ -61,7 +61,7 @@ def demo_server():
     return mcp
 
 
-class Served:
+class MCPEndpoint:
     """A server behind HTTP, and clients for it."""
 
     def __init__(self, mcp, url, metrics):
@@ -121,7 +121,7 @@ async def serving(mcp, metrics=None, *, grace=None, **http):
         task = asyncio.create_task(server.serve(sockets=[listener]))
         await until(lambda: server.started or task.done(), "uvicorn listens")
         try:
-            yield Served(mcp, f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", metrics)
+            yield MCPEndpoint(mcp, f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", metrics)
         finally:
             server.should_exit = True
             await task

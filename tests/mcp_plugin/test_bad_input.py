@@ -176,13 +176,13 @@ def test_uri_with_another_spelling_is_not_decidable(uri):
     assert not is_canonical(uri)
 
 
-class Failing(Provider):
-    """Tells of one tool and fails over the next."""
+class FailingProvider(Provider):
+    """Lists one tool and fails on the next."""
 
     async def _list_tools(self):
-        return [self.tell(n) for n in range(2)]
+        return [self.make_tool(n) for n in range(2)]
 
-    def tell(self, n):
+    def make_tool(self, n):
         if n:
             raise RuntimeError("half-way")
         return Tool.from_function(lambda: "ran", name=f"failing-{n}")
@@ -192,7 +192,7 @@ async def test_list_that_fails_half_way_shows_only_what_is_granted(serve_plain, 
     bearer = grants.token("mine", "failing*")
     grants.lay()
     mcp = named("mine", "other")
-    mcp.add_provider(Failing())
+    mcp.add_provider(FailingProvider())
     served = await serve_plain(mcp)
 
     assert await served.tools(bearer) == {"mine"}
@@ -216,13 +216,13 @@ class Stalling:
 
     def __init__(self, pdp):
         self.asked, self.go, self.ended = asyncio.Event(), asyncio.Event(), 0
-        self._ask, pdp._transport.query = pdp._transport.query, self.ask
+        self._query, pdp._transport.query = pdp._transport.query, self.hold_query
 
-    async def ask(self, rule, sent):
+    async def hold_query(self, rule, sent):
         self.asked.set()
         try:
             await self.go.wait()
-            return await self._ask(rule, sent)
+            return await self._query(rule, sent)
         finally:
             self.ended += 1
 

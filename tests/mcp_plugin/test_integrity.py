@@ -29,7 +29,7 @@ EACH_WAY = pytest.mark.parametrize(
 )
 
 
-class Shop:
+class RecordingServer:
     """A server with something to get at, which knows what was got."""
 
     def __init__(self, name="shop"):
@@ -91,7 +91,7 @@ async def text(client, tool, arguments=None):
 async def test_unlisted_component_cannot_be_requested(
     serve_open, serve_plain, modest, mode, stateless
 ):
-    shop = Shop()
+    shop = RecordingServer()
     http = {"stateless_http": stateless}
 
     async def all_of_it(served):
@@ -155,7 +155,7 @@ async def test_inner_middleware_cannot_rename_a_decided_call(
     serve_open, plain_pdp, modest, mode, stateless
 ):
     in_place = stateless
-    shop = Shop()
+    shop = RecordingServer()
     shop.mcp.add_middleware(Renames(in_place=in_place))
     open_ = await serve_open(shop.mcp)
     async with open_.client(modest, mode=mode) as client:
@@ -172,7 +172,7 @@ async def test_inner_middleware_cannot_rename_a_decided_call(
 
 @pytest.mark.parametrize("in_place", [False, True])
 async def test_inner_middleware_cannot_rename_a_call_later(serve_open, plain_pdp, modest, in_place):
-    shop = Shop()
+    shop = RecordingServer()
     shop.mcp.add_middleware(Renames(in_place=in_place, again=True))
     shop.mcp.middleware.insert(0, PolicyMiddleware(plain_pdp, registry=CollectorRegistry()))
     served = await serve_open(shop.mcp)
@@ -184,7 +184,7 @@ async def test_inner_middleware_cannot_rename_a_call_later(serve_open, plain_pdp
 
 
 async def test_middleware_outside_the_policy_is_seen_through(serve_plain, modest):
-    shop = Shop()
+    shop = RecordingServer()
     shop.mcp.add_middleware(Renames())
     served = await serve_plain(shop.mcp)
     async with served.client(modest) as client:
@@ -196,7 +196,7 @@ async def test_middleware_outside_the_policy_is_seen_through(serve_plain, modest
 async def test_inner_middleware_is_reported_at_the_first_request(
     serve_open, plain_pdp, modest, caplog
 ):
-    shop = Shop()
+    shop = RecordingServer()
     shop.mcp.add_middleware(PolicyMiddleware(plain_pdp, registry=CollectorRegistry()))
     shop.mcp.add_middleware(LoggingMiddleware())
     served = await serve_open(shop.mcp, json_response=True, stateless_http=True)
@@ -279,7 +279,7 @@ async def test_response_cache_is_refused_wherever_it_stands(
 async def test_mounted_tools_are_decided_by_their_name_here(serve_open, serve_plain, grants):
     bearer = grants.token("look", "near_look", "resources/read:data://open", "prompts/get:plain")
     grants.lay()
-    near, far = Shop("near"), Shop("far")
+    near, far = RecordingServer("near"), RecordingServer("far")
     upstream = await serve_open(far.mcp)
     open_, guarded = FastMCP("open"), FastMCP("guarded")
     for parent in (open_, guarded):
@@ -314,7 +314,7 @@ async def test_search_tool_calls_only_tools_its_caller_may_call(
     grants.lay()
 
     async def through(serve):
-        shop = Shop()
+        shop = RecordingServer()
         shop.mcp.add_transform(RegexSearchTransform())
         served = await serve(shop.mcp)
         async with served.client(bearer, mode=mode) as client:
@@ -346,7 +346,7 @@ async def test_program_tool_calls_only_tools_its_caller_may_call(serve_open, ser
     grants.lay()
 
     async def through(serve):
-        shop = Shop()
+        shop = RecordingServer()
         shop.mcp.add_transform(CodeMode(sandbox_provider=Sandbox()))
         served = await serve(shop.mcp)
         async with served.client(bearer) as client:
@@ -364,7 +364,7 @@ async def test_resource_and_prompt_tools_read_only_what_is_granted(serve_open, s
     grants.lay()
 
     async def through(serve):
-        shop = Shop()
+        shop = RecordingServer()
         shop.mcp.add_transform(ResourcesAsTools(shop.mcp))
         shop.mcp.add_transform(PromptsAsTools(shop.mcp))
         served = await serve(shop.mcp)
@@ -386,7 +386,7 @@ async def test_call_made_by_a_tool_is_decided_for_its_caller(serve_open, serve_p
     grants.lay()
 
     async def through(serve):
-        shop = Shop()
+        shop = RecordingServer()
 
         @shop.mcp.tool
         async def outer(ctx: Context) -> str:

@@ -154,7 +154,7 @@ async def test_a_decision_is_part_of_the_trace_that_the_headers_name(
         httpx2.AsyncClient(timeout=30, headers=sent) as http,
     ):
 
-        async def ask(method, params, **headers):
+        async def send(method, params, **headers):
             body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
             answer = await http.post(served.url, json=body, headers=headers)
             assert answer.status_code == 200, answer.text
@@ -162,10 +162,10 @@ async def test_a_decision_is_part_of_the_trace_that_the_headers_name(
 
         routed, session = {"Mcp-Method": "tools/call", "Mcp-Name": "search"}, {}
         if not stateless and version < "2026":
-            opened = await ask("initialize", opening)
+            opened = await send("initialize", opening)
             session = {"Mcp-Session-Id": opened.headers["mcp-session-id"]}
         called = {"name": "search", "arguments": {}, "_meta": meta if version > "2026" else {}}
-        await ask("tools/call", called, **routed, **session)
+        await send("tools/call", called, **routed, **session)
 
     looked = spans()["lictor.authenticate"][-1]
     (decided,) = spans()["lictor.decide"]

@@ -25,7 +25,7 @@ OF_A_TASK = ("tasks/get", "tasks/cancel")
 pytestmark = pytest.mark.anyio
 
 
-class Shop:
+class TaskServer:
     """A server with tools that a worker runs when it is let."""
 
     def __init__(self):
@@ -55,7 +55,7 @@ class Shop:
 @pytest.fixture
 async def open_shop():
     """A shop with FastMCP's extension, and no policy."""
-    shop = Shop()
+    shop = TaskServer()
     shop.mcp.add_extension(TasksExtension(url="memory://open", concurrency=1))
     async with serving(shop.mcp) as served:
         yield shop, served
@@ -63,7 +63,7 @@ async def open_shop():
 
 @asynccontextmanager
 async def guarded(pdp, **settings):
-    shop = Shop()
+    shop = TaskServer()
     policy = PolicyMiddleware(pdp, registry=CollectorRegistry())
     shop.mcp.add_middleware(policy)
     shop.mcp.auth = BearerAuth(policy, base_url="http://127.0.0.1:9")
@@ -217,7 +217,7 @@ async def asked(served, method, task_id, bearer=None):
 async def test_task_through_fastmcps_own_extension_is_refused(serve_plain, grants):
     bearer = grants.token("*")
     grants.lay()
-    shop = Shop()
+    shop = TaskServer()
     shop.mcp.add_extension(TasksExtension(url="memory://refused"))
     served = await serve_plain(shop.mcp)
 
@@ -230,7 +230,7 @@ async def test_tasks_require_bearer_auth_and_encryption(plain_pdp, monkeypatch):
     monkeypatch.delenv("FASTMCP_TASKS_ENCRYPTION_KEY", raising=False)
     with pytest.raises(ConfigurationError, match="ENCRYPTION_KEY"):
         PolicyTasks(policy, url="redis://127.0.0.1:1/0")
-    shop = Shop()
+    shop = TaskServer()
     shop.mcp.add_middleware(policy)
     shop.mcp.add_extension(PolicyTasks(policy, url="memory://doorless"))
     with pytest.raises(ConfigurationError, match="BearerAuth"):

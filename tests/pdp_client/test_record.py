@@ -46,7 +46,7 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-class Failing:
+class FailingRecord:
     """A record that takes nothing."""
 
     def write(self, entry):
@@ -130,7 +130,7 @@ async def test_record_tells_a_refused_bearer_from_none(make_pdp, path):
 
 
 async def test_a_record_that_fails_turns_an_allow_into_an_outage(make_pdp):
-    pdp = make_pdp(Failing())
+    pdp = make_pdp(FailingRecord())
     decision = await pdp.authorize("alice", tool="search")
     assert decision.allow is False
     assert decision.reason is Reason.UNAVAILABLE
@@ -139,7 +139,7 @@ async def test_a_record_that_fails_turns_an_allow_into_an_outage(make_pdp):
 
 
 async def test_record_failure_keeps_a_denial(make_pdp):
-    pdp = make_pdp(Failing())
+    pdp = make_pdp(FailingRecord())
     assert (await pdp.authorize("no-tools", tool="search")).reason is Reason.TOOL_NOT_ALLOWED
     assert (await pdp.authorize(None, tool="search")).reason is Reason.MISSING_TOKEN
 

@@ -49,16 +49,16 @@ async def test_delta_is_consistent_during_writes(url, registry, write, monkeypat
                     await tx.put(User(id="a", name=name), User(id="b", name=name))
         done.set()
 
-    async def look():
+    async def read_delta():
         while not done.is_set():
             delta = await registry.changed_since(0)
             names = {change.record["name"] for change in delta.changes.values()}
             assert names == {str(delta.version.revision)}
 
-    await asyncio.wait_for(asyncio.gather(writer(), look(), look()), PATIENCE)
+    await asyncio.wait_for(asyncio.gather(writer(), read_delta(), read_delta()), PATIENCE)
     monkeypatch.setattr(store, "_SMALL", 1)
     done.clear()
-    await asyncio.wait_for(asyncio.gather(writer(), look()), PATIENCE)
+    await asyncio.wait_for(asyncio.gather(writer(), read_delta()), PATIENCE)
 
 
 async def test_reader_does_not_wait_for_a_long_write(exported, url, registry, sample_records):
@@ -105,7 +105,7 @@ async def test_moved_team_leaves_nothing_behind(registry, sample_records, write,
 # The network
 
 
-class Wire:
+class BoltProxy:
     """Between a registry and its Neo4j: cuts the connection on which some bytes are sent, or freezes.
 
     `cut_before` never arrive; `cut_after` are answered, and the answer does not come back.
@@ -169,7 +169,7 @@ class Wire:
 
 @pytest.fixture
 async def wire(neo4j_server, registry):
-    async with Wire(neo4j_server.url) as wire:
+    async with BoltProxy(neo4j_server.url) as wire:
         yield wire
 
 

@@ -92,7 +92,7 @@ def prepared(tmp_path_factory, opa_binary):
 
 
 class Two:
-    """Both sides; `publishing` and `following` are found out by `roles`."""
+    """Both sides; `publishing` and `following` are set by `roles`."""
 
     def __init__(self, folder, opa_binary, redis, prepared):
         self.redis = redis
@@ -120,14 +120,14 @@ class Two:
         await self.roles()
 
     async def roles(self):
-        async def found():
+        async def have_roles():
             for side, other in (self.sides, self.sides[::-1]):
                 if await side.has_role("publishing") and await other.has_role("following"):
                     self.publishing, self.following = side, other
                     return True
             return False
 
-        await until(found, "one publishes, the other follows", patience=30)
+        await until(have_roles, "one publishes, the other follows", patience=30)
 
     async def written(self, token):
         """Wait until a revocation is in the registry: what is killed now is in the middle of it."""

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import pytest
+from support.clock import ManualClock
 from support.waiting import until
 
 from bundles.cluster.lease import Lease
@@ -13,14 +14,6 @@ from bundles.exceptions import LeaseLostError, LocationInvalidError, RedisUnavai
 pytestmark = pytest.mark.anyio
 
 TTL = 1.5
-
-
-class Clock:
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
 
 
 async def get(lease, **kwargs):
@@ -57,7 +50,7 @@ async def test_lease_is_renewed_while_it_is_held(new_lease):
 
 
 async def test_lease_of_a_frozen_holder_ends_by_its_own_clock_for_good(new_lease):
-    clock = Clock()
+    clock = ManualClock()
     lease = new_lease(ttl=0.6, clock=clock)
     term = await get(lease)
     clock.now = 0.53
@@ -75,7 +68,7 @@ async def test_lease_of_a_frozen_holder_ends_by_its_own_clock_for_good(new_lease
 
 
 async def test_lease_granted_too_late_is_not_held(new_lease):
-    clock = Clock()
+    clock = ManualClock()
     lease = new_lease(ttl=0.6, clock=clock)
     await get(lease)
     acquire = lease._acquire

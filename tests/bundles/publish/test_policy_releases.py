@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from support.clock import ManualClock
 
 from bundles.publish.policy_releases import PolicyReleases
 from bundles.publish.signing import SigningKey, sign
@@ -12,17 +13,9 @@ from bundles.serve.served_bundles import ServedBundles
 KEY = SigningKey.generate("policy")
 
 
-class Clock:
-    def __init__(self):
-        self.now = 1_000.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return ManualClock(1_000.0)
 
 
 @pytest.fixture

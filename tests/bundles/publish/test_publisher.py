@@ -434,7 +434,7 @@ async def test_a_setting_that_json_cannot_hold_is_left_out_and_named(publishing)
 # Faults, and the heartbeat.
 
 
-class Failing:
+class FailingRegistry:
     """A registry that does not answer while `down`."""
 
     def __init__(self, registry):
@@ -452,7 +452,7 @@ class Failing:
 
 async def test_registry_outage_stops_the_heartbeat(publishing):
     await publishing.open()
-    failing = Failing(publishing.registry)
+    failing = FailingRegistry(publishing.registry)
     await publishing.restart(registry=failing)
     await publishing.sync()
     publishing.publisher.publish_heartbeat()

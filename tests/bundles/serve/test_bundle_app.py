@@ -41,7 +41,7 @@ def tag(content):
     return as_etag(bundle(content)).text
 
 
-class Served:
+class StubPublisher:
     """A server, and as much of its publisher as it asks for."""
 
     version = RegistryVersion(1, 7)
@@ -67,7 +67,7 @@ class Served:
 @pytest.fixture
 async def served():
     """The application behind real HTTP, and a client that shows the bearer."""
-    served = Served()
+    served = StubPublisher()
     role = ServerRole(served.served_bundles, None)
     role.publishing = ActivePublisher(served, type("Reconciler", (), {"latest": None, "held": ""}))
     served.role = role

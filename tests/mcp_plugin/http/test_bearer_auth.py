@@ -51,7 +51,7 @@ def server(policy, **auth):
     return mcp
 
 
-class Wire:
+class RawHTTP:
     """Requests as they are on the wire, to a server behind `BearerAuth`."""
 
     def __init__(self, http, url, metrics, served):
@@ -95,7 +95,7 @@ async def start(grants, plain_pdp):
                 serving(server(policy, **(auth or {})), metrics, **options)
             )
             client = await exit_.enter_async_context(httpx2.AsyncClient(timeout=30))
-            return Wire(client, served.url, metrics, served)
+            return RawHTTP(client, served.url, metrics, served)
 
         yield start
 

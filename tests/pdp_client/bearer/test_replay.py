@@ -1,4 +1,5 @@
 import pytest
+from support.clock import ManualClock
 
 from pdp_client.bearer.replay import ReplayGuard, ReplayMemory
 from pdp_client.bearer.verifier import Credential
@@ -8,16 +9,9 @@ from pdp_client.reasons import Reason
 EXP = 1_000
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return ManualClock()
 
 
 @pytest.fixture

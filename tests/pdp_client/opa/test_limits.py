@@ -24,7 +24,7 @@ LARGE = {
 }
 
 
-class CountingTransport:
+class QueryListTransport:
     """A way to OPA that counts the queries."""
 
     def __init__(self, transport):
@@ -44,7 +44,7 @@ async def pdp(plain_opa, team_keys, tmp_path):
     from pdp_client.opa.transport import open_transport
 
     plain_opa.set_dataset(make_dataset())
-    transport = CountingTransport(open_transport(plain_opa.unix_url))
+    transport = QueryListTransport(open_transport(plain_opa.unix_url))
     verifier = BearerVerifier([Issuer("mnemosyne", team_keys)])
     path = tmp_path / "decisions.jsonl"
     async with PDP(

@@ -68,11 +68,11 @@ async def test_transport_sends_text_unchanged(transport):
 
 
 async def test_transport_matches_concurrent_queries_to_responses(transport):
-    async def ask(number):
+    async def query_number(number):
         action = {"method": "tools/call", "name": f"tool-{number}"}
         return (await transport.query("decision", {**QUERY, "action": action}))["message"]
 
-    answers = await asyncio.gather(*map(ask, range(200)))
+    answers = await asyncio.gather(*map(query_number, range(200)))
     assert answers == [f"Token does not have permission to call 'tool-{n}'." for n in range(200)]
 
 
@@ -152,7 +152,7 @@ async def test_transport_recovers_after_opa_was_killed(kind, opa_binary, short_p
 async def meet(kind, short_path):
     """Query a server that runs the handler; return the server."""
 
-    async def ask(handler, *, times=1, patience=10):
+    async def query_handler(handler, *, times=1, patience=10):
         async with (
             faulty(kind, handler, short_path) as server,
             aclosing(open_transport(server.url, token="s3cret")) as transport,
@@ -166,7 +166,7 @@ async def meet(kind, short_path):
                     server.error = error
         return server
 
-    return ask
+    return query_handler
 
 
 UNUSABLE = {

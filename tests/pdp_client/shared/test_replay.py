@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from support.clock import ManualClock
 from support.waiting import until
 
 from lictor_common.redis import key
@@ -23,16 +24,9 @@ EXP = 1_790_000_000
 LATER = EXP + 500
 
 
-class Clock:
-    now = EXP - 100.0
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return ManualClock(EXP - 100.0)
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ class Enums(BaseModel):
 def add_elicitation(mcp):
     """Tools that ask the client's user, in the way of the protocols before 2026-07-28."""
 
-    async def ask(ctx, message, wanted):
+    async def request_input(ctx, message, wanted):
         answer = await ctx.elicit(message, wanted)
         said = answer.data.model_dump_json() if answer.action == "accept" else "{}"
         return f"Elicitation completed: action={answer.action}, content={said}"
@@ -57,17 +57,17 @@ def add_elicitation(mcp):
     @mcp.tool
     async def test_elicitation(message: str, ctx: Context) -> str:
         """Ask for a name and an address."""
-        return await ask(ctx, message, User)
+        return await request_input(ctx, message, User)
 
     @mcp.tool
     async def test_elicitation_sep1034_defaults(ctx: Context) -> str:
         """Ask with defaults."""
-        return await ask(ctx, "Please review", Defaults)
+        return await request_input(ctx, "Please review", Defaults)
 
     @mcp.tool
     async def test_elicitation_sep1330_enums(ctx: Context) -> str:
         """Ask for choices."""
-        return await ask(ctx, "Please choose", Enums)
+        return await request_input(ctx, "Please choose", Enums)
 
 
 def elicit(message, **properties):

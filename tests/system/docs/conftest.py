@@ -95,7 +95,7 @@ def _free_port():
         return free.getsockname()[1]
 
 
-class Reader:
+class PageReader:
     """Follows one page, in a folder of its own."""
 
     def __init__(self, folder, opa_binary):
@@ -223,16 +223,16 @@ class Reader:
 
 
 GIVEN = {
-    "an initialised state directory": Reader.initialised,
-    "a running lictor with ada, the workspace books and the library poe in it": Reader.running,
-    "ada, the workspace books and the library poe in the registry": Reader.populated,
+    "an initialised state directory": PageReader.initialised,
+    "a running lictor with ada, the workspace books and the library poe in it": PageReader.running,
+    "ada, the workspace books and the library poe in the registry": PageReader.populated,
 }
 
 
 @pytest.fixture
 def reader(short_path, opa_binary):
     """A reader who runs the commands of a page."""
-    reader = Reader(short_path, opa_binary)
+    reader = PageReader(short_path, opa_binary)
     try:
         yield reader
     finally:
