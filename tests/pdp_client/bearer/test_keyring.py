@@ -10,8 +10,7 @@ from pdp_client.bearer.key_table import Issuer
 from pdp_client.bearer.keyring import Keyring, load_key
 from pdp_client.bearer.verifier import BearerVerifier
 from pdp_client.exceptions import ConfigurationError, KeyringError
-
-from .conftest import NOW, encode, keys_refused, oct_jwk
+from tests.pdp_client.conftest import NOW, encode, keys_refused, oct_jwk
 
 ALGORITHMS = ["EdDSA", "ES256", "RS256", "PS256", "HS256", "HS384", "HS512"]
 
@@ -208,7 +207,7 @@ def test_non_canonical_or_wrong_length_material_is_refused(x, ed_jwk):
 
 
 @pytest.mark.parametrize("alg", ["EdDSA", "ES256"])
-def test_a_private_part_that_belongs_to_another_key_is_refused(alg, signers):
+def test_private_part_of_another_key_is_refused(alg, signers):
     with pytest.raises(KeyringError, match="not usable"):
         load_key({**signers[alg].jwk(), "d": encode(bytes(range(32)))})
 

@@ -1,4 +1,4 @@
-"""How faults begin and end: each is a function of a deployment, and of the trial's chance."""
+"""How faults begin and end: each is a function of a deployment and of the trial's random numbers."""
 
 import asyncio
 import contextlib

@@ -14,7 +14,7 @@ from .graph import GraphDeployment
 
 
 class OnSmallDisk:
-    """What such a deployment has besides.
+    """A deployment's registry on a small disk.
 
     Attributes:
         disk: the disk.
@@ -30,7 +30,7 @@ class OnSmallDisk:
         self.forget()
 
     def forget(self):
-        """What follows is another trial."""
+        """Begin another trial."""
         self.written, self.refused, self.failures = set(), {}, []
 
     async def write(self, verb):

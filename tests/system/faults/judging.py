@@ -1,4 +1,4 @@
-"""For the test files: one seed of each row of theirs, run once, several deployments at once."""
+"""For the test files: one seed of each fault of a file, in several deployments at once."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 from .run import run
 
 SEED = 1
-# A trial mostly waits; more of them at once would wait for each other.
+# A trial mostly waits; more of them at once would delay each other.
 DEPLOYMENTS = 2
 
 
@@ -23,7 +23,7 @@ def results_of(request):
 
 
 def judge(result):
-    """Fail with all that was wrong with a trial."""
+    """Fail with all that was wrong in a trial."""
     if result.skipped:
         # No Neo4j here, no right to mount, a Redis that is not ours to kill: see `families.MISSING`.
         pytest.skip(result.skipped)

@@ -184,4 +184,4 @@ def _others():
 
 
 ONE = {fault.name: fault for fault in (*_opa(), *_redis(), *_bundles(), *_publisher(), *_others())}
-"""What one deployment can have."""
+"""The faults of one deployment."""

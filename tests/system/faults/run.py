@@ -1,4 +1,4 @@
-"""Runs trials: so many deployments at once, each with one trial after another. A deployment that a trial has spoilt is replaced."""
+"""Run trials in several deployments at once. A deployment that a trial has spoilt is replaced."""
 
 import asyncio
 import logging
@@ -14,12 +14,12 @@ from .families import FAMILIES, MISSING
 from .trial import Result, run_trial
 
 _TRIALS = 100
-"""That a deployment serves. After each, all that it has left is searched for the secrets of all that it has served."""
+"""Trials of one deployment. After each, the files are searched for the secrets of all trials so far."""
 
 
 @asynccontextmanager
 async def prepared(*, rules=""):
-    """What deployments are made from; a folder that is gone at the end, with all logs of this process in it.
+    """Prepare the state directory that deployments are copied from, in a temporary folder with all logs of this process.
 
     Args:
         rules: of the site, as Rego; by default it has none.
@@ -34,8 +34,8 @@ async def run(names, seeds, *, deployments=1, brief=False, on_result=lambda _: N
 
     Args:
         names: of rows.
-        seeds: as many trials in each row.
-        deployments: that are up at once, of each family.
+        seeds: one trial of each fault for each seed.
+        deployments: how many of a family run at once.
         brief: whether no fault is to last past the staleness limit.
         on_result: called with each result.
 
@@ -93,7 +93,7 @@ async def _work(family, trials, add, *, binary, made, brief):
 
 @asynccontextmanager
 async def _everything_logged():
-    """For the handlers of all deployments, which come and go beside each other."""
+    """Log everything, for the handlers of all deployments."""
     root, nowhere = logging.getLogger(), logging.NullHandler()
     level = root.level
     root.setLevel(logging.DEBUG)

@@ -1,7 +1,7 @@
-"""One trial of the matrix: a fault and a seed, in a deployment that is running.
+"""One trial of the matrix: a fault with a seed, in a running deployment.
 
-Healthy, the fault begins, something is revoked, everybody calls all the time, the fault ends; then the time until
-the control is allowed again and the revoked one is refused by its own reason. What was seen is judged at the end.
+All callers call all the time. The fault begins, one caller is revoked, the fault ends; what counts is the time until
+the control is allowed again and the revoked caller is denied for its own reason. The calls are judged at the end.
 """
 
 import asyncio
@@ -30,12 +30,12 @@ _GIVEN_UP = 20.0
 _BUSY = 1.0
 _STARVED = 0.2
 _ROUNDS = 4
-"""In which everybody must be answered rightly."""
+"""Rounds of calls, each of which must have the right decisions."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One answer."""
+    """One call and its decision."""
 
     at: float
     until: float
@@ -48,7 +48,7 @@ class Call:
 
 @dataclass
 class Result:
-    """What came of a trial. `faults` names all that was wrong; an empty list is a pass."""
+    """The result of a trial. `faults` names all that was wrong; an empty list is a pass."""
 
     fault: str
     seed: int

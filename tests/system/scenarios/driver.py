@@ -1,4 +1,4 @@
-"""The real parts that every scenario of a run is written in, driven from a test that is not asynchronous."""
+"""The deployment that all scenarios of a run use, driven from a test that is not asynchronous."""
 
 import asyncio
 import sys
@@ -16,11 +16,11 @@ from tests.system.faults.run import prepared
 
 OUTAGES = {"unavailable", "behind", "stale_data"}
 YET_UNKNOWN = "key_unknown"
-"""What an MCP server says by itself of a key that is new: it looks at its key files once a second."""
+"""The reason an MCP server gives for a new key: it reads its key files once a second."""
 MODES = ("strict", "bounded", "strict, remembering", "bounded, remembering")
 PARTS = ("serve", "opa", "redis")
 DEPTHS = (1, 9)
-"""What a call may say; the site refuses more than five."""
+"""Values of the argument `depth`; the site denies more than five."""
 RULES = """\
 package site
 
@@ -48,7 +48,7 @@ async def _deployment():
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one call; `at` is when it began, in seconds of a monotonic clock."""
+    """The decision of one call; `at` is when it began, in seconds of a monotonic clock."""
 
     at: float
     reason: str
@@ -62,7 +62,7 @@ class Answer:
 
 
 class ScenarioDriver:
-    """One deployment, and which of its parts are stopped. Another takes its place where a law was broken in it."""
+    """One deployment, and which of its parts are stopped. It is replaced after a broken law."""
 
     def __init__(self):
         self.made = []
@@ -81,7 +81,7 @@ class ScenarioDriver:
         self._exit.__exit__(*exc)
 
     def make(self):
-        """Have a deployment that nothing was found wrong with."""
+        """Start a deployment, unless there is one in which no law was broken."""
         if not self.spoilt:
             return
         self._deployment_exit.close()
@@ -106,7 +106,7 @@ class ScenarioDriver:
         return self._portal.call(called)
 
     def write(self, verb):
-        """As a command does it. Returns what the verb did, and what went wrong once it was stored, or nothing."""
+        """Write as a command does; return the verb's result, and what went wrong after the commit, or nothing."""
         done = []
 
         async def noted(operator):
@@ -117,7 +117,7 @@ class ScenarioDriver:
         return done[0], said
 
     def authorize(self, mode, bearer, tool="search", depths=DEPTHS[:1]):
-        """Calls at once, one of each depth. Where all parts are well, an outage has to pass."""
+        """Call concurrently, once for each depth. While all parts run, wait until an outage has passed."""
 
         async def once(depth):
             at = time.monotonic()
@@ -144,7 +144,7 @@ class ScenarioDriver:
         return self._call(self._world.registry.version).revision
 
     def stop(self, part):
-        """As `kill -9`. Redis comes back empty."""
+        """Kill a part, as `kill -9` does. Redis comes back empty."""
         self.stopped.add(part)
         self.counts[f"{part} killed"] += 1
         self.at_rest = False
@@ -154,7 +154,7 @@ class ScenarioDriver:
             self._deployment.kill(part)
 
     def start(self):
-        """Start what is stopped."""
+        """Start the stopped parts."""
         deployment = self._deployment
         starts = {
             "serve": deployment.start_serve,
@@ -165,17 +165,17 @@ class ScenarioDriver:
             starts[self.stopped.pop()]()
 
     def rest(self):
-        """Wait until a caller that no scenario touches is answered as if nothing had ever been."""
+        """Wait until the control, which no scenario touches, is allowed by every PDP."""
         self._call(self._deployment.healthy, 60)
         self.at_rest = True
 
     def renew(self):
-        """MCP servers start again: their PDPs remember nothing."""
+        """Restart the MCP servers: the caches of their PDPs are empty."""
         self._call(self._deployment.renew)
         self.counts["MCP servers started again"] += 1
 
     def compact(self):
-        """Have `lictor serve` fold what it has."""
+        """Have `lictor serve` compact."""
         self._call(self._deployment.admin.compact)
         self.counts["compacted"] += 1
 

@@ -1,4 +1,4 @@
-"""What a scenario has come to: the registry in plain Python, one ledger for each revision.
+"""The state of a scenario: the registry in plain Python, one ledger for each revision.
 
 It knows nothing of bundles, caches, processes or time. Records that a scenario does not touch are not in it.
 """

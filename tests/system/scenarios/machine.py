@@ -1,7 +1,7 @@
-"""Scenarios: what operators do, what dies, and who calls, in any order; and the laws that hold in all of them.
+"""Scenarios: commands, kills and calls in a random order; and the laws that hold in all of them.
 
-Each answer names the revision that it is from. So it can be held to the ledger of that very revision, and the
-revision to what had been acknowledged before the call began.
+Each decision names its revision. It must agree with the ledger of that revision, and the
+revision must include what was acknowledged before the call began.
 """
 
 import itertools
@@ -21,21 +21,21 @@ from .ledger import Bearer, Ledger, TeamFacts, TokenFacts
 
 TOOLS = ("search", "write", "sealed")
 SOME = st.lists(st.sampled_from(DEPTHS), min_size=1, max_size=4)
-"""Of calls at once: the site's rule lets some pass, and not others."""
+"""Depths of concurrent calls: the site's rule allows some, and denies others."""
 PATTERNS = st.sampled_from([("*",), ("search",), ("se*",), ("search", "write")])
 ANY = st.integers(0, 99)
-"""Which of those that there are, in the order in which they came; round and round."""
+"""The number of an existing object, modulo how many there are."""
 
 _numbers = itertools.count(1)
 
 
 def one(things, number):
-    """One of them."""
+    """The thing with this number, modulo how many there are."""
     return list(things)[number % len(things)]
 
 
 class Scenarios(RuleBasedStateMachine):
-    """One scenario. `driver` is set by who runs it; every scenario of a run is written in the same one."""
+    """One scenario. The test sets `driver`; all scenarios of a run use the same one."""
 
     driver = None
 

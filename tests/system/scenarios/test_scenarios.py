@@ -26,7 +26,7 @@ def test_acknowledged_commands_hold_in_every_scenario(opa_binary):
                 deadline=None,
                 derandomize=not MANY,
                 database=None,
-                # A deployment of processes is not made again a hundred times.
+                # Shrinking would start a hundred deployments.
                 phases=[Phase.generate],
                 report_multiple_bugs=False,
                 suppress_health_check=list(HealthCheck),
