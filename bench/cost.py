@@ -28,8 +28,9 @@ from lictor.state_dir import initialise, publish_policies
 from pdp_client.opa.unix import UnixSocketTransport
 from pdp_client.shared import Shared
 from pdp_client.shared.connection import connect
+from tests.support.deployment import Deployment
 from tests.support.redis import redis_server
-from tests.support.stack import Stack, until
+from tests.support.waiting import until
 
 _LIBRARIES = 4
 
@@ -61,15 +62,15 @@ class Bare:
         self._writer.close()
 
 
-async def compare(stack, redis, kind, bearer, rounds):
+async def compare(deployment, redis, kind, bearer, rounds):
     """Each comparison for one bearer."""
-    path = stack.opa.settings.address.removeprefix("unix://")
-    secret = client_token_file(stack.opa.settings.folder).read_text()
+    path = deployment.opa.settings.address.removeprefix("unix://")
+    secret = client_token_file(deployment.opa.settings.folder).read_text()
     transport = Tapped(path, token=secret)
 
     def pdp(**changes):
-        shared = Shared(redis.url, key_file=stack.settings.newest_key, timeout=5)
-        return stack.pdp(verifier=stack.keys.verifier(), shared=shared, **changes)
+        shared = Shared(redis.url, key_file=deployment.settings.newest_key, timeout=5)
+        return deployment.pdp(verifier=deployment.keys.verifier(), shared=shared, **changes)
 
     async def decide(pdp):
         decision = await pdp.authorize(bearer, tool="search", tags=["read"])
@@ -126,16 +127,17 @@ async def measure(rounds):
         opa = find_opa()
         await initialise(settings, actor="bench")
         publish_policies(settings, opa)
-        async with Stack(settings, opa) as stack:
-            await stack.user("ada")
+        async with Deployment(settings, opa) as deployment:
+            await deployment.start()
+            await deployment.add_user("ada")
             for number in range(_LIBRARIES):
-                await stack.library(f"lib-{number}", f"w-{number % 2}")
-            token = await stack.token(libraries=[f"lib-{n}" for n in range(_LIBRARIES)])
-            _, team_jwt = await stack.team(workspaces=["w-0", "w-1"])
-            await stack.settle()
+                await deployment.add_library(f"lib-{number}", f"w-{number % 2}")
+            token = await deployment.create_token(libraries=[f"lib-{n}" for n in range(_LIBRARIES)])
+            _, team_jwt = await deployment.create_team(workspaces=["w-0", "w-1"])
+            await deployment.settle()
             results = {}
             for kind, bearer in {"token": token, "team": team_jwt}.items():
-                results |= await compare(stack, redis, kind, bearer, rounds)
+                results |= await compare(deployment, redis, kind, bearer, rounds)
             return results
 
 

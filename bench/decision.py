@@ -21,7 +21,7 @@ from lictor.settings import Settings
 from lictor.state_dir import initialise, publish_policies
 from pdp_client import FileRecord
 from pdp_client.opa.unix import UnixSocketTransport
-from tests.support.stack import Stack
+from tests.support.deployment import Deployment
 
 _LIBRARIES = 40
 _WARM_UP = 200
@@ -83,20 +83,24 @@ async def measure(rounds, pause):
         opa = find_opa()
         await initialise(settings, actor="bench")
         publish_policies(settings, opa)
-        async with Stack(settings, opa) as stack:
-            await stack.user("ada")
+        async with Deployment(settings, opa) as deployment:
+            await deployment.start()
+            await deployment.add_user("ada")
             for number in range(_LIBRARIES):
-                await stack.library(f"lib-{number}", f"w-{number % 4}")
-            token = await stack.token(libraries=[f"lib-{n}" for n in range(_LIBRARIES)])
-            _, team_jwt = await stack.team(workspaces=[f"w-{n}" for n in range(4)])
-            await stack.settle()
-            secret = client_token_file(stack.opa.settings.folder).read_text()
-            path = stack.opa.settings.address.removeprefix("unix://")
+                await deployment.add_library(f"lib-{number}", f"w-{number % 4}")
+            libraries = [f"lib-{n}" for n in range(_LIBRARIES)]
+            token = await deployment.create_token(libraries=libraries)
+            _, team_jwt = await deployment.create_team(workspaces=[f"w-{n}" for n in range(4)])
+            await deployment.settle()
+            secret = client_token_file(deployment.opa.settings.folder).read_text()
+            path = deployment.opa.settings.address.removeprefix("unix://")
             transport, metrics_transport = (
                 cls(path, token=secret) for cls in (UnixSocketTransport, MetricsTransport)
             )
-            verifier = stack.keys.verifier()
-            pdp = stack.pdp(record=FileRecord(Path(folder) / "record.jsonl"), verifier=verifier)
+            verifier = deployment.keys.verifier()
+            pdp = deployment.pdp(
+                record=FileRecord(Path(folder) / "record.jsonl"), verifier=verifier
+            )
             results = {}
             for kind, bearer in {"token": token, "team": team_jwt}.items():
                 timed = Timed(pdp, transport, metrics_transport, verifier, bearer)

@@ -34,8 +34,9 @@ from mcp_plugin.http.request import Caller
 from mcp_plugin.protocol import actions
 from pdp_client import PDP, BearerVerifier, FileRecord, Issuer, KeyringFile
 from pdp_client.shared import Shared
+from tests.support.deployment import Deployment
 from tests.support.redis import redis_server
-from tests.support.stack import Stack, until
+from tests.support.waiting import until
 
 _TOOLS = 500
 
@@ -61,11 +62,11 @@ async def serve(asked):
     }  # fmt: skip
     record = FileRecord(asked["record"])
     async with (
-        PDP(**common, record=record) as querying,
+        PDP(**common, record=record) as asking,
         PDP(**common, record=record, shared=shared, cache=True) as caching,
     ):
         servers = []
-        for pdp in (None, querying, caching):
+        for pdp in (None, asking, caching):
             mcp = served()
             if pdp is not None:
                 mcp.add_middleware(PolicyMiddleware(pdp, registry=CollectorRegistry()))
@@ -86,7 +87,7 @@ async def calls(ports, bearer, rounds):
     """Both comparisons."""
     async with AsyncExitStack() as exit_:
         headers = {"Authorization": f"Bearer {bearer}"}
-        bare, querying, caching = [
+        bare, asking, caching = [
             await exit_.enter_async_context(
                 Client(StreamableHttpTransport(f"http://127.0.0.1:{port}/mcp", headers=headers))
             )
@@ -102,7 +103,7 @@ async def calls(ports, bearer, rounds):
 
         first = calling(bare)
         return {
-            "a call, uncached": summary(await paired_async(calling(querying), first, rounds)),
+            "a call, uncached": summary(await paired_async(calling(asking), first, rounds)),
             "a call, cached": summary(await paired_async(calling(caching), first, rounds)),
             # What the same thing against itself shows is the noise.
             "bare against bare": summary(await paired_async(calling(bare), first, rounds)),
@@ -123,13 +124,13 @@ async def lists(pdp, bearer, rounds):
     caller, taken = Caller(bearer, "http"), []
     for _ in range(rounds):
         began = time.perf_counter_ns()
-        printed = await gate.visible(caller, [actions.call(one.name, one) for one in tools])
+        shown = await gate.visible(caller, [actions.call(one.name, one) for one in tools])
         taken.append((time.perf_counter_ns() - began) / 1e6)
-    assert len(printed) == _TOOLS // 10, len(printed)
+    assert len(shown) == _TOOLS // 10, len(shown)
     taken.sort()
     low, high = interval(taken)
     return {
-        "n": rounds, "shown": len(printed), "ms": round(statistics.median(taken), 2),
+        "n": rounds, "shown": len(shown), "ms": round(statistics.median(taken), 2),
         "low": round(low, 2), "high": round(high, 2), "best": round(taken[0], 2),
     }  # fmt: skip
 
@@ -142,16 +143,17 @@ async def measure(rounds):
         opa = find_opa()
         await initialise(settings, actor="bench")
         publish_policies(settings, opa)
-        async with Stack(settings, opa) as stack:
-            await stack.user("ada")
-            await stack.library("poe", "books")
-            token = await stack.token(tools=["search", "tool_*7"], libraries=["poe"])
-            await stack.settle()
+        async with Deployment(settings, opa) as deployment:
+            await deployment.start()
+            await deployment.add_user("ada")
+            await deployment.add_library("poe", "books")
+            token = await deployment.create_token(tools=["search", "tool_*7"], libraries=["poe"])
+            await deployment.settle()
             asked = {
-                "opa": stack.opa.settings.address, "redis": redis.url,
-                "opa_token": str(client_token_file(stack.opa.settings.folder)),
-                "keys": str(stack.settings.keys / "mnemosyne.public.jwks"),
-                "newest_key": str(stack.settings.newest_key), "record": f"{folder}/record",
+                "opa": deployment.opa.settings.address, "redis": redis.url,
+                "opa_token": str(client_token_file(deployment.opa.settings.folder)),
+                "keys": str(deployment.settings.keys / "mnemosyne.public.jwks"),
+                "newest_key": str(deployment.settings.newest_key), "record": f"{folder}/record",
             }  # fmt: skip
             server = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "bench.plugin", "--serve", json.dumps(asked),
@@ -166,9 +168,9 @@ async def measure(rounds):
             with closing(FileRecord(f"{folder}/lists")) as record:
                 shared = Shared(redis.url, key_file=asked["newest_key"])
                 listed = {
-                    "uncached": await lists(stack.pdp(record=record), token, min(rounds, 300)),
+                    "uncached": await lists(deployment.pdp(record=record), token, min(rounds, 300)),
                     "cached": await lists(
-                        stack.pdp(record=record, shared=shared, cache=True),
+                        deployment.pdp(record=record, shared=shared, cache=True),
                         token,
                         min(rounds, 300),
                     ),

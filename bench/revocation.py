@@ -47,7 +47,7 @@ async def request_decisions(config, rate, bearers, stop, taken):
     ]
     tasks = set()
 
-    async def call(n):
+    async def ask(n):
         began = time.perf_counter()
         decision = await pdps[n % len(pdps)].authorize(random.choice(bearers), tool="search")
         taken.append([time.perf_counter() - began, decision.reason.value])
@@ -56,7 +56,7 @@ async def request_decisions(config, rate, bearers, stop, taken):
     while not stop():
         n += 1
         await asyncio.sleep(max(0.0, began + n / rate - time.perf_counter()))
-        task = asyncio.ensure_future(call(n))
+        task = asyncio.ensure_future(ask(n))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     await asyncio.gather(*tasks)

@@ -84,7 +84,7 @@ def serving(mcp):
         thread.join()
 
 
-def send(url, method, bearer=BEARER, **params):
+def ask(url, method, bearer=BEARER, **params):
     """The result, or what was said instead of one."""
     message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
     headers = {
@@ -118,33 +118,27 @@ def tried(url):
     """What comes of each request."""
     completion = {"argument": {"name": "x", "value": ""}}
     prompt, template = {"type": "ref/prompt"}, {"type": "ref/resource", "uri": "data://of/{name}"}
-    yield "call search", send(url, "tools/call", name="search", arguments={})
-    yield "call delete", send(url, "tools/call", name="delete", arguments={})
+    yield "call search", ask(url, "tools/call", name="search", arguments={})
+    yield "call delete", ask(url, "tools/call", name="delete", arguments={})
     yield (
         "call search(topic=secret)",
-        send(url, "tools/call", name="search", arguments={"topic": "secret"}),
+        ask(url, "tools/call", name="search", arguments={"topic": "secret"}),
     )
-    yield "call c_search (mounted)", send(url, "tools/call", name="c_search", arguments={})
-    yield "call c_delete (mounted)", send(url, "tools/call", name="c_delete", arguments={})
-    yield "list tools", send(url, "tools/list")
-    yield "list resources", send(url, "resources/list")
-    yield "list templates", send(url, "resources/templates/list")
-    yield "list prompts", send(url, "prompts/list")
-    yield "read data://open", send(url, "resources/read", uri="data://open")
-    yield "read data://shut", send(url, "resources/read", uri="data://shut")
-    yield "read data://search", send(url, "resources/read", uri="data://search")
-    yield "read data://of/x (template)", send(url, "resources/read", uri="data://of/x")
-    yield "get prompt ask", send(url, "prompts/get", name="ask")
-    yield "get prompt shut", send(url, "prompts/get", name="shut")
+    yield "call c_search (mounted)", ask(url, "tools/call", name="c_search", arguments={})
+    yield "call c_delete (mounted)", ask(url, "tools/call", name="c_delete", arguments={})
+    yield "list tools", ask(url, "tools/list")
+    yield "list resources", ask(url, "resources/list")
+    yield "list templates", ask(url, "resources/templates/list")
+    yield "list prompts", ask(url, "prompts/list")
+    yield "read data://open", ask(url, "resources/read", uri="data://open")
+    yield "read data://shut", ask(url, "resources/read", uri="data://shut")
+    yield "read data://search", ask(url, "resources/read", uri="data://search")
+    yield "read data://of/x (template)", ask(url, "resources/read", uri="data://of/x")
+    yield "get prompt ask", ask(url, "prompts/get", name="ask")
+    yield "get prompt shut", ask(url, "prompts/get", name="shut")
     yield (
         "complete prompt shut",
-        send(url, "completion/complete", ref={**prompt, "name": "shut"}, **completion),
-    )
-    yield "complete template", send(url, "completion/complete", ref=template, **completion)
-    yield "method x/unheard", send(url, "x/unheard")
-    yield (
-        "call search, no bearer",
-        send(url, "tools/call", bearer=None, name="search", arguments={}),
+        ask(url, "completion/complete", ref={**prompt, "name": "shut"}, **completion),
     )
     yield "complete template", ask(url, "completion/complete", ref=template, **completion)
     yield "method x/unknown", ask(url, "x/unknown")
@@ -208,21 +202,17 @@ def main(name, *options):
             GRANTED.discard("tools:search")
             print(
                 "  call search, grant withdrawn:",
-                send(url, "tools/call", name="search", arguments={}),
+                ask(url, "tools/call", name="search", arguments={}),
             )
             GRANTED.add("tools:search")
         with serving(server(guard(), later=[renaming()])) as url:
             print(
-                "  call search, renamed after:",
-                send(url, "tools/call", name="search", arguments={}),
+                "  call search, renamed after:", ask(url, "tools/call", name="search", arguments={})
             )
         print("  call delete over stdio:", over_stdio(name))
         with serving(server(guard(gone=True))) as url:
-            print(
-                "  call search, PDP gone:",
-                send(url, "tools/call", name="search", arguments={}),
-            )
-            print("  list tools, PDP gone:", send(url, "tools/list"))
+            print("  call search, PDP gone:", ask(url, "tools/call", name="search", arguments={}))
+            print("  list tools, PDP gone:", ask(url, "tools/list"))
     except ImportError as error:
         print(f"  does not import: {error}")
     # Three lines, and what shows that a resource's URI did not get as far as the query.

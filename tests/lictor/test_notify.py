@@ -119,12 +119,14 @@ async def test_server_confirms_revisions_of_others(settings, redis_process):
 
         version = running.role.version
         await until(
-            lambda: _equals(told, (version.epoch, version.revision)), "it is told at the start"
+            lambda: _equals(reported, (version.epoch, version.revision)),
+            "it is announced at the start",
         )
-        # Nobody announces this write but the server that finds it.
+        # Only the server that finds this write announces it.
         done = await Operator(running.registry, actor="tests").add_user("bea")
         await until(
-            lambda: _equals(told, (done.version.epoch, done.version.revision)), "it is told"
+            lambda: _equals(reported, (done.version.epoch, done.version.revision)),
+            "it is announced",
         )
         newest = await shared.newest.read()
         assert newest.policy

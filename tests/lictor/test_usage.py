@@ -207,12 +207,12 @@ async def test_usage_foreign_line_is_skipped(running, record, wait_for_usage, od
 )
 def test_usage_without_an_offset_counts_nothing_earlier(record, offset_file, garbage):
     record.write_bytes(line(decided(A), 1.0))
-    place.write_bytes(garbage)
-    recorded = DecisionLogReader(record, place=place)
+    offset_file.write_bytes(garbage)
+    recorded = DecisionLogReader(record, place=offset_file)
     assert recorded.take_uses() == {}
     append(record, line(decided(B), 2.0))
     assert recorded.take_uses() == {B: (1, 2.0)}
-    assert DecisionLogReader(record, place=place).take_uses() == {}
+    assert DecisionLogReader(record, place=offset_file).take_uses() == {}
 
 
 def test_usage_longer_than_a_chunk_is_read_whole(record, offset_file):
@@ -220,7 +220,7 @@ def test_usage_longer_than_a_chunk_is_read_whole(record, offset_file):
     giant = b'{"x": "' + b"y" * 5000 + b'"}\n'
     none = line(Decision.refused(Reason.MISSING_TOKEN), 1.0)
     record.write_bytes(b"".join([*lines[:50], giant, none * 20, *lines[50:]]))
-    recorded, count, last = DecisionLogReader(record, place=place, piece=1000), 0, 0.0
+    recorded, count, last = DecisionLogReader(record, place=offset_file, piece=1000), 0, 0.0
     while uses := recorded.take_uses():
         count, last = count + uses[A][0], max(last, uses[A][1])
     assert (count, last) == (100, 99.0)
@@ -437,7 +437,7 @@ async def test_usage_survives_redis_killed_without_losing_decisions(deployment, 
         found = await deployment.registry.usage([used])
         return found[used].uses if found else 0
 
-    before = await stack.registry.version()
+    before = await deployment.registry.version()
     try:
         assert (await pdp.authorize(bearer, tool="search")).reason is Reason.OK
         assert (await pdp.authorize(bearer, tool="other")).reason is Reason.TOOL_NOT_ALLOWED
@@ -462,4 +462,4 @@ async def test_usage_survives_redis_killed_without_losing_decisions(deployment, 
     finally:
         bringing.cancel()
         await asyncio.gather(bringing, return_exceptions=True)
-    assert await stack.registry.version() == before
+    assert await deployment.registry.version() == before

@@ -43,7 +43,7 @@ def acknowledge(written, *ids, version=None):
         written.fleet.acknowledge(id_, "live", f"{version.epoch}:{version.revision}")
 
 
-async def test_it_is_published_at_once_and_effective_when_all_have_acknowledged(written):
+async def test_revocation_is_effective_when_all_have_acknowledged(written):
     waiting = asyncio.ensure_future(written.propagation.wait(written.done.version, seconds=20))
     await until(lambda: written.publisher.version == written.done.version, "it is published")
     written.now += 0.010
@@ -58,7 +58,7 @@ async def test_it_is_published_at_once_and_effective_when_all_have_acknowledged(
     assert effect.acknowledged["opa-1"] - effect.published_at == pytest.approx(0.01, abs=1e-3)
 
 
-async def test_a_later_revision_acknowledges_the_earlier_ones(written):
+async def test_later_revision_acknowledges_earlier_ones(written):
     later = (await written.operator.add_user("bob")).version
     await written.publisher.sync()
     acknowledge(written, "opa-1", "opa-2", version=later)

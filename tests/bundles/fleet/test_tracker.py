@@ -100,7 +100,7 @@ def test_the_number_of_instances_is_bounded(monkeypatch):
 @pytest.mark.parametrize(
     "odd", ["", ":", "1", "1:", ":1", "-1:5", "1:-5", "1:5:6", " 1:5", "1:5\n", "a:b", "²:5", "1:" + "9" * 5000]
 )  # fmt: skip
-def test_what_is_no_revision_is_below_every_other(odd):
+def test_malformed_revision_counts_as_the_lowest(odd):
     assert version_of(odd) < RegistryVersion(0, 0)
     fleet = FleetTracker()
     fleet.report("opa-1", report(base=odd), published=NEWEST)

@@ -39,7 +39,7 @@ def reconciled_at(publishing):
     return publishing.document("heartbeat")["reconciled_at_ns"] / 1e9
 
 
-async def test_a_pass_that_finds_nothing_writes_nothing_and_is_remembered(ten):
+async def test_pass_without_findings_is_recorded_and_writes_nothing(ten):
     before = await ten.registry.version()
     ten.now += 100
     made = await ten.reconciler.run()
@@ -48,7 +48,7 @@ async def test_a_pass_that_finds_nothing_writes_nothing_and_is_remembered(ten):
     assert reconciled_at(ten) == pytest.approx(ten.now)
 
 
-async def test_what_others_changed_is_a_revision_of_its_own_and_is_published(ten):
+async def test_record_changed_by_others_is_published_as_a_revision(ten):
     before = await ten.registry.version()
     ten.scribble("UPDATE users SET active = 0 WHERE id = 'u-3'")
     await ten.sync()

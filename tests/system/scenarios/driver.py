@@ -57,7 +57,7 @@ class Answer:
 
     @property
     def is_outage(self):
-        """Whether nobody looked at the data."""
+        """Whether no data was read."""
         return self.reason in OUTAGES or (self.version is None and self.reason == YET_UNKNOWN)
 
 
@@ -121,7 +121,7 @@ class ScenarioDriver:
 
         async def once(depth):
             at = time.monotonic()
-            found = await self._world.ask(mode, bearer, tool=tool, depth=depth)
+            found = await self._deployment.authorize(mode, bearer, tool=tool, depth=depth)
             version = (found.epoch, found.revision) if found.revision is not None else None
             return Answer(at, found.reason.value, found.libraries, version)
 
@@ -140,8 +140,8 @@ class ScenarioDriver:
         return self._call(self._deployment.registry.get, type_, id_)
 
     def revision(self):
-        """The registry's."""
-        return self._call(self._world.registry.version).revision
+        """The registry's revision."""
+        return self._call(self._deployment.registry.version).revision
 
     def stop(self, part):
         """Kill a part, as `kill -9` does. Redis comes back empty."""

@@ -70,7 +70,7 @@ class Scenarios(RuleBasedStateMachine):
 
     def write(self, verb, change):
         """Have an operator do something, and note it. Returns the record."""
-        done, said = self.house.write(verb)
+        done, said = self.driver.write(verb)
         revision = done.version.revision
         if not said:
             self.acknowledged.append((time.monotonic(), revision))
