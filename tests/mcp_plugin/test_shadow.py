@@ -139,7 +139,7 @@ async def test_shadow_tool_can_read_that_it_is_in_shadow_mode(serve_plain, narro
 
     served = await serve_plain(mcp, shadow=True)
 
-    assert await served.call("told", bearer=narrow) == (
+    assert await served.call("reported", bearer=narrow) == (
         "False True tool_not_allowed ['poe', 'sealed']"
     )
 
