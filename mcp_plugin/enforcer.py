@@ -9,7 +9,7 @@ from functools import cache
 from prometheus_client import CollectorRegistry, Counter
 
 from mcp_plugin.exceptions import CallDenied
-from mcp_plugin.http.request import Caller
+from mcp_plugin.http.request import Caller, mistake_in
 from mcp_plugin.http.stdio import NO_IDENTITY
 from mcp_plugin.metrics import metrics
 from mcp_plugin.protocol.methods import EXEMPT, LISTS, NOTIFICATIONS
@@ -90,7 +90,7 @@ class Enforcer:
         """
         decision, passes = await self._decide(caller, action)
         if not passes:
-            raise self._refused(decision, action)
+            raise self._refused(decision, action, hint=mistake_in(caller.bearer))
         if decision.shadowed:
             _log.info("mcp_auth.would_deny %s reason=%s", named(action), decision.reason)
         return decision
@@ -127,10 +127,15 @@ class Enforcer:
             return public
         return public | {asked[n] for n in shown.indices}
 
-    def rejected(self, reason: Reason) -> None:
-        """Count and log a request that was rejected before a decision."""
+    def rejected(self, reason: Reason, *, hint: str = "") -> None:
+        """Count and log a request that was rejected before a decision.
+
+        Args:
+            reason: why.
+            hint: what is wrong with the client's configuration, if that shows.
+        """
         self._count(reason)
-        _log.info("mcp_auth.rejected reason=%s", reason)
+        _log.info("mcp_auth.rejected reason=%s%s", reason, _hinted(hint))
 
     async def _decide(self, caller: Caller, action: Action) -> tuple[Decision, bool]:
         """Return the decision, and whether the request may run on it."""
@@ -159,13 +164,17 @@ class Enforcer:
             return self._shadow
         return action.method == "tools/call" and action.name in self._shadow
 
-    def _refused(self, decision: Decision, action: Action) -> CallDenied:
+    def _refused(self, decision: Decision, action: Action, *, hint: str = "") -> CallDenied:
         self._count(decision.reason)
-        _log.info("mcp_auth.denied %s reason=%s", named(action), decision.reason)
+        _log.info("mcp_auth.denied %s reason=%s%s", named(action), decision.reason, _hinted(hint))
         return CallDenied(decision)
 
     def _count(self, reason: Reason) -> None:
         self._failures.labels(reason=reason.value).inc()
+
+
+def _hinted(hint: str) -> str:
+    return f" bearer={hint!r}" if hint else ""
 
 
 def named(action: Action) -> str:

@@ -24,6 +24,7 @@ from mcp_plugin.exceptions import CallDenied, TaskRefused
 from mcp_plugin.fastmcp_compat import sdk_context, sdk_server
 from mcp_plugin.http.asgi import force_private_cache
 from mcp_plugin.http.request import version
+from mcp_plugin.http.sessions import Sessions, bind_sessions, manager_of, refuse_unbound
 from mcp_plugin.http.stdio import StdioBearer
 from mcp_plugin.integrity import (
     FASTMCP_HOOKED,
@@ -68,6 +69,7 @@ class PolicyMiddleware(Lists):
         list_without_token: bool = True,
         shadow: bool | AbstractSet[str] = False,
         stdio: StdioBearer | None = None,
+        sessions: Sessions = "bound",
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         """Guard a server with a PDP; closing the PDP remains the caller's responsibility.
@@ -84,6 +86,9 @@ class PolicyMiddleware(Lists):
                 rules are only recorded and logged. Such a call runs with the libraries of the
                 caller's own grant.
             stdio: The bearer of callers over stdio; None gives them no identity.
+            sessions: Whose an HTTP session is where the server has no authentication provider:
+                `bound`, its opener's, by the bearer; `unbound`, that of any caller who knows its
+                id. A server whose sessions cannot be bound accepts none unless it says `unbound`.
             registry: The registry of the metrics of the PDP's decisions, and of
                 `mcp_auth_failures_total`: each request refused, and each invalid bearer that
                 `require_auth=False` let through.
@@ -98,6 +103,7 @@ class PolicyMiddleware(Lists):
         )
         super().__init__(enforcer, stdio)
         self._chain = ChainGuard(self)
+        self._sessions = sessions
 
     @property
     def enforcer(self) -> Enforcer:
@@ -134,6 +140,8 @@ class PolicyMiddleware(Lists):
             return await call_next(context)
         if method in EXEMPT | LISTS:
             self._trust(context)
+            if method == "initialize":
+                self._bind_session(context)
             return await call_next(context)
         carrying = fastmcp_context(context).request_context
         try:
@@ -288,6 +296,23 @@ class PolicyMiddleware(Lists):
             integrity_checked=integrity_checked,
             as_decided=as_decided,
         )
+
+    def _bind_session(self, context: MiddlewareContext[Any]) -> None:
+        """Make a session belong to its caller, where no authentication provider does so.
+
+        Raises:
+            MCPError: it is not possible, and the server did not say that it need not be.
+        """
+        server_context = fastmcp_context(context)
+        carrying = server_context.request_context
+        request = carrying.request if carrying else None
+        if request is None or self._sessions == "unbound" or server_context.fastmcp.auth:
+            return
+        manager = manager_of(request.scope)
+        if manager is None:
+            raise refuse_unbound()
+        if not manager.stateless:
+            bind_sessions(manager).bind(server_context.session_id, request.scope)
 
     def _trust(self, context: MiddlewareContext[Any]) -> None:
         """Refuse each request, from the first, if the server cannot be guarded as it is."""

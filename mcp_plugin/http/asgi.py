@@ -30,6 +30,11 @@ MAX_BODY: Final = 4 * 1024 * 1024
 
 _NOT_STORED: Final = (b"cache-control", b"no-store, no-transform")
 
+_WITHOUT_ORIGIN: Final = frozenset(
+    {"", "about", "blob", "data", "file", "ftp", "javascript", "mailto", "ws", "wss"}
+)
+"""Schemes whose pages have the origin `null`, or that have no pages."""
+
 _log = logging.getLogger(__name__)
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -77,6 +82,20 @@ def method_and_name(body: bytes | None) -> tuple[str, str] | None:
     return method, name if isinstance(name, str) else ""
 
 
+def is_reply(body: bytes | None) -> bool:
+    """Return whether a body is a client's response to a request of the server's (JSON-RPC 2.0 §5).
+
+    Elicitation, sampling and roots are such requests.
+    """
+    try:
+        message: Any = json.loads(body or b"")
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(message, dict) or "method" in message:
+        return False
+    return "id" in message and ("result" in message or "error" in message)
+
+
 def needs_a_look(headers: Headers) -> bool:
     """Return whether routing headers are present in a protocol version that does not define them.
 
@@ -84,7 +103,8 @@ def needs_a_look(headers: Headers) -> bool:
     """
     names = {name.lower() for name, _ in headers}
     version = header(headers, MCP_PROTOCOL_VERSION_HEADER.encode())
-    older = version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
+    # Without a version, or with several, it is unclear which one the SDK goes by.
+    older = not version or version in HANDSHAKE_PROTOCOL_VERSIONS
     return older and not names.isdisjoint((MCP_METHOD_HEADER.encode(), MCP_NAME_HEADER.encode()))
 
 
@@ -95,7 +115,7 @@ def is_misrouted(headers: Headers, body: bytes | None) -> bool:
     only once.
     """
     texts = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
-    if find_duplicated_routing_header(texts):
+    if find_duplicated_routing_header(texts) or is_repeated(headers, MCP_PROTOCOL_VERSION_HEADER):
         return True
     said = dict(texts)
     found = method_and_name(body)
@@ -108,6 +128,26 @@ def is_misrouted(headers: Headers, body: bytes | None) -> bool:
     return header is not None and decode_header_value(header) != name
 
 
+def is_repeated(headers: Headers, name: str) -> bool:
+    """Return whether a header occurs more than once."""
+    return sum(one.lower() == name.lower().encode() for one, _ in headers) > 1
+
+
+def cors(origin: str | None) -> dict[str, str]:
+    """Return the headers that let a page of an allowed origin read a response (Fetch, CORS).
+
+    Args:
+        origin: the request's `Origin`, which is allowed; None if there is none.
+    """
+    if origin is None:
+        return {}
+    return {
+        "access-control-allow-origin": origin,
+        "access-control-expose-headers": "WWW-Authenticate, Mcp-Session-Id",
+        "vary": "Origin",
+    }
+
+
 def header(headers: Headers, name: bytes) -> str | None:
     """Return a header's only value; empty if the header is repeated, None if it is absent."""
     values = [value for one, value in headers if one.lower() == name]
@@ -117,8 +157,10 @@ def header(headers: Headers, name: bytes) -> str | None:
 def origins(urls: Iterable[str]) -> frozenset[str]:
     """Return what browsers send as `Origin` from pages at these URLs (RFC 6454 §6.2).
 
+    Extensions and webviews have origins too, such as `chrome-extension://` and their id.
+
     Raises:
-        ConfigurationError: a URL is not that of a web page.
+        ConfigurationError: a URL is not of a kind that has an origin, or names no host.
     """
     found = set()
     for url in urls:
@@ -127,10 +169,10 @@ def origins(urls: Iterable[str]) -> frozenset[str]:
             port = parts.port
         except ValueError:
             raise ConfigurationError(f"{url}: not a URL") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError(f"{url}: not an http or https URL")
+        if parts.scheme in _WITHOUT_ORIGIN or not parts.hostname:
+            raise ConfigurationError(f"{url}: not the URL of a page, an extension or a webview")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        default = port is None or port == {"http": 80, "https": 443}[parts.scheme]
+        default = port is None or port == {"http": 80, "https": 443}.get(parts.scheme)
         found.add(f"{parts.scheme}://{host}" + ("" if default else f":{port}"))
     return frozenset(found)
 

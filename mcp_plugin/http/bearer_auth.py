@@ -15,6 +15,7 @@ from fastmcp.server.http import StreamableHTTPASGIApp
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.routes import build_resource_metadata_url, cors_middleware
+from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types import HEADER_MISMATCH
 from pydantic import AnyHttpUrl
 from starlette.authentication import AuthCredentials
@@ -27,17 +28,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mcp_plugin.enforcer import Enforcer
 from mcp_plugin.fastmcp_compat import sdk_server
 from mcp_plugin.http import asgi
-from mcp_plugin.http.request import Outcome, extract
+from mcp_plugin.http.request import Outcome, extract, mistake_in
+from mcp_plugin.http.sessions import HEADER
 from mcp_plugin.middleware import PolicyMiddleware
 from mcp_plugin.protocol.param_headers import compare_nothing
 from mcp_plugin.spans import joined
 from pdp_client import Credential, Reason, ReasonClass
-
-_LARGEST_ANONYMOUS_BODY: Final = 64 * 1024
-"""Bytes that an anonymous caller may send; lists and health checks are short."""
+from pdp_client.reasons import message
 
 _ANONYMOUS_ROUTE: Final = "lictor.anonymous_route"
-_SESSION: Final = b"mcp-session-id"
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +79,7 @@ class BearerAuth(AuthProvider):
         self.origins = asgi.origins([base_url, *allowed_origins])
         super().__init__(base_url=base_url)
         self.policy = policy
+        self.documentation = documentation
         self._authorization_servers = [*authorization_servers]
         self._described = {
             key: value
@@ -99,7 +99,8 @@ class BearerAuth(AuthProvider):
         """Return the metadata's route and the route for anonymous callers."""
         self.set_mcp_path(mcp_path)
         described = {
-            "resource": str(self._get_resource_url(mcp_path)),
+            # A URL parser adds the slash of a root, which is not part of what clients connect to.
+            "resource": str(self._get_resource_url(mcp_path)).rstrip("/"),
             "bearer_methods_supported": ["header"],
             **self._described,
         }
@@ -183,13 +184,16 @@ class BearerAuthMiddleware:
         outcome, bearer = extract(headers, scope["query_string"])
         refused = await self._refusal(scope, body, bearer, endpoint)
         if refused is not None:
-            await self._turn_away(scope, send, refused, outcome)
+            hint = mistake_in(bearer) if outcome == "bearer" else ""
+            await self._turn_away(scope, send, refused, outcome, hint=hint)
+            return
+        if asgi.is_repeated(headers, MCP_PROTOCOL_VERSION_HEADER):
+            await self._mismatch(send, origin)
             return
         if scope["method"] == "POST" and asgi.needs_a_look(headers):
             content = await body.read(asgi.MAX_BODY)
             if content is not None and asgi.is_misrouted(headers, content):
-                error = {"code": HEADER_MISMATCH, "message": "Headers do not match the body"}
-                await asgi.respond(send, 400, {"jsonrpc": "2.0", "id": None, "error": error})
+                await self._mismatch(send, origin)
                 return
         await self._app(scope, body.receive, send)
 
@@ -216,13 +220,32 @@ class BearerAuthMiddleware:
     async def _is_open(self, scope: Scope, body: asgi.RequestBody) -> bool:
         """Return whether the request is open to anonymous callers."""
         if scope["method"] != "POST":
-            # A session's stream, and its end. The SDK checks which caller owns the session.
-            named = asgi.header(scope["headers"], _SESSION)
-            return bool(named) and self._policy.enforcer.is_open("ping", "")
-        found = asgi.method_and_name(await body.read(_LARGEST_ANONYMOUS_BODY))
+            return self._in_open_session(scope)  # its stream, or its end
+        if not self._policy.enforcer.requires_auth:
+            return True
+        content = await body.read(asgi.MAX_BODY)
+        if asgi.is_reply(content):
+            # To a request that the server sent within a session, as while a public tool runs.
+            return self._in_open_session(scope)
+        found = asgi.method_and_name(content)
         return found is not None and self._policy.enforcer.is_open(*found)
 
-    async def _turn_away(self, scope: Scope, send: Send, reason: Reason, outcome: Outcome) -> None:
+    def _in_open_session(self, scope: Scope) -> bool:
+        """Return whether a request names a session, and anonymous callers may have one.
+
+        The SDK checks which caller owns the session.
+        """
+        named = asgi.header(scope["headers"], HEADER)
+        return bool(named) and self._policy.enforcer.is_open("ping", "")
+
+    async def _mismatch(self, send: Send, origin: str | None) -> None:
+        error = {"code": HEADER_MISMATCH, "message": "Headers do not match the body"}
+        document = {"jsonrpc": "2.0", "id": None, "error": error}
+        await asgi.respond(send, 400, document, asgi.cors(origin))
+
+    async def _turn_away(
+        self, scope: Scope, send: Send, reason: Reason, outcome: Outcome, *, hint: str
+    ) -> None:
         """Reject a request; the challenge has no `error` if it lacks a bearer (RFC 6750 §3.1)."""
         status, error = 401, {"error": "invalid_token", "error_description": reason.value}
         if outcome in ("none", "malformed"):
@@ -232,8 +255,28 @@ class BearerAuthMiddleware:
         where = self._auth.metadata_url(scope["app"].state.path)
         said = {**error, "resource_metadata": where}
         challenge = "Bearer " + ", ".join(f'{name}="{value}"' for name, value in said.items())
-        self._policy.enforcer.rejected(reason)
-        await asgi.respond(send, status, error, {"www-authenticate": challenge})
+        self._policy.enforcer.rejected(reason, hint=hint)
+        origin = asgi.header(scope["headers"], b"origin")
+        await asgi.respond(
+            send,
+            status,
+            {**error, "message": self._advice(reason, outcome, hint)},
+            {"www-authenticate": challenge, **asgi.cors(origin)},
+        )
+
+    def _advice(self, reason: Reason, outcome: Outcome, hint: str) -> str:
+        """Return what the person behind the client can do."""
+        found = {
+            "none": "This server needs a bearer token.",
+            "malformed": "The Authorization header does not begin with Bearer.",
+            "query": "A bearer in the URL is not accepted, and may have been logged: replace it.",
+            "repeated": "The request has several Authorization headers.",
+        }.get(outcome, message(reason) or reason.value)
+        if hint:
+            found = f"{found} The header holds {hint}."
+        more = self._auth.documentation
+        where = f" See {more}." if more else ""
+        return f"{found} Send the header: Authorization: Bearer <token>.{where}"
 
 
 class AnonymousRoute(Route):

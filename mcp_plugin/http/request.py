@@ -1,9 +1,10 @@
 """The request that carries a message, as FastMCP knows it: bearer, transport, version."""
 
 import logging
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
 
 from fastmcp import Context
@@ -42,7 +43,8 @@ def extract(
     if len(values) > 1:
         # Proxies and frameworks differ in which one they use.
         return "repeated", ""
-    scheme, _, token = values[0].partition(b" ")
+    # Some HTTP parsers leave the blanks around a value (RFC 9110 §5.5).
+    scheme, _, token = values[0].strip(b" \t").partition(b" ")
     if scheme.lower() != b"bearer":
         return "malformed", ""
     # Bytes that are not ASCII become U+FFFD, which the PDP refuses like any other stray character.
@@ -119,6 +121,26 @@ def version(message: Any, context: Context, *, nested: bool) -> VersionSpec | No
     if written is None:
         return None
     return VersionSpec(**written) if isinstance(written, dict) else VersionSpec(eq=written)
+
+
+_MISTAKES: Final = (
+    (re.compile(r"\s*"), "no bearer after the scheme"),
+    (re.compile(r"bearer\s.*", re.IGNORECASE | re.DOTALL), 'the word "Bearer" twice'),
+    (re.compile(r"\$\{?\w+\}?|\{\{.*\}\}|%\w+%|<.*>"), "a variable that was not replaced"),
+    (re.compile(r"""["'`\u201c\u2018].*""", re.DOTALL), "quotes around the bearer"),
+    (re.compile(r"null|undefined|none|nil", re.IGNORECASE), "a word for nothing"),
+    (re.compile(r".*\s.*", re.DOTALL), "blanks within the bearer"),
+)
+
+
+def mistake_in(bearer: str | None) -> str:
+    """Return what is wrong with a bearer that a client was configured with; empty if unknown.
+
+    The text never holds a part of the bearer.
+    """
+    if bearer is None:
+        return ""
+    return next((name for pattern, name in _MISTAKES if pattern.fullmatch(bearer)), "")
 
 
 def _holds_bearer(query: bytes) -> bool:

@@ -1,8 +1,10 @@
 """The same policy for servers built with the MCP Python SDK alone."""
 
+import functools
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,6 +16,7 @@ from mcp.server.context import CallNext, HandlerResult
 from mcp.server.lowlevel import Server
 from prometheus_client import REGISTRY, CollectorRegistry
 from pydantic import ValidationError
+from starlette.applications import Starlette
 
 from mcp_plugin import messages
 from mcp_plugin.context import decision_scope
@@ -21,6 +24,13 @@ from mcp_plugin.enforcer import Enforcer
 from mcp_plugin.exceptions import PluginError
 from mcp_plugin.http.bearer_auth import verified
 from mcp_plugin.http.request import Caller, caller_of
+from mcp_plugin.http.sessions import (
+    SessionBinding,
+    Sessions,
+    bind_sessions,
+    manager_of,
+    refuse_unbound,
+)
 from mcp_plugin.http.stdio import StdioBearer
 from mcp_plugin.lowlevel import components
 from mcp_plugin.lowlevel.components import Context, member
@@ -29,7 +39,7 @@ from mcp_plugin.protocol.param_headers import compare, compare_nothing, is_look_
 from mcp_plugin.protocol.request_state import bind_to_callers
 from mcp_plugin.protocol.uris import is_canonical
 from mcp_plugin.spans import joined
-from pdp_client import PDP, Action, Decision, Reason
+from pdp_client import PDP, Action, ConfigurationError, Decision, Reason
 from pdp_client.reasons import message, quote
 
 _log = logging.getLogger(__name__)
@@ -61,6 +71,7 @@ class PolicyGuard:
         shadow: bool | AbstractSet[str] = False,
         stdio: StdioBearer | None = None,
         tags: Mapping[str, Collection[str]] | None = None,
+        sessions: Sessions = "bound",
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         """Create the guard; `protect` applies it to a server.
@@ -75,8 +86,11 @@ class PolicyGuard:
             stdio: the bearer of messages that did not come over HTTP.
             tags: the tags that site rules see, by the tool's or prompt's name, the URI, or the
                 template's text; the protocol has no tags.
+            sessions: as in `PolicyMiddleware`. Create the application by the server's own
+                `streamable_http_app`; an event store of the SDK is refused.
             registry: the registry of the metrics.
         """
+        self.sessions = sessions
         self.enforcer = Enforcer(
             pdp,
             require_auth=require_auth,
@@ -91,6 +105,8 @@ class PolicyGuard:
     def protect(self, server: Server[Any]) -> None:
         """Guard a server; add other middleware before calling this."""
         server.middleware.append(_Guard(self, server))
+        if self.sessions == "bound":
+            _bind_on_creation(server)
         compare_nothing(server)
         bind_to_callers(server)
 
@@ -136,6 +152,27 @@ class PolicyGuard:
         return sorted({tag for one in names for tag in self._tags.get(one, ())})
 
 
+def _bind_on_creation(server: Server[Any]) -> None:
+    """Bind the sessions of the server's HTTP application, which may not have been made yet."""
+    make = server.streamable_http_app
+
+    @functools.wraps(make)
+    def bound(**settings: Any) -> Starlette:
+        if settings.get("event_store") is not None:
+            # It has no notion of sessions: any caller could have another's events replayed.
+            raise ConfigurationError(
+                "the SDK's event store would replay any session's events to every caller; use "
+                'FastMCP, which separates them, or say sessions="unbound"'
+            )
+        app = make(**settings)
+        bind_sessions(server.session_manager)
+        return app
+
+    server.streamable_http_app = bound  # type: ignore[method-assign]
+    with suppress(RuntimeError):  # there is none yet
+        bind_sessions(server.session_manager)
+
+
 class _Guard:
     """The innermost middleware of one server."""
 
@@ -157,11 +194,23 @@ class _Guard:
                 code=mcp_types.INTERNAL_ERROR, message=message(Reason.UNAVAILABLE)
             ) from None
         if ctx.method in EXEMPT:
+            if ctx.method == "initialize":
+                self._require_bound(ctx)
             return await call_next(ctx)
         with joined(ctx.request.scope["headers"] if ctx.request else ()):
             if ctx.method in LISTS:
                 return await self._listed(ctx, call_next)
             return await self._used(ctx, call_next)
+
+    def _require_bound(self, ctx: Context) -> None:
+        """Refuse a session that belongs to nobody, as of a session manager made by hand."""
+        if ctx.request is None or self._policy.sessions == "unbound":
+            return
+        manager = manager_of(ctx.request.scope)
+        if manager is None or (
+            not manager.stateless and not isinstance(manager.asgi_app, SessionBinding)
+        ):
+            raise refuse_unbound()
 
     async def _used(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         try:

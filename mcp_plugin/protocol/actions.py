@@ -85,11 +85,6 @@ def _completion(params: Any) -> list[Action]:
     ]
 
 
-def _level(params: Any) -> list[Action]:
-    asked = mcp_types.SetLevelRequestParams.model_validate(params, by_name=False)
-    return [Action(method="logging/setLevel", name=asked.level)]
-
-
 def _subscription(params: Any) -> list[Action]:
     asked = mcp_types.SubscribeRequestParams.model_validate(params, by_name=False)
     return [_subscribe(asked.uri)]
@@ -113,7 +108,6 @@ def _subscribe(uri: str) -> Action:
 
 _READERS = {
     "completion/complete": _completion,
-    "logging/setLevel": _level,
     "resources/subscribe": _subscription,
     "resources/unsubscribe": _subscription,
     "subscriptions/listen": _listening,

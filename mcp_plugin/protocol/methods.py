@@ -2,8 +2,9 @@
 
 from typing import Final
 
-EXEMPT: Final = frozenset({"initialize", "ping", "server/discover"})
-"""Methods that need no decision."""
+EXEMPT: Final = frozenset({"initialize", "logging/setLevel", "ping", "server/discover"})
+"""Methods that need no decision. The level is that of the caller's own session, and older clients
+give up when they may not set it right after `initialize`."""
 
 LISTS: Final = frozenset(
     {"prompts/list", "resources/list", "resources/templates/list", "tools/list"}

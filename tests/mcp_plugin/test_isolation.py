@@ -68,7 +68,7 @@ async def post(http, url, method, params, *, bearer, session=None, id_=None):
 
 
 async def test_callers_who_share_a_session_are_kept_apart(serve, callers):
-    served = await serve(meeting_server(), http={"json_response": True})
+    served = await serve(meeting_server(), http={"json_response": True}, sessions="unbound")
     async with httpx2.AsyncClient(timeout=30) as http:
         hello = {
             "protocolVersion": "2025-06-18",
@@ -240,7 +240,9 @@ async def test_a_thousand_callers_on_shared_sessions_are_kept_apart(grants, guar
         PDP(opa_url=plain_opa.unix_url, verifier=verifier, deadline=120) as pdp,
         httpx2.AsyncClient(timeout=120, limits=limits) as http,
     ):
-        served = await guard(None, crowded_server(), pdp=pdp, http={"json_response": True})
+        served = await guard(
+            None, crowded_server(), pdp=pdp, http={"json_response": True}, sessions="unbound"
+        )
         hello = {
             "protocolVersion": "2025-06-18",
             "capabilities": {},

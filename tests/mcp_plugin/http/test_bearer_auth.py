@@ -1,5 +1,6 @@
 """`FastMCP(auth=BearerAuth(…))`: what HTTP says to whom, and what is said in band."""
 
+import asyncio
 import json
 import re
 
@@ -13,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from mcp_plugin import AllowedLibraries, BearerAuth, PolicyMiddleware
 from mcp_plugin.http.bearer_auth import access_token
+from mcp_plugin.http.request import extract
 from pdp_client import (
     PDP,
     BearerVerifier,
@@ -168,6 +170,92 @@ async def test_a_bearer_in_two_places_or_in_the_url_is_a_bad_request(start, ada,
     assert ada not in str(answer.headers) + answer.text
 
 
+MISTAKES = {
+    "Bearer {}": 'the word "Bearer" twice',
+    "bearer  {}": 'the word "Bearer" twice',
+    "${{TOKEN}}": "a variable that was not replaced",
+    "$TOKEN": "a variable that was not replaced",
+    "{{{{ token }}}}": "a variable that was not replaced",
+    "%TOKEN%": "a variable that was not replaced",
+    "<your-token>": "a variable that was not replaced",
+    '"{}"': "quotes around the bearer",
+    "'{}'": "quotes around the bearer",
+    "{} {}": "blanks within the bearer",
+    "undefined": "a word for nothing",
+}
+
+
+@pytest.mark.parametrize("form", MISTAKES)
+async def test_a_misconfigured_bearer_is_named_for_what_it_is(start, ada, form, caplog):
+    caplog.set_level("INFO", "mcp_plugin")
+    wire = await start()
+    sent = form.format(ada, ada)
+    answer = await wire.call("search", bearer=sent)
+    assert answer.status_code == 401
+    assert f"The header holds {MISTAKES[form]}." in answer.json()["message"]
+    assert f"mcp_auth.rejected reason=invalid_token bearer={MISTAKES[form]!r}" in caplog.text
+    assert ada not in caplog.text + answer.text + str(answer.headers)
+
+
+async def test_a_401_says_what_to_do(start):
+    wire = await start(auth={"documentation": "https://docs.example.org/tokens"})
+    for bearer in (None, "unknown" * 6):
+        text = (await wire.call("search", bearer=bearer)).json()["message"]
+        assert "Send the header: Authorization: Bearer <token>." in text
+        assert text.endswith("See https://docs.example.org/tokens.")
+
+
+async def raw_status(url, authorization):
+    """The status of a call whose header is exactly these bytes, which no client would send."""
+    port = int(url.split(":")[2].partition("/")[0])
+    body = b'{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "search"}}'
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"POST /mcp HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        b"Accept: application/json, text/event-stream\r\nAuthorization: " + authorization
+        + f"\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    )  # fmt: skip
+    answer = await reader.read()
+    writer.close()
+    return int(answer.split()[1])
+
+
+@pytest.mark.parametrize("blanks", [b" ", b"\t", b"  \t "])
+async def test_blanks_around_a_bearer_are_not_part_of_it(start, ada, blanks):
+    wire = await start()
+    bearer = ada.encode()
+    for value in (b"Bearer " + bearer + blanks, blanks + b"Bearer   " + bearer):
+        assert extract([(b"authorization", value)]) == ("bearer", ada)
+        assert await raw_status(wire.url, value) == 200
+    assert await raw_status(wire.url, b"Bearer" + blanks) == 401
+
+
+async def test_several_protocol_versions_in_one_request_are_refused(start, ada):
+    wire = await start()
+    for first, second in (
+        ("2025-06-18", "2026-07-28"),
+        ("2026-07-28", "2025-06-18"),
+        ("2025-06-18",) * 2,
+    ):
+        answer = await wire.call(
+            "get_health", bearer=ada, version=first,
+            headers=[("MCP-Protocol-Version", second), ("Mcp-Method", "tools/list"), ("Mcp-Name", "x")],
+        )  # fmt: skip
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == HEADER_MISMATCH
+
+
+async def test_the_resource_at_a_root_has_no_slash(start):
+    wire = await start(http={"path": "/"})
+    found = await wire.request("GET", "/.well-known/oauth-protected-resource")
+    assert found.json()["resource"] == BASE
+    answer = await wire.request("POST", "/", content="{}")
+    assert (
+        f'resource_metadata="{BASE}/.well-known/oauth-protected-resource"'
+        in (answer.headers["www-authenticate"])
+    )
+
+
 async def test_permission_denial_is_in_band_without_a_scope_challenge(start, ada):
     wire = await start()
     answer = await wire.call("delete", bearer=ada)
@@ -204,9 +292,11 @@ async def test_lists_and_public_tools_alone_need_no_bearer(start):
     assert names == {"get_health", "search", "delete"}
     for method in ("initialize", "ping", "resources/list", "prompts/list"):
         assert (await wire.post(method)).status_code == 200, method
+    level = await wire.post("logging/setLevel", {"level": "debug"})
+    assert (level.status_code, "result" in level.json()) == (200, True)
     assert (await wire.call("get_health")).json()["result"]["isError"] is False
 
-    for method in ("tools/call", "resources/read", "prompts/get", "logging/setLevel", "no/such"):
+    for method in ("tools/call", "resources/read", "prompts/get", "no/such"):
         assert (await wire.post(method, {"name": "x", "uri": "get_health"})).status_code == 401
 
 
@@ -227,7 +317,7 @@ async def test_batch_or_too_long_message_needs_a_bearer(start):
     wire = await start()
     for content in (
         json.dumps([{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}]),
-        '{"jsonrpc": "2.0", "id": 1, "method": "tools/list", "x": "' + "x" * 65_536 + '"}',
+        '{"jsonrpc": "2.0", "id": 1, "method": "tools/list", "x": "' + "x" * 4_200_000 + '"}',
         "[" * 100_000,
         "{",
         "",
@@ -320,7 +410,38 @@ async def test_a_page_elsewhere_may_not_call_even_with_a_good_bearer(start, ada,
     assert "poe" in answer.text or status == 403
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "x", "https://", "https://x:y"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+        "moz-extension://6f9619ff-8b86-d011-b42d-00c04fc964ff",
+        "vscode-webview://panel",
+        "tauri://localhost",
+        "capacitor://localhost",
+        "http://localhost:6274",
+    ],
+)
+async def test_extensions_and_webviews_may_be_allowed(start, ada, origin):
+    wire = await start(auth={"allowed_origins": [origin]})
+    assert (await wire.call("search", bearer=ada, headers=[("Origin", origin)])).status_code == 200
+    for other in (origin + "x", "null", "chrome-extension://other"):
+        answer = await wire.call("search", bearer=ada, headers=[("Origin", other)])
+        assert answer.status_code == 403
+
+
+async def test_a_page_of_an_allowed_origin_can_read_why_it_was_refused(start, ada):
+    wire = await start()
+    for bearer, status in ((None, 401), ("unknown" * 6, 401)):
+        answer = await wire.call("search", bearer=bearer, headers=[("Origin", BASE)])
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == BASE
+        assert "WWW-Authenticate" in answer.headers["access-control-expose-headers"]
+        assert answer.headers["vary"] == "Origin"
+    foreign = await wire.call("search", headers=[("Origin", "https://evil.example")])
+    assert "access-control-allow-origin" not in foreign.headers
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "x", "https://", "https://x:y", "file:///x", "null"])
 async def test_invalid_base_url_is_refused_at_once(plain_pdp, url):
     policy = PolicyMiddleware(plain_pdp, registry=CollectorRegistry())
     with pytest.raises(ConfigurationError, match=re.escape(url)):

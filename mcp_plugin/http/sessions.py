@@ -1,0 +1,116 @@
+"""Sessions over HTTP belong to the bearer that opened them, also without `BearerAuth`.
+
+The SDK compares the caller of a request with the one that opened its session, but only callers that
+an authentication provider named. Without a provider, anybody who learns a session's id could read
+its stream, resume its results and end it. So the plugin compares bearers before the SDK does.
+"""
+
+import logging
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import Any, Final, Literal
+
+from cachetools import LRUCache
+from mcp import MCPError
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp_types import INTERNAL_ERROR, INVALID_REQUEST
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mcp_plugin.http import asgi
+from mcp_plugin.http.request import extract
+from pdp_client import Reason
+from pdp_client.reasons import message
+
+Sessions = Literal["bound", "unbound"]
+"""`bound`: a session belongs to the bearer that opened it. `unbound`: to whoever knows its id."""
+
+HEADER: Final = b"mcp-session-id"
+
+_MOST: Final = 20_000
+"""Owners that are remembered: twice the sessions that the SDK allows at a time."""
+
+_log = logging.getLogger(__name__)
+
+
+class SessionBinding:
+    """ASGI middleware around a session manager that refuses requests of other bearers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Create the middleware.
+
+        Args:
+            app: the session manager's own application.
+        """
+        self._app = app
+        # An owner that is forgotten ends the session, as if it had been idle for too long.
+        self._owners: LRUCache[str, str] = LRUCache(_MOST)
+
+    def bind(self, session_id: str, scope: Scope) -> None:
+        """Make the caller of a request the owner of the session that it opened."""
+        self._owners.setdefault(session_id, _fingerprint(scope))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Forward a request, or answer that there is no such session."""
+        if scope["type"] != "http" or isinstance(scope.get("user"), AuthenticatedUser):
+            await self._app(scope, receive, send)
+            return
+        session_id = asgi.header(scope["headers"], HEADER)
+        if session_id is not None and self._owners.get(session_id) != _fingerprint(scope):
+            # As the SDK says it of a session that does not exist.
+            error = {"code": INVALID_REQUEST, "message": "Session not found"}
+            await asgi.respond(send, 404, {"jsonrpc": "2.0", "id": None, "error": error})
+            return
+
+        async def send_bound(sent: Message) -> None:
+            if session_id is None and sent["type"] == "http.response.start":
+                opened = asgi.header(sent.get("headers", ()), HEADER)
+                if opened:
+                    self.bind(opened, scope)
+            await send(sent)
+
+        await self._app(scope, receive, send_bound)
+
+
+def bind_sessions(manager: Any) -> SessionBinding:
+    """Bind the sessions of a session manager; further calls change nothing.
+
+    Args:
+        manager: the SDK's `StreamableHTTPSessionManager`.
+    """
+    if not isinstance(manager.asgi_app, SessionBinding):
+        manager.asgi_app = SessionBinding(manager.asgi_app)
+    binding: SessionBinding = manager.asgi_app
+    return binding
+
+
+def manager_of(scope: Scope) -> Any:
+    """Return the session manager that a request goes to; None if it cannot be found."""
+    for endpoint in _endpoints(scope):
+        manager = getattr(endpoint, "session_manager", None)
+        if hasattr(manager, "asgi_app"):
+            return manager
+    return None
+
+
+def refuse_unbound() -> MCPError:
+    """Log that a server's sessions cannot be bound, and return the error for its clients."""
+    _log.error(
+        "mcp_auth.sessions this server's sessions cannot be bound to their callers: "
+        'use BearerAuth or stateless_http=True, or say sessions="unbound"'
+    )
+    return MCPError(code=INTERNAL_ERROR, message=message(Reason.UNAVAILABLE))
+
+
+def _endpoints(scope: Scope) -> Iterator[Any]:
+    app = scope.get("app")
+    for route in getattr(app, "routes", ()):
+        endpoint = getattr(route, "endpoint", None)
+        yield endpoint
+        # An authentication provider wraps it.
+        yield getattr(endpoint, "app", None)
+
+
+def _fingerprint(scope: Scope) -> str:
+    """Return what a session is bound to: the bearer's SHA-256; empty for an anonymous caller."""
+    _, bearer = extract(scope["headers"], scope.get("query_string", b""))
+    return "" if bearer is None else sha256(bearer.encode()).hexdigest()
