@@ -6,6 +6,7 @@ here; `make test-fastmcp` shows when one of them moves.
 
 # ruff: noqa: SLF001
 
+from collections.abc import Iterator
 from typing import Any
 
 from fastmcp import Context, FastMCP
@@ -45,6 +46,17 @@ def wrapped_provider(provider: Any) -> Any:
     while hasattr(provider, "_inner"):
         provider = provider._inner
     return provider
+
+
+def servers_of(server: FastMCP, seen: frozenset[int] = frozenset()) -> Iterator[FastMCP]:
+    """Yield a server and all that are mounted on it, at any depth."""
+    if id(server) in seen:
+        return
+    yield server
+    for provider in server.providers:
+        mounted = getattr(wrapped_provider(provider), "server", None)
+        if isinstance(mounted, FastMCP):
+            yield from servers_of(mounted, seen | {id(server)})
 
 
 def delegate_of(tool: Tool) -> tuple[FastMCP[Any], str, VersionSpec | None] | None:

@@ -9,7 +9,7 @@ the result must come from there.
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import mcp_types
@@ -20,7 +20,7 @@ from fastmcp.tools import Tool
 
 from mcp_plugin.context import DecisionScope, running
 from mcp_plugin.exceptions import CallDenied
-from mcp_plugin.fastmcp_compat import extension, wrapped_provider
+from mcp_plugin.fastmcp_compat import extension, servers_of
 from mcp_plugin.protocol.methods import LISTS
 from pdp_client import Decision, Reason
 
@@ -87,7 +87,8 @@ class ChainGuard:
         Raises:
             ChainNotTrustedError: the request may miss a check, or a cache responds to it.
         """
-        if any(isinstance(one, ResponseCachingMiddleware) for one in _chains(server)):
+        chains = (one for each in servers_of(server) for one in each.middleware)
+        if any(isinstance(one, ResponseCachingMiddleware) for one in chains):
             self._warn_once(
                 "a response cache would answer one caller with another's results; remove it"
             )
@@ -167,14 +168,3 @@ def would_run_later(tool: Tool, server: FastMCP) -> bool:
 def _refusal(context: MiddlewareContext[Any], why: str) -> CallDenied:
     _log.error("mcp_auth.order method=%s %s", context.method, why)
     return CallDenied(Decision.refused(Reason.UNAVAILABLE))
-
-
-def _chains(server: FastMCP, seen: frozenset[int] = frozenset()) -> Iterator[Middleware]:
-    """Yield the middleware of a server and of the servers mounted on it."""
-    if id(server) in seen:
-        return
-    yield from server.middleware
-    for provider in server.providers:
-        mounted = getattr(wrapped_provider(provider), "server", None)
-        if isinstance(mounted, FastMCP):
-            yield from _chains(mounted, seen | {id(server)})

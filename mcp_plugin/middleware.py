@@ -23,6 +23,7 @@ from mcp_plugin.enforcer import Enforcer, named
 from mcp_plugin.exceptions import CallDenied, TaskRefused
 from mcp_plugin.fastmcp_compat import sdk_context, sdk_server
 from mcp_plugin.http.asgi import force_private_cache
+from mcp_plugin.http.passthrough import BearerShield
 from mcp_plugin.http.request import version
 from mcp_plugin.http.sessions import Sessions, bind_sessions, manager_of, refuse_unbound
 from mcp_plugin.http.stdio import StdioBearer
@@ -70,6 +71,7 @@ class PolicyMiddleware(Lists):
         shadow: bool | AbstractSet[str] = False,
         stdio: StdioBearer | None = None,
         sessions: Sessions = "bound",
+        forward_bearer: bool = False,
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
         """Guard a server with a PDP; closing the PDP remains the caller's responsibility.
@@ -89,6 +91,8 @@ class PolicyMiddleware(Lists):
             sessions: Whose an HTTP session is where the server has no authentication provider:
                 `bound`, its opener's, by the bearer; `unbound`, that of any caller who knows its
                 id. A server whose sessions cannot be bound accepts none unless it says `unbound`.
+            forward_bearer: Whether FastMCP's proxies send callers' bearers on to the servers
+                behind them, which can then call this one in their name.
             registry: The registry of the metrics of the PDP's decisions, and of
                 `mcp_auth_failures_total`: each request refused, and each invalid bearer that
                 `require_auth=False` let through.
@@ -104,6 +108,8 @@ class PolicyMiddleware(Lists):
         super().__init__(enforcer, stdio)
         self._chain = ChainGuard(self)
         self._sessions = sessions
+        self._forward_bearer = forward_bearer
+        self._shield = BearerShield()
 
     @property
     def enforcer(self) -> Enforcer:
@@ -134,6 +140,8 @@ class PolicyMiddleware(Lists):
         method = context.method or ""
         server = fastmcp_context(context).fastmcp
         force_private_cache(server)
+        if not self._forward_bearer:
+            self._shield.hide(server, fastmcp_context(context).request_context)
         for see_to in (compare_nothing, bind_to_callers):
             see_to(sdk_server(server))
         if method in FASTMCP_HOOKED:

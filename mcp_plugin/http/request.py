@@ -11,6 +11,7 @@ from fastmcp import Context
 from fastmcp.server.dependencies import extract_version_spec
 from fastmcp.utilities.versions import VersionSpec
 
+from mcp_plugin.http.passthrough import headers_of
 from mcp_plugin.http.stdio import StdioBearer
 from pdp_client.reasons import quote
 
@@ -91,7 +92,7 @@ def caller_of(request: Any, *, transport: str, stdio: StdioBearer | None) -> Cal
     """
     if request is None:
         return Caller(stdio.read() if stdio and transport == "stdio" else None, transport)
-    headers = request.scope["headers"]
+    headers = headers_of(request.scope)
     outcome, found = extract(headers, request.scope["query_string"])
     if _log.isEnabledFor(logging.DEBUG):
         _log.debug(

@@ -17,6 +17,7 @@ from mcp_types import INTERNAL_ERROR, INVALID_REQUEST
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_plugin.http import asgi
+from mcp_plugin.http.passthrough import headers_of
 from mcp_plugin.http.request import extract
 from pdp_client import Reason
 from pdp_client.reasons import message
@@ -112,5 +113,5 @@ def _endpoints(scope: Scope) -> Iterator[Any]:
 
 def _fingerprint(scope: Scope) -> str:
     """Return what a session is bound to: the bearer's SHA-256; empty for an anonymous caller."""
-    _, bearer = extract(scope["headers"], scope.get("query_string", b""))
+    _, bearer = extract(headers_of(scope), scope.get("query_string", b""))
     return "" if bearer is None else sha256(bearer.encode()).hexdigest()
