@@ -6,6 +6,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import cache
 
+from cachetools import LRUCache
 from prometheus_client import CollectorRegistry, Counter
 
 from mcp_plugin.exceptions import CallDenied
@@ -16,6 +17,9 @@ from mcp_plugin.protocol.methods import EXEMPT, LISTS, NOTIFICATIONS
 from mcp_plugin.spans import SPANS
 from pdp_client import PDP, Action, Decision, Reason, ReasonClass
 from pdp_client.reasons import quote
+
+_MOST_MISSPELT = 256
+"""URIs that are remembered, so that each is logged once."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +51,7 @@ class Enforcer:
         self._list_without_token = list_without_token
         self._shadow = shadow if isinstance(shadow, bool) else frozenset(shadow)
         self._failures = _failures(registry)
+        self._misspelt: LRUCache[str, None] = LRUCache(_MOST_MISSPELT)
         if self._shadow:
             names = "everything" if self._shadow is True else ", ".join(sorted(self._shadow))
             _log.warning("mcp_auth.shadow refusals stop nothing for: %s", names)
@@ -94,6 +99,28 @@ class Enforcer:
         if decision.shadowed:
             _log.info("mcp_auth.would_deny %s reason=%s", named(action), decision.reason)
         return decision
+
+    async def refuse_spelling(self, caller: Caller, action: Action) -> None:
+        """Record the refusal of a resource whose URI is spelt in another way than its own.
+
+        Returns:
+            None where the caller would be told that there is no such resource.
+
+        Raises:
+            CallDenied: the caller's bearer is refused.
+        """
+        decision = await self.pdp.decide(
+            caller.bearer, action, transport=caller.transport, undecidable=True
+        )
+        if action.name not in self._misspelt:
+            self._misspelt[action.name] = None
+            _log.warning(
+                "mcp_auth.misspelt %s: only a resource's own URI, or the one that its template "
+                "would write, is decided on", named(action),
+            )  # fmt: skip
+        if self.requires_auth and decision.reason_class is ReasonClass.AUTHENTICATION:
+            raise self._refused(decision, action)
+        self._count(decision.reason)
 
     async def require_authenticated(self, caller: Caller) -> None:
         """Require a bearer that is valid now, for requests that need no other grant.

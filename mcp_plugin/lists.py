@@ -15,7 +15,6 @@ from mcp_plugin.http.request import Caller, caller
 from mcp_plugin.http.stdio import StdioBearer
 from mcp_plugin.protocol import actions
 from mcp_plugin.protocol.param_headers import is_look_ahead
-from mcp_plugin.protocol.uris import is_canonical
 from mcp_plugin.runner import fastmcp_context
 from pdp_client import Action
 
@@ -55,8 +54,7 @@ class Lists(Middleware):
     ) -> Sequence[Resource]:
         """Filter the list to resources that the caller may read, with one query for all of it."""
         resources = await call_next(context)
-        readable = [one for one in resources if is_canonical(str(one.uri))]
-        return await self._shown(context, readable, lambda one: actions.read(str(one.uri), one))
+        return await self._shown(context, resources, lambda one: actions.read(str(one.uri), one))
 
     async def on_list_resource_templates(
         self,

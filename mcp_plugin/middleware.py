@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import mcp_types
+from fastmcp import FastMCP
 from fastmcp.exceptions import AuthorizationError, NotFoundError
 from fastmcp.prompts.base import PromptResult
 from fastmcp.resources import ResourceTemplate
@@ -275,11 +276,13 @@ class PolicyMiddleware(Lists):
         wanted = version(asked, server_context, nested=running() is not None)
         component = await server.get_resource(uri, version=wanted)
         template = None if component else await server.get_resource_template(uri, version=wanted)
-        action = actions.read(uri, component or template)
-        decision = await self._enforcer.enforce(self._caller(context), action)
+        action, caller = actions.read(uri, component or template), self._caller(context)
         # Patterns and rules see the text of a URI; a second spelling could bypass them.
-        known = component is not None or (template is not None and _expands_to(template, uri))
-        if not known or not is_canonical(uri):
+        if not await _is_spelt_as_known(server, uri, template):
+            await self._enforcer.refuse_spelling(caller, action)
+            raise NotFoundError(f"Unknown resource: {uri!r}")
+        decision = await self._enforcer.enforce(caller, action)
+        if component is None and template is None:
             raise NotFoundError(f"Unknown resource: {uri!r}")
         return action, decision
 
@@ -331,6 +334,15 @@ class PolicyMiddleware(Lists):
                 raise MCPError(
                     code=mcp_types.INTERNAL_ERROR, message=message(Reason.UNAVAILABLE)
                 ) from None
+
+
+async def _is_spelt_as_known(server: FastMCP, uri: str, template: ResourceTemplate | None) -> bool:
+    """Return whether a URI is canonical, and its template's own; or exactly that of a resource."""
+    if is_canonical(uri):
+        return template is None or _expands_to(template, uri)
+    # A server may give a file any name. It is decided on as the server lists it.
+    listed = await server.list_resources(run_middleware=False)
+    return any(str(one.uri) == uri for one in listed)
 
 
 def _expands_to(template: ResourceTemplate, uri: str) -> bool:

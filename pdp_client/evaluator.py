@@ -98,9 +98,15 @@ class Evaluator:
         self._sends_arguments: LRUCache[int, bool] = LRUCache(_MOST_GUESSES)
 
     async def decide(
-        self, bearer: str | None, action: Action, context: Context
+        self, bearer: str | None, action: Action, context: Context, *, undecidable: bool = False
     ) -> tuple[Credential | None, Decision, int | None]:
         """Decide a call. Never raises for a denial or an outage.
+
+        Args:
+            bearer: the caller's.
+            action: what it wants to do.
+            context: the context of the action.
+            undecidable: see `PDP.decide`.
 
         Returns:
             The credential that the bearer proved, if any; the decision; and the current age of its
@@ -110,9 +116,9 @@ class Evaluator:
         try:
             if bearer is not None:
                 verified = self._bearers.verify(bearer)
-            if is_too_large(action):
+            if undecidable or is_too_large(action):
                 credential = verified.credential if verified else None
-                return credential, _refused_by_size(credential, action), None
+                return credential, _refused_without_opa(credential, action), None
             query = self._decision_query(verified, action, context)
             found = self._cached(verified, query)
             if found is None:
@@ -300,8 +306,8 @@ def _rule_errors(error: BaseException) -> tuple[RuleError, ...]:
     return error.errors if isinstance(error, EvaluationError) else ()
 
 
-def _refused_by_size(credential: Credential | None, action: Action) -> Decision:
-    """Return the denial of an action that is too large for any grant, without OPA."""
+def _refused_without_opa(credential: Credential | None, action: Action) -> Decision:
+    """Return the denial of an action that no grant covers."""
     if credential is None:
         return Decision.refused(Reason.MISSING_TOKEN)
     text = message(Reason.TOOL_NOT_ALLOWED, tool=action.name)

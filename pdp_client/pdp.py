@@ -147,7 +147,13 @@ class PDP:
         return await self.decide(bearer, action, transport=transport)
 
     async def decide(
-        self, bearer: str | None, action: Action, *, transport: str = "", shadow: bool = False
+        self,
+        bearer: str | None,
+        action: Action,
+        *,
+        transport: str = "",
+        shadow: bool = False,
+        undecidable: bool = False,
     ) -> Decision:
         """Decide any action, as `authorize` does a tool call.
 
@@ -157,10 +163,14 @@ class PDP:
             transport: `http` or `stdio`, for rules and records.
             shadow: whether denials for `tool_not_allowed` and by site rules do not stop the action:
                 such a decision is `shadowed`, and holds the libraries of the caller's own grant.
+            undecidable: whether rules cannot tell what the action is about, such as a resource
+                under a second spelling of its URI. It is refused and recorded without OPA.
         """
         began, at = time.perf_counter(), self._clock()
         context = Context(server=self._server, transport=transport, shadow=shadow)
-        credential, decision, age_ms = await self._evaluator.decide(bearer, action, context)
+        credential, decision, age_ms = await self._evaluator.decide(
+            bearer, action, context, undecidable=undecidable
+        )
         decision = replace(
             decision,
             credential=credential,

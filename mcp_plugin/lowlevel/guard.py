@@ -37,7 +37,7 @@ from mcp_plugin.lowlevel.components import Context, member
 from mcp_plugin.protocol.methods import EXEMPT, LISTS, NOTIFICATIONS
 from mcp_plugin.protocol.param_headers import compare, compare_nothing, is_look_ahead
 from mcp_plugin.protocol.request_state import bind_to_callers
-from mcp_plugin.protocol.uris import is_canonical
+from mcp_plugin.protocol.uris import has_dot_segment, is_canonical
 from mcp_plugin.spans import joined
 from pdp_client import PDP, Action, ConfigurationError, Decision, Reason
 from pdp_client.reasons import message, quote
@@ -152,6 +152,17 @@ class PolicyGuard:
         return sorted({tag for one in names for tag in self._tags.get(one, ())})
 
 
+def _is_spelt_as_known(uri: str, listed: Any, templates: Sequence[Any]) -> bool:
+    """Return whether a URI is the listed one, or one that its templates would write.
+
+    A handler may resolve dot segments, so a list entry with them is not taken at its word.
+    """
+    if listed is not None:
+        return not has_dot_segment(uri)
+    expands = not templates or components.matches_template(templates, uri)
+    return expands and is_canonical(uri)
+
+
 def _bind_on_creation(server: Server[Any]) -> None:
     """Bind the sessions of the server's HTTP application, which may not have been made yet."""
     make = server.streamable_http_app
@@ -257,13 +268,15 @@ class _Guard:
             templates = await components.templates(self._server, ctx, name)
         about = templates if found is None else [found]
         action = self._policy.action(ctx.method, name, about, arguments)
+        # Rules and patterns see only text: an unlisted name could also refer to another component.
+        if reads and not _is_spelt_as_known(name, found, templates):
+            await self._enforcer.refuse_spelling(caller, action)
+            raise messages.unknown_resource(name)
         decision = await self._enforcer.enforce(caller, action)
         if ctx.method == "tools/call" and found is None:
             raise MCPError(code=mcp_types.INVALID_PARAMS, message=f"Unknown tool: {quote(name)}")
         compare(ctx, member(found, "inputSchema"))
-        # Rules and patterns see only text: an unlisted name could also refer to another component.
-        known = found is not None or components.matches_template(templates, name)
-        if reads and not (known and is_canonical(name)):
+        if reads and found is None and not templates:
             raise messages.unknown_resource(name)
         return decision
 
@@ -285,7 +298,7 @@ class _Guard:
             for entry in result.get(kind.entries, ())
             if kind.method != "resources/read"
             or kind.name == "uriTemplate"
-            or is_canonical(entry[kind.name])
+            or not has_dot_segment(entry[kind.name])
         ]
         actions = [self._policy.action(kind.method, entry[kind.name], [entry]) for entry in entries]
         shown = await self._enforcer.visible(self._policy.caller(ctx.request), actions)

@@ -37,7 +37,19 @@ def is_canonical(uri: str) -> bool:
         unquote_to_bytes(uri).decode()
     except UnicodeDecodeError:
         return False
-    return not {".", ".."} & set(_DELIMITERS.split(uri.partition(":")[2]))
+    return not has_dot_segment(uri)
+
+
+def has_dot_segment(uri: str) -> bool:
+    """Return whether a URI has a segment `.` or `..`, which a handler may resolve.
+
+    RFC 3986 §3.3; encoded ones count too.
+    """
+    decoded = unquote_to_bytes(uri.partition(":")[2]).decode(errors="replace")
+    return any(
+        not {".", ".."}.isdisjoint(_DELIMITERS.split(text))
+        for text in (uri.partition(":")[2], decoded)
+    )
 
 
 def is_expansion(uri: str, expanded: str, values: Iterable[object]) -> bool:
