@@ -86,7 +86,7 @@ class Common:
 
     def show(self, value: Any) -> None:
         """Print one result on stdout: an object or a list of objects."""
-        shown = plain(value)
+        shown = as_plain(value)
         if self.format == "json":
             print(printable_json(shown))
         elif isinstance(shown, list):
@@ -112,7 +112,7 @@ class Common:
                     "the change is in the registry, but lictor serve does not run here: "
                     "nothing is revoked before it starts"
                 )
-            note("lictor serve does not run here; it will publish this when it starts")
+            print_note("lictor serve does not run here; it will publish this when it starts")
             return
         try:
             await admin.wake()
@@ -136,19 +136,19 @@ class Common:
             )
 
 
-def note(text: str) -> None:
+def print_note(text: str) -> None:
     """Print a message that is not a result on stderr, after the output so far."""
     sys.stdout.flush()
     # Messages quote files, names and other programs.
     print("lictor: " + "\n".join(map(printable, text.split("\n"))), file=sys.stderr)
 
 
-def plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
     """A value as JSON has it: records as objects."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [as_plain(one) for one in value]
     return value
 
 

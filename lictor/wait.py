@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from bundles.fleet.receipt import document
 from lictor.admin import Admin
-from lictor.console import Common, note, plain
+from lictor.console import Common, as_plain, print_note
 from lictor.exceptions import NotEffectiveError, ServeUnavailableError, WakeFailedError
 from lictor_common.private_files import write_private
 from registry.operations import Done
@@ -70,7 +70,7 @@ class WaitOptions:
             milliseconds = round(1000 * (time.monotonic() - began))
             if common.format == "json":
                 rest = {k: v for k, v in (effect or {}).items() if k not in {*shown, "receipt"}}
-                print(json.dumps({**plain(shown), **rest, "ms": milliseconds}))
+                print(json.dumps({**as_plain(shown), **rest, "ms": milliseconds}))
         common.require_notified()
         self._conclude(effect, milliseconds, text=common.format == "text")
 
@@ -92,4 +92,4 @@ class WaitOptions:
                     "nothing changed, so there is nothing to write a receipt for"
                 )
             write_private(self.receipt, document(effect["receipt"]))
-            note(f"receipt written to {self.receipt}")
+            print_note(f"receipt written to {self.receipt}")

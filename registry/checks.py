@@ -21,7 +21,7 @@ R = TypeVar("R", bound=Record)
 MAX_TEXT = 256
 
 
-def checked(record: R) -> R:
+def validate(record: R) -> R:
     """Validate a record and return it as it will be stored, its tuples sorted and deduplicated.
 
     Raises:

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from lictor_common.text import is_digest, token_label
 from lictor_common.version import RegistryVersion
-from registry.checks import checked
+from registry.checks import validate
 from registry.exceptions import (
     AlreadyExistsError,
     AmbiguousLabelError,
@@ -126,7 +126,7 @@ class Operator:
         """Grant a workspace's libraries to a team."""
         async with self._transaction("team assign") as tx:
             before = await _existing(tx, Team, team_id)
-            after = checked(replace(before, workspaces=(*before.workspaces, workspace_id)))
+            after = validate(replace(before, workspaces=(*before.workspaces, workspace_id)))
             await tx.put(after)
         return Done(record=after, version=tx.version, changed=after != before)
 
@@ -208,7 +208,7 @@ class Operator:
             await self._committed(self._registry)
 
     async def _add(self, record: R, *, action: str) -> Done[R]:
-        record = checked(record)
+        record = validate(record)
         ref = record.ref
         async with self._transaction(action) as tx:
             if await tx.get(type(record), ref.id) is not None:

@@ -73,19 +73,19 @@ _REASONS = {
 }
 
 
-def refusal(name: str) -> str:
+def explain_refusal(name: str) -> str:
     """Why a builtin is refused, for the author of the rule that calls it."""
     reason = _REASONS.get(name, "lictor allows only builtins that it knows to stay in OPA")
     return f"lictor does not allow {name} in site rules: {reason}"
 
 
 @lru_cache(maxsize=4)
-def declared(opa: OPA) -> dict[str, dict[str, Any]]:
+def read_declarations(opa: OPA) -> dict[str, dict[str, Any]]:
     """Every builtin of an OPA by its name, as `opa capabilities` declares it."""
     return {builtin["name"]: builtin for builtin in _capabilities(opa)["builtins"]}
 
 
-def restricted_capabilities(opa: OPA) -> dict[str, Any]:
+def restrict_capabilities(opa: OPA) -> dict[str, Any]:
     """An OPA's capabilities without what a site's rules may not use, for `opa check`."""
     capabilities = dict(_capabilities(opa))
     capabilities["builtins"] = [

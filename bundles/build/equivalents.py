@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from bundles.build.mutants import Mutant, squeezed
+from bundles.build.mutants import Mutant, squeeze
 from bundles.exceptions import MutationError
 
 DEFAULT_PATH = Path(".lictor") / "equivalent-mutants.yaml"
@@ -128,7 +128,7 @@ def _entry(where: str, mutant: Any, reason: str) -> EquivalentMutant:
     if not all(isinstance(text, str) for text in texts) or not isinstance(occurrence, int | None):
         raise MutationError(f"{where} has a value of the wrong type. Put texts into quotes.")
     file, *rest = texts
-    return EquivalentMutant((file, *map(squeezed, rest)), occurrence, reason)
+    return EquivalentMutant((file, *map(squeeze, rest)), occurrence, reason)
 
 
 def _is_text(value: Any) -> bool:

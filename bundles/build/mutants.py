@@ -46,10 +46,10 @@ class Mutant:
     @property
     def identity(self) -> tuple[str, ...]:
         """What stays the same while other lines of the file change; white space aside."""
-        return (self.file, *map(squeezed, (self.rule, self.operator, self.before, self.after)))
+        return (self.file, *map(squeeze, (self.rule, self.operator, self.before, self.after)))
 
 
-def squeezed(text: str) -> str:
+def squeeze(text: str) -> str:
     """A text with each run of white space as one blank."""
     return " ".join(text.split())
 

@@ -75,7 +75,7 @@ class _Inspection:
     def __init__(self, opa: OPA, modules: Sequence[Module], schemas: Path) -> None:
         self.findings: list[RuleFinding] = []
         self._modules = modules
-        self._declared = builtins.declared(opa)
+        self._declared = builtins.read_declarations(opa)
         self._rules = [rule for module in modules for rule in module.rules]
         reached = RuleGraph(self._rules).reached_from(filter(is_decision, self._rules))
         self._reached = {id(rule.node) for rule in reached}
@@ -173,7 +173,7 @@ class _Inspection:
                 continue
             self._called.add(name)
             if name not in builtins.ALLOWED:
-                self._add(module, node, builtins.refusal(name))
+                self._add(module, node, builtins.explain_refusal(name))
 
     def _check_values(self, rule: Rule) -> None:
         if rule.is_test:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundles.build.builtins import restricted_capabilities
+from bundles.build.builtins import restrict_capabilities
 from bundles.build.site_folder import SourceFile
 from bundles.opa.binary import OPA
 from bundles.publish.signing import canonical
@@ -44,6 +44,6 @@ def staged(
             target = path / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.content)
-        (path / "capabilities.json").write_bytes(canonical(restricted_capabilities(opa)))
+        (path / "capabilities.json").write_bytes(canonical(restrict_capabilities(opa)))
         folders = sorted({relative.split("/", 1)[0] for relative in named})
         yield Stage(path, folders, named)

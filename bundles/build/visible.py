@@ -26,7 +26,9 @@ def infer(opa: OPA, rules: Sequence[Rule], schemas: Path) -> Inference:
         schemas: the folder of the product's schemas.
     """
     input_type, lictor = _visible_types(schemas)
-    return Inference(rules, input_type=input_type, lictor=lictor, builtins=builtins.declared(opa))
+    return Inference(
+        rules, input_type=input_type, lictor=lictor, builtins=builtins.read_declarations(opa)
+    )
 
 
 def members_of_an_action(inference: Inference) -> dict[str, Type]:

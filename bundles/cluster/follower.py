@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from bundles.cluster.index import NAME, Index, decoded
+from bundles.cluster.index import NAME, Index, decode_index
 from bundles.cluster.object_store import ObjectStore, StoredObject
 from bundles.cluster.order import EDGE, Facts, VisibleBundles, facts_of
 from bundles.cluster.verify import BundleVerifier
@@ -132,7 +132,7 @@ class Follower:
         if found is None:
             return
         self._known[NAME] = found.etag, ""
-        index = decoded(found.content)
+        index = decode_index(found.content)
         if index is None:
             self._refuse(NAME, ObjectRefusedError(f"{NAME}: no index"))
             return

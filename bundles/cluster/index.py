@@ -44,18 +44,18 @@ class Index:
     sequence: int = 0
     bundles: Mapping[str, Entry] = field(default_factory=dict)
 
-    def noting(self, bundle: Bundle, etag: str, *, at: float) -> "Index":
+    def with_bundle(self, bundle: Bundle, etag: str, *, at: float) -> "Index":
         """Return the index with one bundle added or replaced."""
         entry = Entry(bundle.revision, bundle.etag, etag, at)
         bundles = {**self.bundles, bundle.name: entry}
         return replace(self, sequence=self.sequence + 1, bundles=bundles)
 
-    def encoded(self) -> bytes:
+    def encode(self) -> bytes:
         """Return the index as canonical JSON."""
         return canonical(asdict(self))
 
 
-def decoded(content: bytes) -> Index | None:
+def decode_index(content: bytes) -> Index | None:
     """Parse an index; return None for any other content."""
     try:
         document = json.loads(content)

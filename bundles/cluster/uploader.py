@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from bundles.cluster.fencing import LeaseHolder
-from bundles.cluster.index import KIND, NAME, Index, decoded
+from bundles.cluster.index import KIND, NAME, Index, decode_index
 from bundles.cluster.object_store import ObjectChangedError, ObjectStore
 from bundles.cluster.order import EDGE, Facts, VisibleBundles, facts_of
 from bundles.exceptions import (
@@ -123,7 +123,7 @@ class StoreUploader:
 
     async def _take_index(self) -> None:
         found = await self._object_store.get(NAME)
-        index = (found and decoded(found.content)) or Index()
+        index = (found and decode_index(found.content)) or Index()
         fence = index.fence if self._holder is None else self._holder.fence
         if index.fence > fence:
             raise LeaseLostError(
@@ -178,7 +178,7 @@ class StoreUploader:
         self._unwritten = False
         index = self._index
         try:
-            await self._put(NAME, index.encoded(), kind=KIND)
+            await self._put(NAME, index.encode(), kind=KIND)
             if self._announce:
                 await self._announce(index)
         except RedisUnavailableError as error:
@@ -195,7 +195,7 @@ class StoreUploader:
         there = entry is not None and entry.etag == self._etags.get(key)
         if entry is None or not there or entry.sha256 != bundle.etag:
             etag = await self._put(key, bundle.content)
-            self._index = self._index.noting(bundle, etag, at=self._clock())
+            self._index = self._index.with_bundle(bundle, etag, at=self._clock())
             self._unwritten = True
         self._visible.add(facts)
         newest = self._queue.pop(bundle.name)[0]

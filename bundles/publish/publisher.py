@@ -20,7 +20,7 @@ from bundles.publish.heartbeat import Heartbeat
 from bundles.publish.live_records import LiveRecords
 from bundles.publish.policy_releases import PolicyReleases
 from bundles.publish.records import RecordValidator, shard_of
-from bundles.publish.rollback_guard import RollbackGuard, text
+from bundles.publish.rollback_guard import RollbackGuard, format_version
 from bundles.publish.scan import RegistryReader, Scan
 from bundles.publish.signing import Bundle, SigningKey, canonical_records, data_of, sign
 from bundles.publish.store import Published, Store
@@ -294,7 +294,7 @@ class Publisher:
 
     def _publish_live(self) -> None:
         document = {**self.live.document(), **self._rollback_guard.header}
-        bundle = self._signed("live", text(self.version), document)
+        bundle = self._signed("live", format_version(self.version), document)
         # Should a power cut take it, it is made anew from the registry.
         self._store.save(bundle, durable=False)
         self._served_bundles.put(bundle)

@@ -107,7 +107,7 @@ _ADAPTERS: Mapping[Kind, TypeAdapter[Any]] = {
 }
 
 
-def problem(ref: Ref, record: Published | None) -> str | None:
+def find_problem(ref: Ref, record: Published | None) -> str | None:
     """Describe a record's fault as `kind/id: field: why`; None if it may be published.
 
     The record's values are not in the text: a field of the wrong kind may hold anything.
@@ -168,7 +168,7 @@ class RecordValidator:
 
         A library that does not fit has `null` for tags: rules that read libraries hide it.
         """
-        fault = problem(ref, record)
+        fault = find_problem(ref, record)
         self._note(ref, fault)
         if fault and ref.kind is Kind.LIBRARIES:
             # Without a record it would have no tags, and no rule about tags would hide it.

@@ -42,7 +42,8 @@ class RollbackGuard:
             RegistryError: its log cannot be read.
         """
         if version < self.version:
-            raise self._hold(f"it is at {text(version)}, and {text(self.version)} was published")
+            now, before = map(format_version, (version, self.version))
+            raise self._hold(f"it is at {now}, and {before} was published")
         if version == self.version:
             self.held = ""
             return
@@ -61,6 +62,6 @@ class RollbackGuard:
         return PublishingHeldError(self.held)
 
 
-def text(version: RegistryVersion) -> str:
+def format_version(version: RegistryVersion) -> str:
     """A state of the registry as a bundle's revision: `"1:812"`."""
     return f"{version.epoch}:{version.revision}"

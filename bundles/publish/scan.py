@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bundles.publish.records import RecordValidator, has_valid_id, shard_of
-from bundles.publish.shards import in_process, spool_line
+from bundles.publish.shards import run_in_process, spool_line
 from registry import Ref, Registry, RegistryVersion
 
 Opener = Callable[[], Awaitable[Registry]]
@@ -89,7 +89,7 @@ class RegistryReader:
         if self._opener is None or total < SMALL:
             return await scan(self._registry, folder, shards=shards)
         reading = asyncio.ensure_future(
-            in_process(_scan_in_process, self._opener, folder, shards, rest)
+            run_in_process(_scan_in_process, self._opener, folder, shards, rest)
         )
         while not reading.done():
             self.progress("reading the registry", _progress_of(folder), total)

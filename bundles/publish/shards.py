@@ -41,10 +41,10 @@ async def run_offloaded(size: int, job: Callable[[Unpack[Ts]], T], *args: *Ts) -
     """Run a job in a thread, or in a process of its own where `size` bytes would keep it long."""
     if size < _OFFLOAD_FROM:
         return await anyio.to_thread.run_sync(job, *args)
-    return await in_process(job, *args)
+    return await run_in_process(job, *args)
 
 
-async def in_process(job: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
+async def run_in_process(job: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
     """Run a job in a process of its own that gives way to all others."""
     return await anyio.to_process.run_sync(_nicely, job, args, cancellable=True)
 

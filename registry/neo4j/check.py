@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lictor_common.text import is_digest
-from registry.checks import checked
+from registry.checks import validate
 from registry.exceptions import InvalidRecordError, UnreadableRegistryError
 from registry.interface import Fault, Finding
 from registry.model import Kind, Ref
@@ -131,7 +131,7 @@ def _wrong(kind: Kind, rows: dict[str, list[Sequence[Any]]], workspaces: set[str
             continue
         record = row_of.record(type_, first)
         try:
-            checked(record)
+            validate(record)
         except InvalidRecordError as error:
             yield f"{name}: {str(error).removeprefix(f'{error.record}: ')}"
             continue

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lictor_common.version import RegistryVersion
 from registry.changelog import GENESIS, LogEntry, read_entry
-from registry.checks import checked
+from registry.checks import validate
 from registry.exceptions import (
     InvalidRecordError,
     RegistryUnavailableError,
@@ -157,7 +157,7 @@ def _setting(name: str, texts: list[Any]) -> Setting | None:
     """Return a setting from the `value` of its nodes; None, with a warning, if it is unusable."""
     try:
         [text] = texts
-        return checked(Setting(name=name, value=json.loads(text)))
+        return validate(Setting(name=name, value=json.loads(text)))
     except (ValueError, TypeError, RecursionError, InvalidRecordError):
         _log.warning("registry.setting_left_out name=%s", name[:64])
         return None

@@ -184,11 +184,11 @@ class Neo4jRegistry:
     ) -> T:
         """Run reads in a graph that has a registry."""
 
-        async def checked(opened: Open) -> T:
+        async def validate(opened: Open) -> T:
             await read_state(opened)
             return await work(opened)
 
-        return await self._graph.read(checked, seconds=seconds)
+        return await self._graph.read(validate, seconds=seconds)
 
     @asynccontextmanager
     async def _held(self) -> AsyncIterator[tuple[Open, State]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from lictor_common.version import RegistryVersion
 from registry import model
 from registry.changelog import LogEntry
-from registry.checks import checked
+from registry.checks import validate
 from registry.exceptions import (
     InvalidRecordError,
     NotFoundError,
@@ -185,7 +185,7 @@ class Neo4jTransaction:
 def _batches(records: Iterable[Record]) -> Iterator[list[Record]]:
     """Yield checked records in batches, split where the type changes or an id recurs."""
     batch: dict[Ref, Record] = {}
-    for record in map(checked, records):
+    for record in map(validate, records):
         last = next(iter(batch.values()), record)
         if type(last) is not type(record) or record.ref in batch or len(batch) == _BATCH:
             yield list(batch.values())

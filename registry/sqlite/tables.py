@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lictor_common.version import RegistryVersion
 from registry import model
-from registry.checks import checked
+from registry.checks import validate
 from registry.exceptions import InvalidRecordError, NotFoundError, StillReferencedError
 from registry.model import (
     RECORD_TYPES,
@@ -139,7 +139,7 @@ def select(
 
 def put(db: sqlite3.Connection, record: Record) -> set[Ref]:
     """Store a record, and return what it touched."""
-    record = checked(record)
+    record = validate(record)
     before = get(db, type(record), record.ref.id)
     if before == record:
         return set()
@@ -194,7 +194,7 @@ def faults(db: sqlite3.Connection) -> list[str]:
     for type_ in RECORD_TYPES:
         for record in select(db, type_):
             try:
-                checked(record)
+                validate(record)
             except InvalidRecordError as error:
                 found.append(str(error))
     missing = set(model.DEFAULT_SETTINGS) - set(settings(db))

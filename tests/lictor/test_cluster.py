@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 from support.waiting import until
 
-from bundles.cluster.index import decoded
+from bundles.cluster.index import decode_index
 from bundles.cluster.object_store import ObjectStore
 from lictor.exceptions import InvalidArgumentError
 from lictor.server import serving
@@ -89,7 +89,7 @@ async def test_single_server_publishes_and_updates_the_store(settings):
 
         async def arrived():
             found = await store.get("index.json")
-            index = found and decoded(found.content)
+            index = found and decode_index(found.content)
             live = index and index.bundles.get("live")
             return live and live.revision == f"{version.epoch}:{version.revision}"
 

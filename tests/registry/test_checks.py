@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from registry import Key, Library, Setting, Team, Token, User, Workspace
-from registry.checks import checked
+from registry.checks import validate
 from registry.exceptions import InvalidRecordError
 from registry.globs import glob_fault
 
@@ -22,19 +22,19 @@ KEY = Key(kid="k", alg="EdDSA")
 
 @pytest.mark.parametrize("record", [USER, TEAM, TOKEN, LIBRARY, WORKSPACE, KEY])
 def test_valid_record_is_accepted_unchanged(record):
-    assert checked(record) == record
+    assert validate(record) == record
 
 
 @pytest.mark.parametrize("text", ["", "a\nb", "a\0", "\x7f", "\x85", "\ud800", "x" * 257, None, 7])
 def test_invalid_id_is_refused_unquoted(text):
     with pytest.raises(InvalidRecordError) as caught:
-        checked(replace(USER, id=text))
+        validate(replace(USER, id=text))
     assert (caught.value.record, caught.value.field) == ("users", "id")
 
 
 @pytest.mark.parametrize("text", ["\u2028", "😀", 'it\'s "odd"/\\', "x" * 256, " "])
 def test_an_odd_id_is_an_id(text):
-    assert checked(replace(USER, id=text)).id == text
+    assert validate(replace(USER, id=text)).id == text
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_an_odd_id_is_an_id(text):
 )
 def test_invalid_field_is_named_and_not_quoted(record, field, value):
     with pytest.raises(InvalidRecordError) as caught:
-        checked(replace(record, **{field: value}))
+        validate(replace(record, **{field: value}))
     assert caught.value.field == field
     assert caught.value.record == (
         record.kind if field == record.key else f"{record.kind}/{record.ref.id}"
@@ -77,7 +77,7 @@ def test_invalid_field_is_named_and_not_quoted(record, field, value):
 
 
 def test_an_expiry_is_a_float():
-    assert isinstance(checked(replace(TOKEN, expires_at=5)).expires_at, float)
+    assert isinstance(validate(replace(TOKEN, expires_at=5)).expires_at, float)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_an_expiry_is_a_float():
     ],
 )
 def test_a_setting_of_the_right_shape_is_accepted(name, value):
-    assert checked(Setting(name=name, value=value)).value == value
+    assert validate(Setting(name=name, value=value)).value == value
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_setting_of_the_right_shape_is_accepted(name, value):
 )
 def test_setting_of_another_shape_is_refused(name, value):
     with pytest.raises(InvalidRecordError):
-        checked(Setting(name=name, value=value))
+        validate(Setting(name=name, value=value))
 
 
 GOOD_GLOBS = [
@@ -180,4 +180,4 @@ def test_ambiguous_pattern_is_refused(pattern):
 @pytest.mark.parametrize("tools", [("",), ("x" * 257,), ("a\nb",)])
 def test_a_pattern_is_plain_text(tools):
     with pytest.raises(InvalidRecordError):
-        checked(replace(TEAM, tools=tools))
+        validate(replace(TEAM, tools=tools))

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bundles.build.builtins import ALLOWED, CLOCK, declared, refusal
+from bundles.build.builtins import ALLOWED, CLOCK, explain_refusal, read_declarations
 from bundles.exceptions import OPAFailedError
 
 
@@ -29,7 +29,7 @@ def listener():
 
 
 def call(opa, name, arguments):
-    builtin = declared(opa)[name]
+    builtin = read_declarations(opa)[name]
     infix = builtin.get("infix")
     written = [json.dumps(one) for one in arguments]
     term = (
@@ -63,8 +63,8 @@ def test_no_allowed_builtin_opens_a_connection(opa_binary, listener):
     url, seen = listener
     file = json.dumps({"$ref": "file:///etc/hostname"})
     tried = [
-        (name, [arguments_of(one, given) for one in declared(opa_binary)[name]["decl"].get("args", [])])
-        for name in sorted(ALLOWED & declared(opa_binary).keys())
+        (name, [arguments_of(one, given) for one in read_declarations(opa_binary)[name]["decl"].get("args", [])])
+        for name in sorted(ALLOWED & read_declarations(opa_binary).keys())
         for given in (url, json.dumps({"$ref": url}), file)
     ]  # fmt: skip
     with ThreadPoolExecutor(4) as pool:
@@ -91,10 +91,14 @@ def test_refused_builtins_are_found_out_in_the_same_way(opa_binary, listener, na
 
 
 def test_whatever_the_time_or_chance_changes_is_known_as_such(opa_binary):
-    changing = {name for name, one in declared(opa_binary).items() if one.get("nondeterministic")}
+    changing = {
+        name for name, one in read_declarations(opa_binary).items() if one.get("nondeterministic")
+    }
     assert changing & ALLOWED <= CLOCK
 
 
 def test_a_builtin_of_a_later_opa_is_refused_with_a_reason():
     assert "new.builtin" not in ALLOWED
-    assert refusal("new.builtin").startswith("lictor does not allow new.builtin in site rules: ")
+    assert explain_refusal("new.builtin").startswith(
+        "lictor does not allow new.builtin in site rules: "
+    )

@@ -8,7 +8,7 @@ from support.publisher_process import Process
 from support.waiting import until
 
 from bundles.cluster.fencing import FencedBundles
-from bundles.cluster.index import decoded
+from bundles.cluster.index import decode_index
 from bundles.cluster.leader_loop import adopt
 from bundles.cluster.lease import LeaseTerm
 from bundles.cluster.object_store import ObjectStore
@@ -77,7 +77,7 @@ class Servers:
 
     async def index(self):
         found = await self.object_store.get("index.json")
-        return found and decoded(found.content)
+        return found and decode_index(found.content)
 
     def check_nobody_went_back(self):
         for server in self.all:
@@ -198,7 +198,7 @@ def indexed(served_bundles, *, at=0.0):
 
     index = Index()
     for name in served_bundles.names():
-        index = index.noting(served_bundles.get(name), "etag", at=at)
+        index = index.with_bundle(served_bundles.get(name), "etag", at=at)
     return index
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from support.waiting import until
 
-from bundles.cluster.index import decoded
+from bundles.cluster.index import decode_index
 from bundles.cluster.object_store import ANY, ObjectStore
 from bundles.cluster.uploader import StoreUploader
 from bundles.exceptions import LeaseLostError, ObjectStoreUnavailableError, RedisUnavailableError
@@ -71,7 +71,7 @@ async def mirror_of():
 
 async def index_of(object_store):
     found = await object_store.get("index.json")
-    return found and decoded(found.content)
+    return found and decode_index(found.content)
 
 
 async def written(uploader, object_store, *given):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.plain_opa import make_dataset
 
-from bundles.publish.records import RecordValidator, problem, shard_of
+from bundles.publish.records import RecordValidator, find_problem, shard_of
 from registry import Fault, Kind, Ref
 
 DIGEST = "2bd806c97f0e00af1a1fc3328fa763a9269723c8db8fac4f93af71db186d6e90"
@@ -32,20 +32,20 @@ SECRET = "s3cret-value"
 
 @pytest.mark.parametrize("ref", GOOD, ids=str)
 def test_record_of_the_contract_passes(ref):
-    assert problem(ref, GOOD[ref]) is None
-    assert problem(ref, None) is None
+    assert find_problem(ref, GOOD[ref]) is None
+    assert find_problem(ref, None) is None
 
 
 @pytest.mark.parametrize("expires_at", [None, 0, 1795000000, 1795000000.5])
 def test_expiry_is_a_number_or_absent(expires_at):
     ref = Ref(Kind.TOKENS, DIGEST)
-    assert problem(ref, {**GOOD[ref], "expires_at": expires_at}) is None
+    assert find_problem(ref, {**GOOD[ref], "expires_at": expires_at}) is None
 
 
 @pytest.mark.parametrize(("ref", "field"), FIELDS, ids=str)
 def test_a_field_that_is_missing_is_named(ref, field):
     record = {name: value for name, value in GOOD[ref].items() if name != field}
-    assert problem(ref, record).startswith(f"{ref}: {field}: ")
+    assert find_problem(ref, record).startswith(f"{ref}: {field}: ")
 
 
 @pytest.mark.parametrize(("ref", "field"), FIELDS, ids=str)
@@ -55,7 +55,7 @@ def test_a_field_that_is_missing_is_named(ref, field):
     ids=repr,
 )  # fmt: skip
 def test_field_of_another_type_is_named_without_its_value(ref, field, odd):
-    reported = problem(ref, {**GOOD[ref], field: odd})
+    reported = find_problem(ref, {**GOOD[ref], field: odd})
     assert reported.startswith(f"{ref}: {field}")
     assert SECRET not in reported
     assert "\n" not in reported
@@ -64,26 +64,26 @@ def test_field_of_another_type_is_named_without_its_value(ref, field, odd):
 @pytest.mark.parametrize(("field", "odd"), [("active", 1), ("active", "true"), ("active", None), ("name", 7), ("name", None)])  # fmt: skip
 def test_record_values_are_not_converted(field, odd):
     ref = Ref(Kind.USERS, "ada")
-    assert problem(ref, {**GOOD[ref], field: odd}).startswith(f"users/ada: {field}: ")
+    assert find_problem(ref, {**GOOD[ref], field: odd}).startswith(f"users/ada: {field}: ")
 
 
 @pytest.mark.parametrize("ref", GOOD, ids=str)
 def test_unknown_field_is_named_without_its_value(ref):
-    assert problem(ref, {**GOOD[ref], "extra": SECRET}).startswith(f"{ref}: extra: ")
-    assert SECRET not in problem(ref, {**GOOD[ref], "extra": SECRET})
+    assert find_problem(ref, {**GOOD[ref], "extra": SECRET}).startswith(f"{ref}: extra: ")
+    assert SECRET not in find_problem(ref, {**GOOD[ref], "extra": SECRET})
 
 
 @pytest.mark.parametrize("pattern", ["[", "{a", "a]", "\\", SECRET + "["])
 def test_pattern_opa_cannot_match_is_refused_unquoted(pattern):
     for ref in (Ref(Kind.TOKENS, DIGEST), Ref(Kind.TEAMS, "7f")):
-        reported = problem(ref, {**GOOD[ref], "tools": ["ok", pattern]})
+        reported = find_problem(ref, {**GOOD[ref], "tools": ["ok", pattern]})
         assert reported.startswith(f"{ref}: tools.1: ")
         assert SECRET not in reported
 
 
 @pytest.mark.parametrize("odd", ["text", [], 7, False])
 def test_record_that_is_not_an_object_is_refused(odd):
-    assert problem(Ref(Kind.USERS, "ada"), odd).startswith("users/ada: ")
+    assert find_problem(Ref(Kind.USERS, "ada"), odd).startswith("users/ada: ")
 
 
 @pytest.mark.parametrize("id_", ["", "zz" * 32, DIGEST.upper(), DIGEST[:-1], "lct_bearer-put-here-by-mistake", "\ud800"])  # fmt: skip
