@@ -11,7 +11,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError
 
 from bundles.exceptions import BundleError
-from lictor.console import print_note
+from lictor.console import note
 from lictor.exceptions import InvalidArgumentError, LictorError
 from pdp_client import PDPError
 from registry import RegistryError
@@ -77,12 +77,12 @@ def run(arguments: list[str] | None = None) -> int:
         code = app(_with_seconds(arguments), exit_on_error=False, print_error=True)
     except (CycloptsError, InvalidArgumentError) as error:
         if isinstance(error, InvalidArgumentError):
-            print_note(str(error))
+            note(str(error))
         return USAGE
     except (LictorError, RegistryError, BundleError, PDPError) as error:
-        print_note(str(error))
+        note(str(error))
         return FAILURE
     except OSError as error:
-        print_note(f"{error.filename or 'file'}: {error.strerror}")
+        note(f"{error.filename or 'file'}: {error.strerror}")
         return FAILURE
     return code if isinstance(code, int) else 0

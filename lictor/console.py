@@ -112,7 +112,7 @@ class Common:
                     "the change is in the registry, but lictor serve does not run here: "
                     "nothing is revoked before it starts"
                 )
-            print_note("lictor serve does not run here; it will publish this when it starts")
+            note("lictor serve does not run here; it will publish this when it starts")
             return
         try:
             await admin.wake()
@@ -136,7 +136,7 @@ class Common:
             )
 
 
-def print_note(text: str) -> None:
+def note(text: str) -> None:
     """Print a message that is not a result on stderr, after the output so far."""
     sys.stdout.flush()
     # Messages quote files, names and other programs.

@@ -75,7 +75,7 @@ class KeyFolder:
         self._add(issuer, private=whole, public=public)
         return public
 
-    def take_over(self, secret_hex: str, *, issuer: str, kid: str, alg: str = "HS256") -> str:
+    def import_secret(self, secret_hex: str, *, issuer: str, kid: str, alg: str = "HS256") -> str:
         """Take over a symmetric secret, given as hex, and return its algorithm.
 
         Raises:

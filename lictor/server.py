@@ -14,7 +14,7 @@ from bundles.fleet.tracker import FleetTracker
 from bundles.publish.policy_releases import NAMES
 from bundles.publish.publisher import Publisher, log_failure
 from bundles.publish.reconciler import Reconciler
-from bundles.publish.scan import Opener, Progress, RegistryReader
+from bundles.publish.scan import Opener, RegistryReader, ReportProgress
 from bundles.publish.signing import SigningKey
 from bundles.publish.store import Store
 from bundles.publish.target import PublishTarget
@@ -61,7 +61,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, *, progress: Progress = lambda *_: None
+    settings: Settings, *, progress: ReportProgress = lambda *_: None
 ) -> AsyncIterator[Serving]:
     """Serve until the context ends, and publish: always, or while this server holds the lease.
 
@@ -134,7 +134,7 @@ class _Served:
         *,
         opener: Opener,
         key: SigningKey,
-        progress: Progress,
+        progress: ReportProgress,
     ) -> None:
         self._settings = settings
         self._registry = registry

@@ -91,11 +91,9 @@ class Settings(BaseSettings):
     @property
     def has_unreported_instances(self) -> bool:
         """Whether some OPAs do not report. A store without Redis normally serves such OPAs."""
-        return (
-            bool(self.artefacts_url and not self.redis_url)
-            if self.unheard is None
-            else self.unheard
-        )
+        if self.unheard is not None:
+            return self.unheard
+        return bool(self.artefacts_url and not self.redis_url)
 
     @property
     def bundles(self) -> Path:

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from bundles.fleet.receipt import document
 from lictor.admin import Admin
-from lictor.console import Common, as_plain, print_note
+from lictor.console import Common, as_plain, note
 from lictor.exceptions import NotEffectiveError, ServeUnavailableError, WakeFailedError
 from lictor_common.private_files import write_private
 from registry.operations import Done
@@ -92,4 +92,4 @@ class WaitOptions:
                     "nothing changed, so there is nothing to write a receipt for"
                 )
             write_private(self.receipt, document(effect["receipt"]))
-            print_note(f"receipt written to {self.receipt}")
+            note(f"receipt written to {self.receipt}")

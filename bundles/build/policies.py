@@ -16,7 +16,7 @@ from bundles.build.site_rules import Reads, inspect, misplaced_rules, unused_fun
 from bundles.build.staging import CHECK_SECONDS, staged
 from bundles.exceptions import OPAFailedError
 from bundles.opa.binary import OPA
-from bundles.publish.signing import Bundle, SigningKey, canonical, sign
+from bundles.publish.signing import Bundle, SigningKey, canonical_json, sign
 
 _POLICY_ROOTS = ["lictor", "system/authz", "system/log"]
 
@@ -138,5 +138,7 @@ def _check(opa: OPA, product: Sequence[SourceFile], site: Sequence[SourceFile] =
 
 
 def _revision(sources: Mapping[str, bytes]) -> str:
-    whole = canonical({path: hashlib.sha256(text).hexdigest() for path, text in sources.items()})
+    whole = canonical_json(
+        {path: hashlib.sha256(text).hexdigest() for path, text in sources.items()}
+    )
     return hashlib.sha256(whole).hexdigest()[:16]

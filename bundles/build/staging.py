@@ -9,7 +9,7 @@ from pathlib import Path
 from bundles.build.builtins import restrict_capabilities
 from bundles.build.site_folder import SourceFile
 from bundles.opa.binary import OPA
-from bundles.publish.signing import canonical
+from bundles.publish.signing import canonical_json
 
 CHECK_SECONDS = 120.0
 """How long OPA may take to compile."""
@@ -44,6 +44,6 @@ def staged(
             target = path / relative
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.content)
-        (path / "capabilities.json").write_bytes(canonical(restrict_capabilities(opa)))
+        (path / "capabilities.json").write_bytes(canonical_json(restrict_capabilities(opa)))
         folders = sorted({relative.split("/", 1)[0] for relative in named})
         yield Stage(path, folders, named)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
-from bundles.publish.signing import Bundle, canonical
+from bundles.publish.signing import Bundle, canonical_json
 
 NAME = "index.json"
 KIND = "application/json"
@@ -52,7 +52,7 @@ class Index:
 
     def encode(self) -> bytes:
         """Return the index as canonical JSON."""
-        return canonical(asdict(self))
+        return canonical_json(asdict(self))
 
 
 def decode_index(content: bytes) -> Index | None:

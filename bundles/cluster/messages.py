@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from bundles.publish.signing import SigningKey, canonical
+from bundles.publish.signing import SigningKey, canonical_json
 from lictor_common.authenticator import MessageAuthenticator
 from lictor_common.typed import from_json
 
@@ -62,7 +62,7 @@ class BusAuthenticator:
 
     def sign(self, message: Announcement | Report) -> bytes:
         """Return a message as a value for Redis, with canonical JSON as its body."""
-        return self._authenticator.sign(type(message).__name__, canonical(asdict(message)))
+        return self._authenticator.sign(type(message).__name__, canonical_json(asdict(message)))
 
     def verify(self, kind: type[_Message], value: object) -> _Message | None:
         """Return a signed message; None for no value, or for one that is not such."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError, with_config
 from typing_extensions import TypedDict  # pydantic takes typing's only from Python 3.12 on
 
-from bundles.publish.signing import canonical
+from bundles.publish.signing import canonical_json
 from lictor_common.text import is_digest
 from registry.globs import glob_fault
 from registry.interface import Fault, Published
@@ -186,7 +186,7 @@ class RecordValidator:
         for name, value in settings.items():
             ref, fault = Ref(Kind.SETTINGS, name), None
             try:
-                canonical({name: value})
+                canonical_json({name: value})
             except ValueError:
                 fault = f"{ref}: is not a JSON value"
             else:

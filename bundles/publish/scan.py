@@ -20,7 +20,7 @@ from registry import Ref, Registry, RegistryVersion
 Opener = Callable[[], Awaitable[Registry]]
 """Opens the registry once more; a `functools.partial` of `open_registry`, to cross to a process."""
 
-Progress = Callable[[str, int, int], None]
+ReportProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and about how much there is."""
 
 SMALL = 20_000
@@ -64,7 +64,7 @@ class RegistryReader:
         registry: Registry,
         *,
         opener: Opener | None = None,
-        progress: Progress = lambda *_: None,
+        progress: ReportProgress = lambda *_: None,
     ) -> None:
         """Create the reader.
 

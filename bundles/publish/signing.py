@@ -2,7 +2,7 @@
 
 OPA hashes a structured file by value: it walks the document with its keys sorted and writes each
 scalar as Go's encoder does. A file that is already written that way has the hash of its bytes, so
-`canonical` is the only thing there is to get right.
+`canonical_json` is the only thing there is to get right.
 
 Source: https://www.openpolicyagent.org/docs/management-bundles#signing, OPA's v1/bundle/hash.go.
 """
@@ -121,7 +121,7 @@ class Bundle:
     content: bytes = field(repr=False)
 
 
-def canonical(document: Any) -> bytes:
+def canonical_json(document: Any) -> bytes:
     """Write JSON the way OPA hashes it: keys sorted, no spaces, Go's escapes.
 
     Raises:
@@ -135,7 +135,7 @@ def canonical(document: Any) -> bytes:
 
 
 def canonical_records(document: Any) -> bytes:
-    """`canonical`, ten times as fast, for what is known to hold no NaN and no infinity.
+    """`canonical_json`, ten times as fast, for what is known to hold no NaN and no infinity.
 
     Raises:
         ValueError: the document holds a lone surrogate, or an integer beyond 64 bits.
@@ -185,7 +185,7 @@ def sign(
         "keyid": key.keyid,
     }
     token = jwt.encode(payload, key.private, algorithm="ES256", headers={"kid": key.keyid})
-    files[".signatures.json"] = canonical({"signatures": [token]})
+    files[".signatures.json"] = canonical_json({"signatures": [token]})
     content = _pack(files, level=level)
     return Bundle(name, revision, etag_of(content), content)
 
@@ -202,8 +202,10 @@ def _files(
     manifest: Mapping[str, Any], data: Any, path: str, rego: Mapping[str, bytes] | None
 ) -> dict[str, bytes]:
     files = {
-        ".manifest": canonical(manifest),
-        f"{path}/data.json".lstrip("/"): data if isinstance(data, bytes) else canonical(data or {}),
+        ".manifest": canonical_json(manifest),
+        f"{path}/data.json".lstrip("/"): data
+        if isinstance(data, bytes)
+        else canonical_json(data or {}),
     }
     return files | dict(rego or {})
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bundles.exceptions import StoreUnusableError
-from bundles.publish.signing import Bundle, canonical, etag_of
+from bundles.publish.signing import Bundle, canonical_json, etag_of
 from lictor_common.private_files import BEGUN, replace_private
 
 _STATE = "published.json"
@@ -163,7 +163,7 @@ class Store:
             "bases": dict(published.bases),
             "reconciled_at": published.reconciled_at,
         }
-        self._replace(self._folder / _STATE, canonical(document))
+        self._replace(self._folder / _STATE, canonical_json(document))
 
     def _replace(self, path: Path, content: bytes, *, durable: bool = True) -> None:
         try:

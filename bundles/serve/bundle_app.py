@@ -144,7 +144,7 @@ def _acknowledged(request: Request, name: str, etags: Sequence[ETag]) -> None:
     """An OPA that asks with a bundle's ETag runs that bundle."""
     state = request.app.state
     for etag in etags:
-        if found := state.served_bundles.known(name, etag.etag):
+        if found := state.served_bundles.find_revision(name, etag.etag):
             revision, seconds = found
             if state.fleet.acknowledge(request.state.instance, name, revision):
                 state.metrics.active(name, seconds)

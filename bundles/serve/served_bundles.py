@@ -42,7 +42,7 @@ class ServedBundles:
             known.popitem(last=False)
         self._replaced.pop(bundle.name, asyncio.Event()).set()
 
-    def known(self, name: str, etag: str) -> tuple[str, float] | None:
+    def find_revision(self, name: str, etag: str) -> tuple[str, float] | None:
         """The revision of a bundle that was served lately, and for how many seconds it has been."""
         found = self._known.get(name, OrderedDict()).get(etag)
         return found and (found[0], time.monotonic() - found[1])

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from bundles.opa.binary import find_opa
 from lictor.call_input import CallInput, read_call_input
-from lictor.console import Common, print_note
+from lictor.console import Common, note
 from lictor.exceptions import InvalidArgumentError
 from lictor.keys import KeyFolder
 from lictor.settings import require
@@ -133,7 +133,7 @@ def _bearer(file: Path | None) -> str | None:
             with file.open("rb") as opened:
                 raw = opened.read(_LONGEST_READ)
         elif sys.stdin is None or sys.stdin.isatty():
-            print_note("no bearer on standard input: deciding for an anonymous caller")
+            note("no bearer on standard input: deciding for an anonymous caller")
             return None
         else:
             raw = sys.stdin.buffer.read(_LONGEST_READ)

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from lictor.console import Common, print_note
+from lictor.console import Common, note
 from lictor.demo.calls import CallOutcome, Rotation, call_all, rotate_while_calling
 from lictor.demo.processes import Demo, running
 from lictor.exceptions import DemoFailedError
@@ -34,7 +34,7 @@ async def demo(
     # Until everything is up, each check is an outage that need not be logged.
     logging.getLogger("pdp_client").setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="lictor-demo-") as folder:
-        async with running(Path(folder), progress=print_note) as up:
+        async with running(Path(folder), progress=note) as up:
             outcomes = await call_all(up)
             rotation = await rotate_while_calling(up)
             if common.format == "json":
@@ -75,7 +75,7 @@ def _print(outcomes: list[CallOutcome], rotation: Rotation) -> None:
 
 
 async def _keep(up: Demo) -> None:
-    print_note(
+    note(
         "the demo goes on until you press Ctrl-C. Call it with the MCP Inspector (Node 22):\n"
         f"  npx @modelcontextprotocol/inspector@2 --cli {up.url} --transport http \\\n"
         "    --method tools/call --tool-name get_health\n"

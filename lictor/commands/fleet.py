@@ -11,7 +11,7 @@ from bundles.exceptions import ReceiptInvalidError
 from bundles.fleet.credentials import InstanceCredentials
 from bundles.fleet.receipt import verify
 from lictor.admin import Admin
-from lictor.console import Common, print_note, show_table
+from lictor.console import Common, note, show_table
 from lictor.exceptions import InvalidArgumentError
 from lictor.rule_errors import recent_errors
 from lictor.settings import require
@@ -54,9 +54,9 @@ async def status(*, common: Common = _DEFAULT) -> None:
     ]
     show_table(rows)
     if not rows:
-        print_note("no OPA has connected yet")
+        note("no OPA has connected yet")
     for problem in problems:
-        print_note(problem)
+        note(problem)
 
 
 @instance.command(name="token")

@@ -48,7 +48,7 @@ async def import_key(
     if not hex:
         raise InvalidArgumentError("a secret is taken over as hexadecimal text: --hex")
     async with common.operator() as operator:
-        KeyFolder(common.settings.keys).take_over(
+        KeyFolder(common.settings.keys).import_secret(
             sys.stdin.readline(), issuer=issuer, kid=kid, alg=alg
         )
         await show_done(common, await operator.add_key(kid, alg=alg))

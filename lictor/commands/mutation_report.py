@@ -8,7 +8,7 @@ from typing import Any
 from bundles.build.equivalents import Matches
 from bundles.build.mutants import Mutant
 from bundles.build.mutation import MutantOutcome, Verdict
-from lictor.console import Common, print_note
+from lictor.console import Common, note
 from lictor_common.text import printable
 
 
@@ -64,7 +64,7 @@ def show_report(
             _show(mutant)
         common.show(summary)
     for problem in problems:
-        print_note(f"equivalent mutants: {problem}")
+        note(f"equivalent mutants: {problem}")
     return int(not passed)
 
 

@@ -13,7 +13,7 @@ from bundles.fleet.credentials import InstanceCredentials
 from bundles.opa.binary import find_opa
 from bundles.opa.server import OPASettings, bundles_token_file, command, environment, prepare
 from bundles.publish import policy_releases
-from lictor.console import Common, print_note
+from lictor.console import Common, note
 from lictor.exceptions import AlreadyRunningError, InvalidArgumentError, NotInitialisedError
 from lictor.settings import Settings, read_secret, require
 from lictor.sockets import listens
@@ -48,14 +48,12 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:
                 f"lictor serve does not answer at {settings.bundles_url} ({type(error).__name__}), "
                 "and this OPA has never been joined to it"
             ) from None
-        print_note("lictor serve does not answer; OPA starts from the bundles that it has kept")
+        note("lictor serve does not answer; OPA starts from the bundles that it has kept")
         names = []
     except _NothingYetError:
         if not config.exists():
             raise
-        print_note(
-            "lictor serve has nothing to serve yet; OPA starts from the bundles that it has kept"
-        )
+        note("lictor serve has nothing to serve yet; OPA starts from the bundles that it has kept")
         names = []
     setup = OPASettings(
         id=name,
@@ -72,7 +70,7 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:
         raise AlreadyRunningError(f"an OPA listens at {settings.opa_url} already")
     if names:
         prepare(setup)
-    print_note(f"OPA {binary.version} from {binary.origin}, listening at {settings.opa_url}")
+    note(f"OPA {binary.version} from {binary.origin}, listening at {settings.opa_url}")
     sys.stderr.flush()
     arguments = command(binary, setup)
     # Replaces this process, so that its supervisor supervises OPA.

@@ -13,7 +13,7 @@ from bundles.build.site_folder import SiteFolder
 from bundles.build.testing import TEST_SECONDS, TestRun, run_tests
 from bundles.opa.binary import find_opa
 from bundles.publish.store import Store
-from lictor.console import Common, print_note, show_table
+from lictor.console import Common, note, show_table
 from lictor.exceptions import InvalidArgumentError
 from lictor.junit import junit
 from lictor.new_site import make_site_repository
@@ -83,7 +83,7 @@ def build(
         show_table([rule | {"tests": len(rule["tests"])} for rule in rules])
     _note_left_out(built.rules.folder)
     for one in built.rules.unused:
-        print_note(f"{one} is a function that nothing in force calls")
+        note(f"{one} is a function that nothing in force calls")
 
 
 @policies.command(name="test")
@@ -125,12 +125,10 @@ def run_site_tests(
             _show(ran, verbose=verbose)
             _note_left_out(ran.site)
     for one in ran.repeated:
-        print_note(
-            f"{one} stands more than once; OPA passes all of one name when one of them holds"
-        )
+        note(f"{one} stands more than once; OPA passes all of one name when one of them holds")
     good = all(result.is_good for result in ran.results) and not ran.repeated
     if ran.coverage and threshold is not None and ran.coverage.percent < threshold:
-        print_note(f"coverage is {ran.coverage.percent:.1f} %, less than {threshold:g} %")
+        note(f"coverage is {ran.coverage.percent:.1f} %, less than {threshold:g} %")
         return 1
     return int(not good)
 
@@ -197,4 +195,4 @@ def _as_json(ran: TestRun) -> dict[str, Any]:
 
 def _note_left_out(site: SiteFolder) -> None:
     for one in site.left_out:
-        print_note(f"left out: {one.path}: {one.reason}")
+        note(f"left out: {one.path}: {one.reason}")

@@ -9,7 +9,7 @@ from bundles.build.rule_names import names_in_rules
 from bundles.build.rule_sources import RuleSources
 from bundles.build.source_text import SourceText
 from bundles.opa.binary import find_opa
-from lictor.console import Common, print_note
+from lictor.console import Common, note
 from lictor.exceptions import InvalidArgumentError, NotInitialisedError
 from lictor.lint import LintFinding, RegistryNames, lint
 from lictor.mcp_components import ServerComponents
@@ -48,13 +48,11 @@ async def lint_policies(
     names = names_in_rules([SourceText.parse(opa, path, content) for path, content in rules])
     registry = await _registry_names(common)
     if registry is None:
-        print_note("Found no registry here, so libraries and grants are not checked.")
+        note("Found no registry here, so libraries and grants are not checked.")
     findings = lint(opa, names, offered, registry)
     _show(common, findings)
     if not findings:
-        print_note(
-            f"{len(names)} names in rules, {len(offered.components)} components: nothing found"
-        )
+        note(f"{len(names)} names in rules, {len(offered.components)} components: nothing found")
     return int(bool(findings))
 
 

@@ -18,7 +18,7 @@ from bundles.build.rule_sources import RuleSources
 from bundles.build.source_text import SourceText
 from bundles.opa.binary import OPA, find_opa
 from lictor.commands.mutation_report import show_report
-from lictor.console import Common, print_note
+from lictor.console import Common, note
 from lictor.exceptions import InvalidArgumentError
 
 _DEFAULT = Common()
@@ -63,7 +63,7 @@ def mutate(
         opa, sources.files, folders=sources.folders, prefix=sources.prefix, timeout=timeout
     )
     if not any(_has_rules(content) for _, content in sources.rules()):
-        print_note(f"{sources.root} has no rules, so there is nothing to mutate")
+        note(f"{sources.root} has no rules, so there is nothing to mutate")
         seconds = time.monotonic() - started
         return show_report(common, Matches([], [], []), [], threshold=threshold, seconds=seconds)
     baseline = run.baseline()
@@ -111,5 +111,5 @@ def _run(
     for outcome in outcomes:
         done.append(outcome)
         if 10 * len(done) // len(mutants) > 10 * (len(done) - 1) // len(mutants):
-            print_note(f"{len(done)} of {len(mutants)} {what}")
+            note(f"{len(done)} of {len(mutants)} {what}")
     return done

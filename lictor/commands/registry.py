@@ -9,7 +9,7 @@ import anyio
 from cyclopts import App, Parameter
 
 from lictor.admin import Admin
-from lictor.console import Common, print_note
+from lictor.console import Common, note
 from lictor.settings import require
 from registry.document import export_document, import_document
 
@@ -51,7 +51,7 @@ async def accept(*, common: Common = _DEFAULT) -> None:
     require(common.settings)
     done = await Admin(common.settings.admin_socket).accept(actor=getpass.getuser())
     if not done["accepted"]:
-        print_note("nothing is held")
+        note("nothing is held")
     common.show(done)
 
 

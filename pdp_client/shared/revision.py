@@ -152,11 +152,7 @@ class SharedNewest:
         async with asyncio.TaskGroup() as group:
             for job in (self._refresh, self._listen):
                 group.create_task(
-                    run_periodically(
-                        job,
-                        pause=_REFRESH_EVERY,
-                        on_error=self._failed,
-                    )
+                    run_periodically(job, pause=_REFRESH_EVERY, on_error=self._failed)
                 )
 
     def _failed(self, error: Exception) -> None:

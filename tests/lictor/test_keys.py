@@ -47,7 +47,7 @@ def test_new_rsa_key_has_the_strength_of_the_others(keys):
 def test_private_keys_are_for_their_owner_alone(keys, folder):
     keys.new()
     keys.new(alg="ES256")
-    keys.take_over("ab" * 32, issuer="daedalus", kid="old")
+    keys.import_secret("ab" * 32, issuer="daedalus", kid="old")
 
     assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {
         "mnemosyne.jwks": 0o600,

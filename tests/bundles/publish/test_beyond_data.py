@@ -12,7 +12,7 @@ from support.waiting import until
 
 from bundles.opa.server import environment
 from bundles.publish import signing
-from bundles.publish.signing import Bundle, canonical, canonical_records, etag_of
+from bundles.publish.signing import Bundle, canonical_json, canonical_records, etag_of
 from pdp_client import Action
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +48,7 @@ def forged(signed, name, *, rego=None, files=None, data=None, key="data", **mani
     key = signed.bundles.keys[key]
     members = {"revision": "evil", "roots": [ROOTS[name]], "rego_version": 0, **manifest}
     members = {name: value for name, value in members.items() if value is not None}
-    content = {".manifest": canonical(members), **(files or {})}
+    content = {".manifest": canonical_json(members), **(files or {})}
     if data is not None:
         content[f"{ROOTS[name]}/data.json"] = canonical_records(data)
     if rego is not None:
@@ -59,7 +59,7 @@ def forged(signed, name, *, rego=None, files=None, data=None, key="data", **mani
     ]
     payload = {"files": hashes, "scope": name, "keyid": key.keyid}
     token = jwt.encode(payload, key.private, algorithm="ES256", headers={"kid": key.keyid})
-    content[".signatures.json"] = canonical({"signatures": [token]})
+    content[".signatures.json"] = canonical_json({"signatures": [token]})
     packed = signing._pack(content, level=1)
     return Bundle(name, "evil", etag_of(packed), packed)
 
@@ -102,7 +102,7 @@ import rego.v1
 
 # What a rule computes in place of data, so that each decision reads it.
 COMPUTED = {
-    "live": ("live", "settings", canonical({**TABLE["dataset"]["registry"]["live"]["settings"], **LIMITS}).decode()),
+    "live": ("live", "settings", canonical_json({**TABLE["dataset"]["registry"]["live"]["settings"], **LIMITS}).decode()),
     "heartbeat": ("heartbeat", "synced_at_ns", "time.now_ns()"),
     "base-00": ('base["00"]', "tokens", "{}"),
 }  # fmt: skip
@@ -260,7 +260,7 @@ async def test_persisted_bundle_with_rules_is_stale_after_a_restart(signed):
     pdp = await signed.start_signed()
     document = data_of(signed, "live")
     settings = document.pop("settings")
-    rego = f"package registry.live\n\nsettings := {canonical(settings).decode()}\n"
+    rego = f"package registry.live\n\nsettings := {canonical_json(settings).decode()}\n"
     signed.bundles.served_bundles.put(
         forged(signed, "live", rego=rego, data=document, rego_version=1)
     )

@@ -14,7 +14,7 @@ from support.signed_bundles import unpack
 from support.waiting import until
 
 from bundles.exceptions import KeyUnusableError
-from bundles.publish.signing import SigningKey, _pack, canonical, canonical_records, sign
+from bundles.publish.signing import SigningKey, _pack, canonical_json, canonical_records, sign
 
 pytestmark = pytest.mark.anyio
 
@@ -63,8 +63,8 @@ def test_records_are_written_faster_and_to_the_same_bytes():
     for document in (texts, {str(n): n for n in numbers}, {"a": [None, True, False, {}]}):
         # How a number is spelt is the writer's choice: OPA keeps it as it finds it.
         again = json.loads(canonical_records(document))
-        assert canonical(again) == canonical(document)
-    assert canonical_records(texts) == canonical(texts)
+        assert canonical_json(again) == canonical_json(document)
+    assert canonical_records(texts) == canonical_json(texts)
 
 
 @pytest.mark.parametrize("odd", ["\ud800", 2**64, {"\udfff": 1}, {1: 2}])
@@ -83,7 +83,7 @@ def test_our_bytes_have_the_hash_that_opa_gives_to_the_document(opa_binary, tmp_
         # Written as differently as JSON allows: OPA's hash is of the value.
         path.write_text(json.dumps(document, indent=3, ensure_ascii=True))
         again = json.loads(path.read_text())
-        wanted[f"d{number}/data.json"] = hashlib.sha256(canonical(again)).hexdigest()
+        wanted[f"d{number}/data.json"] = hashlib.sha256(canonical_json(again)).hexdigest()
     opa_binary.run(
         "sign", f"--signing-key={pem}", "--signing-alg=ES256", "--bundle",
         f"--output-file-path={tmp_path}", str(tmp_path / "bundle"),
@@ -121,7 +121,7 @@ def test_opa_verifies_a_bundle_with_odd_names(opa_binary, tmp_path):
 )
 def test_value_that_is_not_json_is_never_signed(odd):
     with pytest.raises((ValueError, TypeError)):
-        canonical({"odd": odd})
+        canonical_json({"odd": odd})
 
 
 def test_equal_content_gives_equal_bytes_except_the_signature():

@@ -13,7 +13,7 @@ import yaml
 
 import mcp_plugin
 import pdp_client
-from bundles.build.builtins import ALLOWED, declared
+from bundles.build.builtins import ALLOWED, read_declarations
 from bundles.build.visible import READABLE
 from lictor.cli import app
 from lictor.commands.decide import EXIT_CODES
@@ -276,7 +276,7 @@ def test_page_on_rego_lists_what_the_build_allows(opa_binary):
         name.removeprefix("data.lictor.") for name in names if "data.lictor" in name
     } == READABLE
     listed = (REFERENCE / "rego.md").read_text().split("<!-- forbidden -->\n")[1].split(". Rego")[0]
-    assert code(listed) == sorted(declared(opa_binary).keys() - ALLOWED)
+    assert code(listed) == sorted(read_declarations(opa_binary).keys() - ALLOWED)
 
 
 def test_architecture_table_names_existing_places():

@@ -9,7 +9,7 @@ import tarfile
 
 import jwt
 
-from bundles.publish.signing import SigningKey, _pack, canonical, etag_of
+from bundles.publish.signing import SigningKey, _pack, canonical_json, etag_of
 
 
 def etag(content):
@@ -46,7 +46,7 @@ def resigned(name, content, key, *, revision=None, edit=None):
         }
     for path in files:
         if edit and path.endswith("data.json"):
-            files[path] = canonical(edit(json.loads(files[path])))
+            files[path] = canonical_json(edit(json.loads(files[path])))
     payload = {
         "files": [
             {"name": path, "hash": hashlib.sha256(body).hexdigest(), "algorithm": "SHA-256"}
@@ -56,7 +56,7 @@ def resigned(name, content, key, *, revision=None, edit=None):
         "keyid": key.keyid,
     }
     token = jwt.encode(payload, key.private, algorithm="ES256", headers={"kid": key.keyid})
-    return _pack({**files, ".signatures.json": canonical({"signatures": [token]})}, level=6)
+    return _pack({**files, ".signatures.json": canonical_json({"signatures": [token]})}, level=6)
 
 
 def _renamed(body, before, after):
