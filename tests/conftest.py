@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 from support.canaries import secrets_in, secrets_under
 from support.deployment import Deployment, copy_state
-from support.downloads import Unavailable
+from support.downloads import DownloadUnavailableError
 from support.plain_opa import PlainOPA
 from support.redis import redis_server
 
@@ -103,12 +103,12 @@ def plain_opa(opa_binary):
 @pytest.fixture(scope="session")
 def neo4j_server():
     """A real Neo4j, which a test empties; without one the test is skipped, with the reason."""
-    from support.neo4j import NoNeo4j, running_neo4j
+    from support.neo4j import Neo4jUnavailableError, running_neo4j
 
     try:
         with running_neo4j() as server:
             yield server
-    except NoNeo4j as error:
+    except Neo4jUnavailableError as error:
         # It wants a JDK and a download, which not every machine has; SQLite has the same contract.
         pytest.skip(str(error))
 
@@ -119,7 +119,7 @@ def redis_process():
     with ExitStack() as exit_:
         try:
             server = exit_.enter_context(redis_server())
-        except Unavailable as reason:
+        except DownloadUnavailableError as reason:
             # Not on PATH, no wheel for this machine, and not Debian: there is none to test with.
             pytest.skip(str(reason))
         yield server

@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from support.small_disk import NoMount, small_disk
+from support.small_disk import MountRefusedError, small_disk
 
 from lictor.cli import run
 
@@ -16,7 +16,7 @@ def disk(short_path):
     try:
         with small_disk(short_path / "disk", 2) as disk:
             yield disk
-    except NoMount as reason:
+    except MountRefusedError as reason:
         # Only root mounts, and nothing else has a disk that is really full.
         pytest.skip(str(reason))
 

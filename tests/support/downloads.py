@@ -20,7 +20,7 @@ _VALKEY_HASHES = [
 ]
 
 
-class Unavailable(Exception):  # noqa: N818 - the name says the state, as in the product
+class DownloadUnavailableError(Exception):
     """None of the ways led to one; the message names each."""
 
 
@@ -37,7 +37,7 @@ def find_redis(environ=os.environ):
             return _runs(way(cached))
         except (OSError, subprocess.SubprocessError, LookupError, zipfile.BadZipFile) as error:
             tried.append(f"{way.__name__.strip('_')}: {_said(error)}")
-    raise Unavailable("no Redis: " + "; ".join(tried))
+    raise DownloadUnavailableError("no Redis: " + "; ".join(tried))
 
 
 def _valkey_installed(_):
@@ -80,7 +80,9 @@ def find_s3(environ=os.environ):
     go = shutil.which("go")
     if not cached.exists():
         if go is None:
-            raise Unavailable("no S3 server: not in the cache, and no Go to build versitygw with")
+            raise DownloadUnavailableError(
+                "no S3 server: not in the cache, and no Go to build versitygw with"
+            )
         with tempfile.TemporaryDirectory() as folder:
             module = f"github.com/versity/versitygw/cmd/versitygw@{VERSITYGW}"
             settings = {"GOBIN": folder, "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
@@ -88,7 +90,9 @@ def find_s3(environ=os.environ):
                 _run(go, "install", module, env={**environ, **settings}, cwd=folder)
                 _install((Path(folder) / "versitygw").read_bytes(), cached)
             except (OSError, subprocess.SubprocessError) as error:
-                raise Unavailable(f"no S3 server: go install versitygw: {_said(error)}") from None
+                raise DownloadUnavailableError(
+                    f"no S3 server: go install versitygw: {_said(error)}"
+                ) from None
     return cached
 
 

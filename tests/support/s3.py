@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
-from .downloads import Unavailable, find_s3
+from .downloads import DownloadUnavailableError, find_s3
 from .plain_opa import free_port
 from .waiting import PATIENCE
 
@@ -25,7 +25,9 @@ def s3_server():
         try:
             os.setxattr(folder, "user.lictor", b"1")
         except OSError:
-            raise Unavailable(f"no S3 server: {folder} has no extended attributes") from None
+            raise DownloadUnavailableError(
+                f"no S3 server: {folder} has no extended attributes"
+            ) from None
         port, secret = free_port(), "not-a-secret-1"
         process = subprocess.Popen(
             [find_s3(), "--port", f"127.0.0.1:{port}", "--quiet", "posix", folder],

@@ -12,7 +12,7 @@ PAGE = 4096
 """Bytes: what a tmpfs gives out at a time."""
 
 
-class NoMount(Exception):  # noqa: N818 - it reads as what happened
+class MountRefusedError(Exception):
     """No file system can be mounted here; the message says why."""
 
 
@@ -53,7 +53,7 @@ def small_disk(path, mebibytes):
     """Mount one at `path`, a folder that is made and stays; unmounted whatever is still open in it.
 
     Raises:
-        NoMount: it is not allowed here.
+        MountRefusedError: it is not allowed here.
     """
     path.mkdir()
     options = f"size={mebibytes}m,mode=0700"
@@ -70,7 +70,7 @@ def _run(*command):
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
     except OSError as error:
-        raise NoMount(f"no small disk: {command[0]}: {error.strerror}") from error
+        raise MountRefusedError(f"no small disk: {command[0]}: {error.strerror}") from error
     if done.returncode:
         reported = done.stderr.strip().splitlines() or [f"{command[0]} fails"]
-        raise NoMount(f"no small disk: {reported[0]}")
+        raise MountRefusedError(f"no small disk: {reported[0]}")

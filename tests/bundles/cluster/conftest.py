@@ -3,7 +3,7 @@
 import uuid
 
 import pytest
-from support.downloads import Unavailable
+from support.downloads import DownloadUnavailableError
 from support.s3 import BUCKET, s3_server
 
 from bundles.cluster.lease import Lease
@@ -52,7 +52,7 @@ def _s3():
     try:
         with s3_server() as variables:
             yield variables
-    except Unavailable as reason:
+    except DownloadUnavailableError as reason:
         # Without Go there is none to build; the same tests run against a directory.
         pytest.skip(str(reason))
 

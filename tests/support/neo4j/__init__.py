@@ -9,6 +9,6 @@ Docker, if its daemon answers and an image `neo4j:5…` is there; Java 17, with 
         server.start()  # again, on the same data and the same port
 """
 
-from .find import NoNeo4j, running_neo4j
+from .find import Neo4jUnavailableError, running_neo4j
 
-__all__ = ["NoNeo4j", "running_neo4j"]
+__all__ = ["Neo4jUnavailableError", "running_neo4j"]

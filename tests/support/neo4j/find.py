@@ -5,13 +5,13 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from .jars import JarsMissing, jars
+from .jars import JarsMissingError, jars
 from .servers import DockerServer, GivenServer, JavaServer, docker_image
 
 URL = "LICTOR_TEST_NEO4J_URL"
 
 
-class NoNeo4j(Exception):  # noqa: N818 - it reads as what happened
+class Neo4jUnavailableError(Exception):
     """No Neo4j can be had here; the message says all that was tried."""
 
 
@@ -27,8 +27,8 @@ def running_neo4j(heap="512m", folder=None):
         A server with `url`, `start()`, and `kill()` where it is ours: see its `must_be_ours()`.
 
     Raises:
-        NoNeo4j: there is none here.
-        NotStarted: there is one, and it does not answer.
+        Neo4jUnavailableError: there is none here.
+        NotStartedError: there is one, and it does not answer.
     """
     with tempfile.TemporaryDirectory(prefix="lictor-neo4j-") as own:
         server = _server(heap, Path(folder or own))
@@ -48,6 +48,6 @@ def _server(heap, folder):
         return DockerServer(image, heap, folder)
     try:
         return JavaServer(jars(), heap, folder)
-    except JarsMissing as error:
+    except JarsMissingError as error:
         tried.append(str(error))
-    raise NoNeo4j(f"no Neo4j for tests: {'; '.join(tried)}")
+    raise Neo4jUnavailableError(f"no Neo4j for tests: {'; '.join(tried)}")

@@ -13,7 +13,7 @@ HERE = Path(__file__).parent
 _MINUTES = 10 * 60
 
 
-class JarsMissing(Exception):  # noqa: N818 - it reads as what happened
+class JarsMissingError(Exception):
     """They are not in the cache and cannot be got."""
 
 
@@ -21,11 +21,11 @@ def jars():
     """The folder with Neo4j's jars and our `Main.class`.
 
     Raises:
-        JarsMissing: there is no Java, or no Maven, or Maven cannot get them.
+        JarsMissingError: there is no Java, or no Maven, or Maven cannot get them.
     """
     for program in ("java", "javac"):
         if shutil.which(program) is None:
-            raise JarsMissing(f"{program} is not installed (a JDK 17)")
+            raise JarsMissingError(f"{program} is not installed (a JDK 17)")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lictor"
     cache.mkdir(parents=True, exist_ok=True)
     folder = cache / f"neo4j-{VERSION}"
@@ -45,7 +45,7 @@ def _alone(path):
 
 def _copy_jars(folder):
     if shutil.which("mvn") is None:
-        raise JarsMissing("mvn is not installed (Maven 3)")
+        raise JarsMissingError("mvn is not installed (Maven 3)")
     with tempfile.TemporaryDirectory(dir=folder.parent) as draft:
         shutil.copy(HERE / "pom.xml", draft)
         goal = ["dependency:copy-dependencies", "-DoutputDirectory=jars", "-DincludeScope=runtime"]
@@ -71,4 +71,4 @@ def _run(command, failure, **options):
     )  # fmt: skip
     if done.returncode:
         reported = (done.stdout + done.stderr).strip().splitlines() or ["it said nothing"]
-        raise JarsMissing(f"{failure}: {reported[0]}")
+        raise JarsMissingError(f"{failure}: {reported[0]}")

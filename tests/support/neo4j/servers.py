@@ -18,7 +18,7 @@ _FAST = ("-XX:+UseParallelGC",)
 _SOON = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")  # starts in two thirds of the time
 
 
-class NotStarted(Exception):  # noqa: N818 - it reads as what happened
+class NotStartedError(Exception):
     """A server that should start does not; the message has the end of its log."""
 
 
@@ -165,7 +165,7 @@ def _wait(url, fault):
     """Wait until a server answers a query.
 
     Raises:
-        NotStarted: it does not, or `fault` tells why it never will.
+        NotStartedError: it does not, or `fault` tells why it never will.
     """
     latest = time.monotonic() + _PATIENCE
     while True:
@@ -175,9 +175,9 @@ def _wait(url, fault):
                 driver.execute_query("RETURN 1")
         except (DriverError, Neo4jError) as error:
             if why := fault():
-                raise NotStarted(why) from error
+                raise NotStartedError(why) from error
             if time.monotonic() > latest:
-                raise NotStarted(f"{url} does not answer: {error}") from error
+                raise NotStartedError(f"{url} does not answer: {error}") from error
             time.sleep(0.1)
         else:
             return

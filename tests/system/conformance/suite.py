@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.downloads import Unavailable
+from support.downloads import DownloadUnavailableError
 
 from bundles.opa.binary import cache_folder
 
@@ -79,7 +79,7 @@ def find_suite(environ=os.environ):
     """The suite as pinned in package.json, installed by npm into the cache if it is not there.
 
     Raises:
-        Unavailable: there is no npm, or it fails.
+        DownloadUnavailableError: there is no npm, or it fails.
     """
     pinned = hashlib.sha256(PACKAGE.read_bytes()).hexdigest()[:8]
     version = PINNED["newest"].rpartition("@")[2]
@@ -89,14 +89,16 @@ def find_suite(environ=os.environ):
     try:
         _run(_node(folder), "--version")
     except (OSError, subprocess.SubprocessError) as error:
-        raise Unavailable(f"no conformance suite: the Node in {folder}: {_said(error)}") from None
+        raise DownloadUnavailableError(
+            f"no conformance suite: the Node in {folder}: {_said(error)}"
+        ) from None
     return Suite(folder)
 
 
 def _install(target):
     npm = shutil.which("npm")
     if npm is None:
-        raise Unavailable("no conformance suite: not in the cache, and no npm on PATH")
+        raise DownloadUnavailableError("no conformance suite: not in the cache, and no npm on PATH")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="npm-") as made:
         folder = Path(made) / "suite"
@@ -105,7 +107,9 @@ def _install(target):
         try:
             _run(npm, "install", "--no-package-lock", "--no-audit", "--no-fund", cwd=folder)
         except (OSError, subprocess.SubprocessError) as error:
-            raise Unavailable(f"no conformance suite: npm install: {_said(error)}") from None
+            raise DownloadUnavailableError(
+                f"no conformance suite: npm install: {_said(error)}"
+            ) from None
         # Renamed into place, so that two test runs that install at once never run half of it.
         if not target.exists():
             folder.rename(target)

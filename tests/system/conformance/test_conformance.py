@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from fastmcp.server.event_store import EventStore
 from prometheus_client import CollectorRegistry
-from support.downloads import Unavailable
+from support.downloads import DownloadUnavailableError
 from support.waiting import until
 
 from mcp_plugin import BearerAuth, PolicyMiddleware
@@ -72,7 +72,7 @@ async def served(mcp, listener, bearer):
 def suite():
     try:
         return find_suite()
-    except Unavailable as reason:
+    except DownloadUnavailableError as reason:
         # It is npm's: a machine without Node cannot run it.
         pytest.skip(str(reason))
 

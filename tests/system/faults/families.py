@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.downloads import Unavailable
-from tests.support.neo4j import NoNeo4j
-from tests.support.small_disk import NoMount
+from tests.support.downloads import DownloadUnavailableError
+from tests.support.neo4j import Neo4jUnavailableError
+from tests.support.small_disk import MountRefusedError
 
 from .deployment import ProxiedDeployment
 from .disk import FileOnSmallDisk, GraphOnSmallDisk
@@ -34,7 +34,12 @@ class Family:
     most: int
 
 
-MISSING = (NoNeo4j, NoMount, Unavailable, pytest.skip.Exception)
+MISSING = (
+    Neo4jUnavailableError,
+    MountRefusedError,
+    DownloadUnavailableError,
+    pytest.skip.Exception,
+)
 """What says that a part of a deployment cannot be had here, and why; a server that was lent to us is not killed."""
 
 FAMILIES = {
