@@ -8,8 +8,6 @@ from lictor_common.redis import Redis, convert_errors, create_client
 TIMEOUT = 1.0
 """Seconds for a response. A lease must outlast several of them."""
 
-_MOST_CONNECTIONS = 16
-
 
 def connect(url: str, *, timeout: float = TIMEOUT) -> Redis:
     """Create a client as `create_client` does.
@@ -24,7 +22,7 @@ def connect(url: str, *, timeout: float = TIMEOUT) -> Redis:
         name="LICTOR_REDIS_URL",
         retry_timeouts=True,
         health_check_interval=1,
-        max_connections=_MOST_CONNECTIONS,
+        max_connections=16,
     )
 
 
