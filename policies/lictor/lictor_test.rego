@@ -1,8 +1,8 @@
 package lictor_test
 
 import data.cases
-import data.lictor
 import data.dataset
+import data.lictor
 
 # A whole second, as OPA calculates with fractions in decimal text.
 _now := floor(time.now_ns() / 1000000000)

@@ -1,8 +1,8 @@
 package lictor_test
 
 import data.cases
-import data.lictor
 import data.dataset
+import data.lictor
 
 # The whole table at once: a tenth of the time that it takes by name (`test_case`), which mutants have to wait for.
 test_every_case_has_the_answer_that_it_wants if {

@@ -1,7 +1,7 @@
 package lictor_test
 
-import data.lictor
 import data.dataset
+import data.lictor
 
 test_a_rule_names_one_of_two_actions_whole if {
 	tool := {"method": "tools/call", "name": "edit", "tags": ["write"]}

@@ -1,7 +1,7 @@
 package lictor_test
 
-import data.lictor
 import data.dataset
+import data.lictor
 
 # An allow needs every positive fact, and no refusal; each has its refusal beside it. Here the refusals are taken
 # away, as if one had been forgotten, and the facts alone must hold.

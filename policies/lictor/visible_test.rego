@@ -1,7 +1,7 @@
 package lictor_test
 
-import data.lictor
 import data.dataset
+import data.lictor
 
 test_visible_needs_a_grant_and_no_reason_against_it if {
 	_seen(false, set()) == []

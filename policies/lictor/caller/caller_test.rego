@@ -1,8 +1,8 @@
 package lictor.caller_test
 
+import data.dataset
 import data.lictor.caller
 import data.lictor.registry
-import data.dataset
 
 # Each positive fact of a grant, by a caller that lacks this one alone. `lictor` has a refusal beside each, so that
 # no decision shows a fact that is missing here.
