@@ -72,7 +72,7 @@ def not_offered(method: str) -> MCPError:
 
 def unknown_resource(uri: str) -> MCPError:
     """Return the protocol's error for a resource that does not exist."""
-    return MCPError(code=mcp_types.INVALID_PARAMS, message=f"Unknown resource: {uri!r}")
+    return MCPError(code=mcp_types.INVALID_PARAMS, message=f"Unknown resource: {quote(uri)}")
 
 
 def _is_template(action: Action) -> bool:

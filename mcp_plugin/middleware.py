@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import mcp_types
 from fastmcp import FastMCP
-from fastmcp.exceptions import AuthorizationError, NotFoundError
+from fastmcp.exceptions import AuthorizationError, NotFoundError, PromptError, ToolError
 from fastmcp.prompts.base import PromptResult
 from fastmcp.resources import ResourceTemplate
 from fastmcp.resources.base import ResourceResult
@@ -43,6 +43,7 @@ from mcp_plugin.protocol.request_state import bind_to_callers
 from mcp_plugin.protocol.uris import is_canonical, is_expansion
 from mcp_plugin.runner import fastmcp_context, run
 from pdp_client import PDP, Action, Decision, Reason
+from pdp_client.opa.limits import MAX_NAME
 from pdp_client.reasons import message, quote
 
 Result = TypeVar("Result")
@@ -190,9 +191,11 @@ class PolicyMiddleware(Lists):
             self._enforcer.requires_auth,
         )
         server, nested = server_context.fastmcp, running() is not None
-        tool = await server.get_tool(
-            call.name, version=version(call, server_context, nested=nested)
-        )
+        # FastMCP's look-ups take a time that grows with the name, and come before any decision.
+        tool = None
+        if len(call.name) <= MAX_NAME:
+            wanted = version(call, server_context, nested=nested)
+            tool = await server.get_tool(call.name, version=wanted)
         public = self._enforcer.is_public(Action(name=call.name))
         if public:
             decision = self._enforcer.allow_public(self._caller(context), call.name)
@@ -207,8 +210,10 @@ class PolicyMiddleware(Lists):
                 sent=sent,
             )
             if tool is None:
-                # Also for tools that FastMCP would find by other means than the listed name.
-                raise NotFoundError(f"Unknown tool: {call.name!r}")
+                # Also for tools that FastMCP would find by other means than the listed name. For a
+                # NotFoundError it answers with the whole name.
+                unknown = NotFoundError if len(call.name) <= MAX_NAME else ToolError
+                raise unknown(f"Unknown tool: {quote(call.name)}")
             if would_run_later(tool, server) and not decides_tasks(server, self):
                 raise TaskRefused(quote(call.name))
         carrying = server_context.request_context
@@ -228,7 +233,7 @@ class PolicyMiddleware(Lists):
         """
         try:
             await self._readable(context)
-        except NotFoundError as error:
+        except (NotFoundError, MCPError) as error:
             # FastMCP omits what is refused; any other error fails the whole response.
             raise AuthorizationError(str(error)) from None
 
@@ -258,12 +263,15 @@ class PolicyMiddleware(Lists):
             NotFoundError: The caller may get such a prompt, but it does not exist.
         """
         asked, server_context = context.message, fastmcp_context(context)
-        prompt = await server_context.fastmcp.get_prompt(
-            asked.name, version=version(asked, server_context, nested=running() is not None)
-        )
+        prompt = None
+        if len(asked.name) <= MAX_NAME:
+            wanted = version(asked, server_context, nested=running() is not None)
+            prompt = await server_context.fastmcp.get_prompt(asked.name, version=wanted)
         action = actions.prompt(asked.name, prompt, asked.arguments or {})
         decision = await self._enforcer.enforce(self._caller(context), action)
         if prompt is None:
+            if len(asked.name) > MAX_NAME:
+                raise PromptError(f"Unknown prompt: {quote(asked.name)}")
             raise NotFoundError(f"Unknown prompt: {asked.name!r}")
         return await self._run(context, decision, call_next, shown=named(action))
 
@@ -273,6 +281,9 @@ class PolicyMiddleware(Lists):
         """Return the action of a read, and the decision that allows it."""
         asked, server_context = context.message, fastmcp_context(context)
         uri, server = str(asked.uri), server_context.fastmcp
+        if len(uri) > MAX_NAME:  # matching templates takes quadratic time
+            await self._enforcer.enforce(self._caller(context), actions.read(uri, None))
+            raise messages.unknown_resource(uri)
         wanted = version(asked, server_context, nested=running() is not None)
         component = await server.get_resource(uri, version=wanted)
         template = None if component else await server.get_resource_template(uri, version=wanted)

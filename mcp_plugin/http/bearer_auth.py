@@ -29,7 +29,7 @@ from mcp_plugin.enforcer import Enforcer
 from mcp_plugin.fastmcp_compat import sdk_server
 from mcp_plugin.http import asgi
 from mcp_plugin.http.request import Outcome, extract, mistake_in
-from mcp_plugin.http.sessions import HEADER
+from mcp_plugin.http.sessions import HEADER, bind_sessions
 from mcp_plugin.middleware import PolicyMiddleware
 from mcp_plugin.protocol.param_headers import compare_nothing
 from mcp_plugin.spans import joined
@@ -172,6 +172,9 @@ class BearerAuthMiddleware:
             return
         # The policy does so too, but the SDK compares before it, even on the first request.
         compare_nothing(sdk_server(server))
+        manager = getattr(endpoint, "session_manager", None)
+        if manager is not None and not manager.stateless:
+            bind_sessions(manager)
         with joined(scope["headers"]):
             await self._answer(endpoint, scope, receive, asgi.no_store(send))
 

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any, Final, Literal
 
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 from mcp import MCPError
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_plugin.http import asgi
@@ -27,8 +29,16 @@ Sessions = Literal["bound", "unbound"]
 
 HEADER: Final = b"mcp-session-id"
 
+_GONE: Final = 404
+_FAILED: Final = 400
 _MOST: Final = 20_000
 """Owners that are remembered: twice the sessions that the SDK allows at a time."""
+
+MAX_ANONYMOUS: Final = 1000
+"""Sessions of anonymous callers at a time; the SDK allows 10,000 in all."""
+
+_IDLE: Final = 1800.0
+"""Seconds after which the SDK ends a session that is not used, unless it is told otherwise."""
 
 _log = logging.getLogger(__name__)
 
@@ -45,10 +55,13 @@ class SessionBinding:
         self._app = app
         # An owner that is forgotten ends the session, as if it had been idle for too long.
         self._owners: LRUCache[str, str] = LRUCache(_MOST)
+        self._anonymous: TTLCache[str, None] = TTLCache(2 * MAX_ANONYMOUS, _IDLE)
 
     def bind(self, session_id: str, scope: Scope) -> None:
         """Make the caller of a request the owner of the session that it opened."""
-        self._owners.setdefault(session_id, _fingerprint(scope))
+        owner = self._owners.setdefault(session_id, _fingerprint(scope))
+        if not owner:
+            self._anonymous[session_id] = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward a request, or answer that there is no such session."""
@@ -56,6 +69,12 @@ class SessionBinding:
             await self._app(scope, receive, send)
             return
         session_id = asgi.header(scope["headers"], HEADER)
+        if session_id is None and self._is_crowded(scope):
+            error = {"code": INTERNAL_ERROR, "message": "Too many open sessions"}
+            await asgi.respond(send, 503, {"jsonrpc": "2.0", "id": None, "error": error})
+            return
+        if session_id is not None and session_id in self._anonymous and scope["method"] != "DELETE":
+            self._anonymous[session_id] = None  # it is in use
         if session_id is not None and self._owners.get(session_id) != _fingerprint(scope):
             # As the SDK says it of a session that does not exist.
             error = {"code": INVALID_REQUEST, "message": "Session not found"}
@@ -63,13 +82,28 @@ class SessionBinding:
             return
 
         async def send_bound(sent: Message) -> None:
-            if session_id is None and sent["type"] == "http.response.start":
+            if sent["type"] != "http.response.start":
+                await send(sent)
+                return
+            if session_id is not None and (sent["status"] == _GONE or scope["method"] == "DELETE"):
+                self._anonymous.pop(session_id, None)
+            elif session_id is None and sent["status"] < _FAILED:
                 opened = asgi.header(sent.get("headers", ()), HEADER)
                 if opened:
                     self.bind(opened, scope)
             await send(sent)
 
         await self._app(scope, receive, send_bound)
+
+    def _is_crowded(self, scope: Scope) -> bool:
+        """Return whether an anonymous caller would open one session too many."""
+        if _fingerprint(scope):
+            return False
+        version = asgi.header(scope["headers"], MCP_PROTOCOL_VERSION_HEADER.encode())
+        opens = scope["method"] == "POST" and (
+            not version or version in HANDSHAKE_PROTOCOL_VERSIONS
+        )
+        return opens and len(self._anonymous) >= MAX_ANONYMOUS
 
 
 def bind_sessions(manager: Any) -> SessionBinding:

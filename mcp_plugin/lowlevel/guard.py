@@ -40,6 +40,7 @@ from mcp_plugin.protocol.request_state import bind_to_callers
 from mcp_plugin.protocol.uris import has_dot_segment, is_canonical
 from mcp_plugin.spans import joined
 from pdp_client import PDP, Action, ConfigurationError, Decision, Reason
+from pdp_client.opa.limits import MAX_NAME
 from pdp_client.reasons import message, quote
 
 _log = logging.getLogger(__name__)
@@ -256,7 +257,8 @@ class _Guard:
                 code=mcp_types.INVALID_PARAMS, message="Invalid request parameters"
             ) from None
         name = str(getattr(params, kind.name))
-        found = await components.entry(self._server, ctx, lists, name)
+        is_short = len(name) <= MAX_NAME
+        found = await components.entry(self._server, ctx, lists, name) if is_short else None
         if self._enforcer.is_public(Action(method=ctx.method, name=name)):
             decision = self._enforcer.allow_public(caller, name)
             compare(ctx, member(found, "inputSchema"))
@@ -264,12 +266,12 @@ class _Guard:
         reads = ctx.method == "resources/read"
         arguments = None if reads else params.arguments or {}
         templates = []
-        if reads and found is None:
+        if reads and found is None and is_short:
             templates = await components.templates(self._server, ctx, name)
         about = templates if found is None else [found]
         action = self._policy.action(ctx.method, name, about, arguments)
         # Rules and patterns see only text: an unlisted name could also refer to another component.
-        if reads and not _is_spelt_as_known(name, found, templates):
+        if reads and is_short and not _is_spelt_as_known(name, found, templates):
             await self._enforcer.refuse_spelling(caller, action)
             raise messages.unknown_resource(name)
         decision = await self._enforcer.enforce(caller, action)
@@ -283,6 +285,8 @@ class _Guard:
     async def _described(self, ctx: Context, action: Action) -> Action:
         """Return an action of a message with its tags; see `mcp_plugin.protocol.actions`."""
         subscribes = action.method != "completion/complete" and action.uri is not None
+        if len(action.name) > MAX_NAME:
+            return action
         found = await components.templates(self._server, ctx, action.name) if subscribes else []
         return replace(action, tags=self._policy.tags(action.name, found))
 

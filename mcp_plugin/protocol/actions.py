@@ -13,6 +13,7 @@ from fastmcp.utilities.components import FastMCPComponent
 from pydantic import ValidationError
 
 from pdp_client import Action
+from pdp_client.opa.limits import MAX_NAME
 
 _LISTENABLE = 64
 """Resources of one subscription; each needs a decision."""
@@ -45,6 +46,8 @@ async def described(server: FastMCP, action: Action) -> Action:
     A rule that reads tags then applies to completions and subscriptions too.
     """
     component: FastMCPComponent | None = None
+    if len(action.name) > MAX_NAME:
+        return action  # no grant covers it, and looking it up takes long
     if action.method == "completion/complete" and action.uri is None:
         component = await server.get_prompt(action.name)
     elif action.method == "completion/complete":

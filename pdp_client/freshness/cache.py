@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeAlias
 
-from cachetools import FIFOCache
+from cachetools import TLRUCache
 
 from pdp_client.opa.query import CacheKey, Response
 
@@ -33,12 +33,15 @@ class DecisionCache(Generic[Response]):
         """Create an empty cache.
 
         Args:
-            maxsize: responses kept; the one that came first goes first.
+            maxsize: responses kept. Those that time has ended go first, at each new one; then the
+                one that was used longest ago.
             clock: seconds since 1970.
         """
         self._clock = clock
         self._state: State | None = None
-        self._entries: FIFOCache[CacheKey, _Entry[Response]] = FIFOCache(maxsize)
+        self._entries: TLRUCache[CacheKey, _Entry[Response]] = TLRUCache(
+            maxsize, ttu=lambda _key, entry, _now: entry.until, timer=clock
+        )
         self._in_flight: dict[tuple[State, CacheKey], asyncio.Future[Response]] = {}
 
     def get(self, state: State, key: CacheKey) -> tuple[Response, int] | None:
@@ -56,7 +59,7 @@ class DecisionCache(Generic[Response]):
         if entry is None:
             return None
         now = self._clock()
-        if not entry.at <= now < entry.until:  # a clock that was set back proves nothing
+        if not entry.at <= now:  # a clock that was set back proves nothing
             del self._entries[key]
             return None
         return entry.response, round((now - entry.at) * 1000)

@@ -13,7 +13,7 @@ from pdp_client.reasons import Reason
 Entrypoint: TypeAlias = Literal["decision", "visible"]
 """The rules of package `lictor` that are queried. A caller's text never becomes part of a URL."""
 
-CacheKey: TypeAlias = tuple[str, Context, str]
+CacheKey: TypeAlias = bytes
 """Everything in a verified query that its response may depend on."""
 
 Response = TypeVar("Response", Decision, Visible)
@@ -96,7 +96,7 @@ class DecisionQuery:
     def cache_key(self, credential_key: str) -> CacheKey | None:
         """As `Query.cache_key`."""
         text = _as_text(self.action.as_input(arguments=self.with_arguments))
-        return None if text is None else (credential_key, self.context, text)
+        return None if text is None else _key(credential_key, self.context, text)
 
     def is_about_arguments(self, decision: Decision) -> bool:
         """Return whether a decision depends on arguments that were not sent."""
@@ -139,11 +139,17 @@ class VisibleQuery:
         return Visible(indices=(), reason=Reason.BEHIND)
 
     def cache_key(self, credential_key: str) -> CacheKey | None:
-        """Return the key as `Query.cache_key` does; it holds the actions' SHA-256."""
+        """As `Query.cache_key`."""
         text = _as_text([action.as_input() for action in self.actions])
         if text is None:
             return None
-        return credential_key, self.context, sha256(text.encode()).hexdigest()
+        return _key(credential_key, self.context, text)
+
+
+def _key(credential_key: str, context: Context, text: str) -> CacheKey:
+    """Return a SHA-256, as a caller chooses the length of what is asked."""
+    asked = (credential_key, context.server, context.transport, str(context.shadow), text)
+    return sha256("\0".join(asked).encode(errors="surrogatepass")).digest()
 
 
 def _as_text(value: Any) -> str | None:

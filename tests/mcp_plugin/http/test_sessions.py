@@ -239,3 +239,23 @@ async def test_a_reply_needs_a_session(http, plain_pdp):
             headers = {"Accept": "application/json, text/event-stream"}
             answer = await http.post(served.url, json=body, headers=headers)
             assert answer.status_code == 401, json.dumps(reply)
+
+
+@pytest.mark.parametrize("auth", [True, False])
+async def test_anonymous_sessions_leave_room_for_others(http, plain_pdp, grants, auth, monkeypatch):
+    monkeypatch.setattr("mcp_plugin.http.sessions.MAX_ANONYMOUS", 3)
+    policy = PolicyMiddleware(plain_pdp, public_tools={"ask"}, registry=CollectorRegistry())
+    mcp = asking()
+    if auth:
+        mcp.auth = BearerAuth(policy, base_url="https://mcp.example.org")
+    mcp.add_middleware(policy)
+    bearer = grants.token("*")
+    grants.lay()
+    async with serving(mcp) as served:
+        opened = [await Session(http, served.url).open() for _ in range(3)]
+        refused = await Session(http, served.url).post("initialize", HELLO)
+        assert (refused.status_code, "Too many open sessions" in refused.text) == (503, True)
+        assert await Session(http, served.url, bearer).open()
+        assert (await opened[0].post("ping")).status_code == 200
+        assert await opened[0].status("DELETE") == 200
+        assert await Session(http, served.url).open()

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 import jwt
 import pytest
@@ -9,6 +10,9 @@ from support.waiting import until
 
 from pdp_client import Action, BearerVerifier, Issuer, Keyring, Reason
 from pdp_client.bearer.opaque import digest
+from pdp_client.decision import Context, Decision
+from pdp_client.freshness.cache import DecisionCache
+from pdp_client.opa.query import DecisionQuery
 
 pytestmark = pytest.mark.anyio
 
@@ -299,3 +303,58 @@ async def test_closed_pdp_answers_waiting_calls(shared_deployment):
     transport.open.set()
     await closing
     assert (await waiting).reason in {Reason.OK, Reason.UNAVAILABLE}
+
+
+STATE = (1, 5, "p", "s")
+
+
+def response(until):
+    return Decision(
+        allow=True, reason=Reason.OK, reasons=("ok",), message="", epoch=1, revision=5,
+        policy="p", site="s", valid_until=until,
+    )  # fmt: skip
+
+
+def query(name="search", **arguments):
+    return DecisionQuery(
+        credential={"kind": "anonymous"},
+        action=Action(name=name, arguments=arguments),
+        context=Context(server="x"),
+        with_arguments=True,
+    )
+
+
+def test_keys_of_the_cache_are_of_one_size_and_tell_questions_apart():
+    others = [
+        query(), query("other"), query(q=1), query(q="1"), query("x" * 900_000), query(q="x" * 900_000),
+        replace(query(), context=Context(server="y")),
+        replace(query(), context=Context(server="x", transport="http")),
+        replace(query(), context=Context(server="x", shadow=True)),
+    ]  # fmt: skip
+    keys = {one.cache_key(who) for one in others for who in ("ada", "eve")}
+    assert len(keys) == 2 * len(others)
+    assert {len(key) for key in keys} == {32}
+    assert query(q=1).cache_key("ada") == query(q=1).cache_key("ada")
+
+
+async def test_cache_drops_what_has_expired_without_being_asked_for_it():
+    now = [1000.0]
+    cache = DecisionCache(maxsize=1000, clock=lambda: now[0])
+
+    async def put(number, until):
+        async def answer():
+            return response(until)
+
+        await cache.get_or_query(STATE, f"{number}".encode(), answer)
+        await asyncio.sleep(0)
+
+    cache.get(STATE, b"none")
+    for number in range(100):
+        await put(number, 1010.0)
+    assert len(cache._entries) == 100
+    now[0] = 1011.0
+    await put("late", 1020.0)
+    assert len(cache._entries) == 1
+    for number in range(2000):
+        await put(number, 1020.0)
+    assert len(cache._entries) == 1000
