@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 from mcp_plugin.context import current_libraries
+from mcp_plugin.cypher_bounds import why_not_limited as why_not_limited_cypher
 from mcp_plugin.exceptions import LibraryNotAllowed
+from mcp_plugin.sql_bounds import why_not_limited as why_not_limited_sql
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 _NAME: Final = "libraries"
-_CYPHER_QUOTES: Final = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`(?:[^`]|``)*`|//[^\n]*|/\*.*?\*/"""
 _SQL_QUOTES: Final = r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|--[^\n]*|/\*.*?\*/"""
-_CYPHER_PLACE: Final = re.compile(r"\bIN\s+\$libraries\b", re.IGNORECASE)
 _SQL_PLACE: Final = re.compile(r"\bIN\s*\(\s*(:libraries)\s*\)", re.IGNORECASE)
-_NEGATED: Final = re.compile(r"\bNOT\s+(?:[\w.\[\]]+\s+)?IN\s*[($:\s]*libraries\b", re.IGNORECASE)
 
 
 def allowed(library: str) -> bool:
@@ -89,7 +88,8 @@ def cypher(query: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
     ```
 
     Args:
-        query: holds `IN $libraries` outside of strings and comments.
+        query: has a WHERE with `property IN $libraries`, in each part of a UNION, joined to other
+            conditions by AND alone.
         parameters: the query's others.
 
     Returns:
@@ -97,9 +97,10 @@ def cypher(query: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
 
     Raises:
         LibrariesUnavailable: the running request has no authenticated decision.
-        ValueError: the query does not use the libraries, negates them, or gets them as a parameter.
+        ValueError: the query cannot be told to be limited to the libraries (see
+            `mcp_plugin.cypher_bounds`), or gets them as a parameter.
     """
-    _check(query, _blanked(query, _CYPHER_QUOTES), _CYPHER_PLACE, parameters)
+    _check(query, why_not_limited_cypher(query), parameters)
     return query, {**parameters, _NAME: current_libraries()}
 
 
@@ -111,11 +112,12 @@ def sql(query: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
     ```
 
     For drivers with the paramstyle `named` (PEP 249), such as sqlite3, and SQLAlchemy's `text`.
-    Without any library nothing matches. This only checks that the libraries are in the query; its
-    author must ensure that no other clause widens it.
+    Without any library nothing matches. The bound is checked, and not which tables it is about: a
+    join can still add rows of other libraries from a table without a bound of its own.
 
     Args:
-        query: holds `IN (:libraries)` outside of strings and comments.
+        query: has a WHERE with `column IN (:libraries)`, in each SELECT of a UNION, joined to other
+            conditions by AND alone.
         parameters: the query's others.
 
     Returns:
@@ -123,10 +125,12 @@ def sql(query: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
 
     Raises:
         LibrariesUnavailable: as `cypher`.
-        ValueError: as `cypher`.
+        ValueError: as `cypher`; see `mcp_plugin.sql_bounds`.
     """
+    _check(query, why_not_limited_sql(query), parameters)
     blanked = _blanked(query, _SQL_QUOTES)
-    _check(query, blanked, _SQL_PLACE, parameters)
+    if len(_SQL_PLACE.findall(blanked)) != blanked.count(f":{_NAME}"):
+        raise ValueError(f"write the query's libraries as IN (:{_NAME}): {query}")
     bound = {f"{_NAME}_{n}": uid for n, uid in enumerate(current_libraries())}
     listed = ", ".join(f":{name}" for name in bound) or "NULL"
     for place in reversed([*_SQL_PLACE.finditer(blanked)]):
@@ -134,15 +138,13 @@ def sql(query: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
     return query, {**parameters, **bound}
 
 
-def _check(query: str, blanked: str, place: re.Pattern[str], parameters: dict[str, Any]) -> None:
-    if not place.search(blanked):
-        raise ValueError(f"the query does not limit itself to its libraries: {query}")
-    if _NEGATED.search(blanked):
-        raise ValueError(f"the query negates its libraries; use IN instead: {query}")
+def _check(query: str, problem: str, parameters: dict[str, Any]) -> None:
     if any(name.startswith(_NAME) for name in parameters):
         raise ValueError(
             "the query's libraries come from its caller; do not pass them as a parameter"
         )
+    if problem:
+        raise ValueError(f"the query is not limited to its libraries: {problem}: {query}")
 
 
 def _blanked(query: str, quotes: str) -> str:

@@ -140,6 +140,12 @@ def decided():
         "d.library IN $libraries",
         "d.library in\n$libraries",
         "NOT d.old AND d.library IN $libraries",
+        "(d.a = 1 OR d.b = 2) AND (d.library IN $libraries)",
+        "d.`library` IN $libraries AND d.title CONTAINS 'NOT'",
+        "d.library IN $libraries AND ALL(x IN d.tags WHERE x <> 'y')",
+        "d.library IN $libraries RETURN d UNION MATCH (d) WHERE d.library IN $libraries",
+        "d.x = 1 WITH d WHERE d.library IN $libraries",
+        "d.x = 1 CALL (d) { MATCH (e WHERE e.library IN $libraries) RETURN e }",
     ],
 )
 def test_cypher_binds_a_list(where):
@@ -160,6 +166,27 @@ def test_cypher_binds_a_list(where):
         "MATCH (d) /* IN\n$libraries */ RETURN d",
         "MATCH (d) WHERE NOT d.library IN $libraries RETURN d",
         "MATCH (d) WHERE $libraries = [] RETURN d",
+        "MATCH (d) WHERE NOT (d.library IN $libraries) RETURN d",
+        "MATCH (d) WHERE NOT NOT d.library IN $libraries RETURN d",
+        "MATCH (d) WHERE (d.library IN $libraries) = false RETURN d",
+        "MATCH (d) WHERE d.library IN $libraries = false RETURN d",
+        "MATCH (d) WHERE d.library IN $libraries IS NULL RETURN d",
+        "MATCH (d) WHERE d.library IN $libraries + ['x'] RETURN d",
+        "MATCH (d) WHERE NONE(x IN $libraries WHERE x = d.library) RETURN d",
+        "MATCH (d) WHERE any(x IN d.libraries WHERE x IN $libraries) RETURN d",
+        "MATCH (d) WHERE size([x IN d.l WHERE x IN $libraries]) = 0 RETURN d",
+        "MATCH (d) WHERE d.library IN $libraries OR true RETURN d",
+        "MATCH (d) WHERE (d.x = 1 OR d.library IN $libraries) RETURN d",
+        "MATCH (d) WHERE d.library IN $libraries XOR true RETURN d",
+        "MATCH (d) WHERE NOT (d.x = 1 AND d.library IN $libraries) RETURN d",
+        "MATCH (d) WHERE NOT EXISTS { MATCH (e) WHERE e.library IN $libraries } RETURN d",
+        "MATCH (d) WHERE COUNT { MATCH (e) WHERE e.library IN $libraries } = 0 RETURN d",
+        "MATCH (d) WHERE CASE WHEN d.library IN $libraries THEN false ELSE true END RETURN d",
+        "MATCH (d) OPTIONAL MATCH (e) WHERE e.library IN $libraries RETURN d",
+        "MATCH (d) WHERE d.library IN $libraries RETURN d UNION MATCH (e) RETURN e",
+        "MATCH (d) RETURN d.library IN $libraries",
+        "MATCH (d) WHERE d.library IN $`libraries` RETURN d",
+        "MATCH (d) WHERE d.a = 'x AND d.library IN $libraries RETURN d",
     ],
 )
 def test_cypher_not_restricted_to_its_libraries_is_refused(query):
@@ -178,11 +205,50 @@ def test_cypher_not_restricted_to_its_libraries_is_refused(query):
         "SELECT * FROM d -- l IN (:libraries)",
         "SELECT * FROM d WHERE l NOT IN (:libraries)",
         "SELECT * FROM d WHERE NOT l IN (:libraries)",
+        "SELECT * FROM d WHERE NOT (l IN (:libraries))",
+        "SELECT * FROM d WHERE (l IN (:libraries)) = false",
+        "SELECT * FROM d WHERE l IN (:libraries) = 0",
+        "SELECT * FROM d WHERE l IN (:libraries) IS NOT TRUE",
+        "SELECT * FROM d WHERE l IN (:libraries) OR 1 = 1",
+        "SELECT * FROM d WHERE CASE WHEN l IN (:libraries) THEN 0 ELSE 1 END",
+        "SELECT * FROM d WHERE coalesce(l IN (:libraries), true)",
+        "SELECT * FROM d WHERE 'x' IN (:libraries)",
+        "SELECT * FROM d WHERE l IN (:libraries, 'x')",
+        "SELECT * FROM d LEFT JOIN e ON e.l IN (:libraries)",
+        "SELECT * FROM d WHERE NOT EXISTS (SELECT 1 FROM e WHERE e.l IN (:libraries))",
+        "SELECT * FROM d WHERE id NOT IN (SELECT id FROM d WHERE l IN (:libraries))",
+        "SELECT a FROM d WHERE l IN (:libraries) UNION SELECT a FROM e",
+        "WITH x AS (SELECT * FROM d WHERE l IN (:libraries)) SELECT * FROM y",
+        "SELECT l IN (:libraries) FROM d",
+        "SELECT * FROM d WHERE l IN (:libraries); DROP TABLE d",
+        "SELECT * FROM",
     ],
 )
 def test_sql_not_restricted_to_its_libraries_is_refused(query):
     with pytest.raises(ValueError, match="libraries"):
         sql(query)
+
+
+@pytest.mark.usefixtures("decided")
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT a FROM d WHERE (a = 1 OR b = 2) AND l IN (:libraries) ORDER BY a LIMIT 3",
+        "SELECT a FROM d WHERE a LIKE :like AND l IN (:libraries)",
+        "SELECT a FROM d WHERE a::text = 'x' AND l IN (:libraries)",
+        "SELECT a FROM d JOIN e ON d.id = e.id AND e.l IN (:libraries)",
+        "SELECT a FROM (SELECT * FROM d WHERE l IN (:libraries)) x",
+        "WITH x AS (SELECT * FROM d WHERE l IN (:libraries)) SELECT a FROM x",
+        "SELECT a FROM d WHERE l IN (:libraries) UNION SELECT a FROM e WHERE l IN (:libraries)",
+        "DELETE FROM d WHERE l IN (:libraries)",
+        "UPDATE d SET a = :a WHERE l IN (:libraries) AND id = :id",
+        "INSERT INTO x SELECT * FROM d WHERE l IN (:libraries)",
+    ],
+)
+def test_sql_with_a_bound_of_its_own_is_accepted(query):
+    text, bound = sql(query)
+    assert text == query.replace(":libraries", ":libraries_0, :libraries_1")
+    assert bound == {"libraries_0": "lib-a", "libraries_1": "lib-b"}
 
 
 @pytest.mark.usefixtures("decided")
