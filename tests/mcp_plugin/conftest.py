@@ -16,7 +16,7 @@ from support.waiting import until
 
 from mcp_plugin import AllowedLibraries, PolicyMiddleware, current_decision
 from pdp_client import PDP, BearerVerifier, Issuer, Keyring
-from pdp_client.bearer.opaque import digest
+from pdp_client.bearer.opaque import digest, mint_opaque
 
 
 def demo_server():
@@ -144,15 +144,33 @@ async def guard():
         yield start
 
 
-@pytest.fixture
-async def serve(deployment, guard):
-    """The same for the one deployment that most tests need."""
-    return partial(guard, deployment)
+def has_deployment(request):
+    """Whether a test uses a registry, and not only tokens in a plain OPA, which starts once for all tests."""
+    return not {"deployment", "make_deployment"}.isdisjoint(request.fixturenames)
 
 
 @pytest.fixture
-async def ada(deployment):
+def serve(request, guard):
+    """Guard and serve a server: over the test's deployment, or else over a plain OPA."""
+    if has_deployment(request):
+        return partial(guard, request.getfixturevalue("deployment"))
+    request.getfixturevalue("grants")
+    return partial(guard, None, pdp=request.getfixturevalue("plain_pdp"))
+
+
+@pytest.fixture
+def ada(request):
     """A token for everything, with two libraries."""
+    if has_deployment(request):
+        return request.getfixturevalue("ada_in_the_registry")
+    grants = request.getfixturevalue("grants")
+    bearer = grants.token("*", libraries=["lib-a", "lib-b"], bearer=mint_opaque())
+    grants.lay()
+    return bearer
+
+
+@pytest.fixture
+async def ada_in_the_registry(deployment):
     await deployment.add_user("ada", name="Ada")
     for uid in ("lib-a", "lib-b"):
         await deployment.add_library(uid, "w")
@@ -187,9 +205,10 @@ class Grants:
         self.site = {}
         self.lay()
 
-    def token(self, *tools, libraries=(), number=None):
+    def token(self, *tools, libraries=(), number=None, bearer=None):
         """A new bearer with these patterns; in force after `lay`."""
-        bearer = f"bearer-{len(self._tokens) if number is None else number}-{'x' * 16}"
+        number = len(self._tokens) if number is None else number
+        bearer = bearer or f"bearer-{number}-{'x' * 16}"
         self._tokens[digest(bearer)] = {
             "label": f"lct_…{len(self._tokens)}", "user": "ada", "active": True,
             "expires_at": None, "libraries": list(libraries), "tools": list(tools),
