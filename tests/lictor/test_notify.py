@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from contextlib import aclosing
 
 import pytest
@@ -23,9 +24,9 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def run(lictor_processes, redis_process):
+def run(lictor_processes, redis_process, state_template, short_path):
+    shutil.copytree(state_template, short_path / "state")
     run = lictor_processes(redis_url=redis_process.url)
-    run.json("init")
     run.start("serve")
     run.until((run.state / "admin.sock").exists, "lictor serve listens")
     return run

@@ -158,17 +158,16 @@ async def test_call_is_denied_when_opa_dies_during_the_query(serve, deployment, 
     assert served.failures() == {"unavailable": 1}
 
 
-@pytest.mark.parametrize(
-    "name", ['x"] ; true #', "../../data", "..%2f..%2fdata", "x\nmcp_auth", ""]
-)
-async def test_a_strange_tool_name_is_an_unknown_tool_and_no_more(serve, deployment, ada, name):
+async def test_odd_tool_name_is_only_an_unknown_tool(serve, deployment, ada):
     served = await serve()
     narrow = await deployment.create_token("ada", tools=["search"])
     await deployment.settle()
 
-    assert await served.refusal(name) == MISSING
-    assert (await served.refusal(name, bearer=narrow)).startswith("Token does not have permission")
-    assert await served.refusal(name, bearer=ada) == f"Unknown tool: {name!r}"
+    for name in ('x"] ; true #', "../../data", "..%2f..%2fdata", "x\nmcp_auth", ""):
+        assert await served.refusal(name) == MISSING
+        denial = await served.refusal(name, bearer=narrow)
+        assert denial.startswith("Token does not have permission"), name
+        assert await served.refusal(name, bearer=ada) == f"Unknown tool: {name!r}"
 
 
 async def test_anonymous_caller_cannot_learn_which_tools_exist(serve):

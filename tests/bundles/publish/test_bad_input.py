@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from support.tiers import long_family
 from support.waiting import until
 
 from bundles.publish.signing import sign
@@ -31,23 +32,26 @@ async def test_a_whole_set_of_bundles_allows(signed):
 
 @pytest.mark.parametrize(
     "patch",
-    [
-        {"base": {"00": {"revision": 29}}},
-        {"base": {"00": {"epoch": 2}}},
-        {"base": {"00": {"revision": None}}},
-        {"heartbeat": {"synced_ago": 700}},
-        {"heartbeat": {"synced_ago": -60}},
-        {"heartbeat": {"synced_ago": None}},
-        {"heartbeat": {"reconciled_ago": 700}},
-        {"heartbeat": {"reconciled_ago": -60}},
-        {"heartbeat": {"revision": 43}},
-        {"heartbeat": {"epoch": 2}},
-        {"heartbeat": {"policy": ["another"]}},
-        {"heartbeat": {"site": []}},
-        {"live": {"revision": 39}},
-        {"live": {"since": {"00": 31}}},
-        {"live": {"settings": {"staleness_limit": None}}},
-    ],
+    long_family(
+        [
+            {"base": {"00": {"revision": 29}}},
+            {"base": {"00": {"epoch": 2}}},
+            {"base": {"00": {"revision": None}}},
+            {"heartbeat": {"synced_ago": 700}},
+            {"heartbeat": {"synced_ago": -60}},
+            {"heartbeat": {"synced_ago": None}},
+            {"heartbeat": {"reconciled_ago": 700}},
+            {"heartbeat": {"reconciled_ago": -60}},
+            {"heartbeat": {"revision": 43}},
+            {"heartbeat": {"epoch": 2}},
+            {"heartbeat": {"policy": ["another"]}},
+            {"heartbeat": {"site": []}},
+            {"live": {"revision": 39}},
+            {"live": {"since": {"00": 31}}},
+            {"live": {"settings": {"staleness_limit": None}}},
+        ],
+        quick=5,
+    ),
     ids=str,
 )
 async def test_signed_data_that_does_not_fit_together_is_stale(signed, patch):

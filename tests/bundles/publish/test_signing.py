@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from support.plain_opa import make_dataset
 from support.signed_bundles import unpack
+from support.tiers import long_family
 from support.waiting import until
 
 from bundles.exceptions import KeyUnusableError
@@ -173,7 +174,7 @@ ODD_BUNDLES = {
 SAYS = {"signed by another key": "invalid ECDSA signature", "signed by the policy key": "invalid ECDSA signature", "signed under another scope": "scope mismatch", "not signed": "missing .signatures.json", "one bit flipped": "digest mismatch", "truncated": "unexpected EOF", "truncated in the middle": "unexpected EOF", "one file more": "not included in bundle signature", "empty": "EOF", "no archive": "invalid header", "no tar": "unexpected EOF"}  # fmt: skip
 
 
-@pytest.mark.parametrize("odd", ODD_BUNDLES)
+@pytest.mark.parametrize("odd", long_family(ODD_BUNDLES, quick=4))
 async def test_opa_started_with_a_bad_bundle_reports_it(signed, odd):
     # A live that goes on from the odd base, so that it would be used if it were taken.
     good = make_dataset()["registry"]["base"]["00"]
