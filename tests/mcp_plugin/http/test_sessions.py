@@ -119,11 +119,11 @@ async def test_a_session_without_bearer_auth_belongs_to_its_bearer(served, opene
     session = await opened(served)
     bearer = {"another": grants.token("*"), "anonymous": None, "unknown": "x" * 30}[other]
     grants.lay()
-    stranger = session.by(bearer)
-    assert (await stranger.post("ping")).status_code == 404
-    assert await stranger.status("GET") == 404
-    assert await stranger.status("GET", **{"Last-Event-ID": "1"}) == 404
-    assert await stranger.status("DELETE") == 404
+    anonymous = session.by(bearer)
+    assert (await anonymous.post("ping")).status_code == 404
+    assert await anonymous.status("GET") == 404
+    assert await anonymous.status("GET", **{"Last-Event-ID": "1"}) == 404
+    assert await anonymous.status("DELETE") == 404
     assert (await session.post("ping")).status_code == 200
     assert await session.status("DELETE") == 200
     assert (await session.post("ping")).status_code == 404
@@ -146,10 +146,10 @@ async def test_an_anonymous_session_does_not_become_a_bearers(served, opened, gr
 
 async def test_unbound_sessions_are_those_of_whoever_knows_the_id(serve_plain, opened, grants):
     session = await opened(await serve_plain(sessions="unbound"))
-    stranger = session.by(grants.token("*"))
+    anonymous = session.by(grants.token("*"))
     grants.lay()
-    assert (await stranger.post("ping")).status_code == 200
-    assert await stranger.status("DELETE") == 200
+    assert (await anonymous.post("ping")).status_code == 200
+    assert await anonymous.status("DELETE") == 200
 
 
 async def test_a_server_whose_sessions_cannot_be_bound_accepts_none(http, low, grants, caplog):
@@ -185,7 +185,7 @@ async def test_the_sdks_event_store_is_refused_with_a_guard(low):
     assert low(sessions="unbound").streamable_http_app(event_store=EventStore())
 
 
-def asking():
+def calling():
     """A public tool that asks its caller something of any size while it runs."""
     mcp = FastMCP("asking")
 
@@ -204,7 +204,7 @@ async def test_an_anonymous_client_answers_an_elicitation(plain_pdp, size, auth,
     policy = PolicyMiddleware(
         plain_pdp, public_tools={"ask"}, require_auth=required, registry=CollectorRegistry()
     )
-    mcp = asking()
+    mcp = calling()
     if auth:
         mcp.auth = BearerAuth(policy, base_url="https://mcp.example.org")
     mcp.add_middleware(policy)
@@ -225,7 +225,7 @@ async def test_an_anonymous_client_answers_an_elicitation(plain_pdp, size, auth,
 
 async def test_a_reply_needs_a_session(http, plain_pdp):
     policy = PolicyMiddleware(plain_pdp, public_tools={"ask"}, registry=CollectorRegistry())
-    mcp = asking()
+    mcp = calling()
     mcp.auth = BearerAuth(policy, base_url="https://mcp.example.org")
     mcp.add_middleware(policy)
     async with serving(mcp) as served:
