@@ -42,7 +42,7 @@ def case_verifier(signing_keys):
 
 @pytest.fixture
 async def answer_to(plain_opa, case_verifier, signing_keys):
-    """Ask a case's question on a case's dataset; the answer in the shape of the contract."""
+    """Send a case's query on a case's dataset; return the response in the shape of the contract."""
 
     async def answer(case):
         plain_opa.set_dataset(make_dataset(case.get("dataset"), case.get("without", ())))

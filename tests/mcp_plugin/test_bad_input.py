@@ -113,7 +113,7 @@ ROUND_ABOUT = [
 
 
 async def test_uri_does_not_lead_out_of_what_is_granted(serve_open, serve_plain, grants):
-    """Asked by hand: FastMCP's own client resolves `..` before it asks."""
+    """A request without FastMCP's client, which resolves `..` itself."""
     bearer = grants.token("resources/read:data://open/*")
     grants.lay()
     http = {"json_response": True, "stateless_http": True}

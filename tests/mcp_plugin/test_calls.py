@@ -305,7 +305,7 @@ async def test_call_takes_one_query_and_one_record_line(guard, deployment, ada, 
 
 
 def counted(pdp):
-    """The rules that a PDP has asked for, from now on."""
+    """The entrypoints that a PDP queries from now on."""
     asked, ask = [], pdp._transport.query
 
     async def counting(rule, sent):

@@ -112,7 +112,7 @@ async def test_query_returns_rows_of_the_callers_libraries(guarded, grants):
 
 
 async def test_query_without_a_decision_allows_and_binds_nothing(served, grants):
-    """Public tools run without a look at the bearer, so also without its libraries."""
+    """Public tools run without a check of the bearer, so also without its libraries."""
     for tool, given in (
         ("may", {"library": "lib-a"}),
         ("add", {"library": "lib-a"}),

@@ -21,7 +21,7 @@ async def test_successful_call_logs_the_legacy_events(serve, ada, log):
     async with served.client(ada) as client:
         await client.call_tool("delete")
 
-    # The client asks for the list beside the call.
+    # The client requests the list beside the call.
     first = log().index("mcp_auth.on_call_tool tool='delete' require_auth=True")
     lines = log()[first : first + 4]
     assert lines[1].startswith(

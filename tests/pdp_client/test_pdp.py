@@ -221,16 +221,16 @@ async def test_answers_that_overtake_each_other_are_not_behind(make_pdp):
     transport = Answers()
     pdp = make_pdp(opa_transport=transport, catch_up=0)
     slow = asyncio.ensure_future(pdp.authorize("alice", tool="search"))
-    await until(lambda: len(transport.asked) == 1, "the first is asked")
+    await until(lambda: len(transport.asked) == 1, "the first is sent")
     quick = asyncio.ensure_future(pdp.authorize("alice", tool="search"))
-    await until(lambda: len(transport.asked) == 2, "the second is asked")
+    await until(lambda: len(transport.asked) == 2, "the second is sent")
     transport.asked[1].set_result(at(1, 43))
     assert (await quick).allow is True
     transport.asked[0].set_result(at(1, 42))
     assert (await slow).allow is True
-    # But one that was asked for afterwards is.
+    # But a query that was sent afterwards is.
     late = asyncio.ensure_future(pdp.authorize("alice", tool="search"))
-    await until(lambda: len(transport.asked) == 3, "the third is asked")
+    await until(lambda: len(transport.asked) == 3, "the third is sent")
     transport.asked[2].set_result(at(1, 42))
     assert (await late).reason is Reason.BEHIND
 

@@ -1,4 +1,4 @@
-"""Each decision is on record before it takes effect: whole lines, no secrets, enough to ask again."""
+"""Each decision is on record before it takes effect: whole lines, no secrets, enough to repeat the query."""
 
 import json
 import multiprocessing
@@ -25,7 +25,7 @@ def path(tmp_path):
 
 @pytest.fixture
 async def make_pdp(plain_opa, team_keys, turn_keys):
-    """PDPs that ask a real OPA in the table's dataset."""
+    """PDPs that query a real OPA with the table's dataset."""
     from pdp_client import Issuer
 
     plain_opa.set_dataset(make_dataset())

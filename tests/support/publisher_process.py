@@ -44,7 +44,7 @@ class Process:
             self._process = None
 
     def stop(self):
-        """Ask it to end, and wait."""
+        """Terminate it, and wait."""
         self._process.terminate()
         assert self._process.wait(20) == 0
         self._process = None

@@ -22,7 +22,7 @@ DEAD = {Reason.TOKEN_DEACTIVATED, Reason.STALE_DATA}
 
 
 class Side:
-    """One server, its state directory, its OPA, and a PDP that asks that OPA."""
+    """One server, its state directory, its OPA, and a PDP that queries that OPA."""
 
     def __init__(self, folder, opa_binary, name, settings):
         (folder / name).mkdir()

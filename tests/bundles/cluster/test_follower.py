@@ -107,7 +107,7 @@ async def test_follower_syncs_at_once_on_request(object_store, verifier, publish
 
     follower.request_sync()
 
-    await until(lambda: len(served_bundles.names()) == 3, "it has looked")
+    await until(lambda: len(served_bundles.names()) == 3, "it has synced")
     running.cancel()
 
 
@@ -140,7 +140,7 @@ async def test_follower_invalid_bundle_is_not_served_and_is_named(
 
     assert follow.serves(start[1])
     assert follow.refused["live"].startswith("live: ")
-    # And it is not asked for again and again, until it is another.
+    # And it is not read again until it changes.
     await follow.sync()
     await lay(object_store, newer)
     await follow.sync()

@@ -147,7 +147,7 @@ async def test_lease_is_acquired_once_redis_is_back(server, new_lease):
             return term.fence
 
     waiting = asyncio.ensure_future(wait())
-    await until(lambda: lease.error, "it cannot be asked for")
+    await until(lambda: lease.error, "it cannot be acquired")
     assert not waiting.done()
     server.start()
     assert await asyncio.wait_for(waiting, 10) == 1

@@ -42,7 +42,7 @@ def tag(content):
 
 
 class StubPublisher:
-    """A server, and as much of its publisher as it asks for."""
+    """A stub of the publisher, for the bundle server."""
 
     version = RegistryVersion(1, 7)
     heartbeat = type("Heartbeat", (), {"synced_at": 7.0, "clock_moved": ""})
@@ -207,7 +207,7 @@ class Elsewhere:
 
 
 class Registry:
-    """As much of a registry as is asked for: what state it has."""
+    """A stub of a registry: its version."""
 
     async def version(self):
         return RegistryVersion(1, 9)

@@ -110,7 +110,7 @@ def plain_server(*, page=None, cache_hints=None):
 
 
 class _App:
-    """As FastMCP servers are asked for their application."""
+    """The application, as FastMCP servers make theirs."""
 
     def __init__(self, server):
         self.http_app = server.streamable_http_app

@@ -290,7 +290,7 @@ async def test_resource_access_check_gets_the_same_decision(serve_plain, grants)
 
 
 def test_method_table_covers_the_whole_protocol():
-    """A method that a new FastMCP or a new protocol dispatches by itself has to be looked at."""
+    """A method that a new FastMCP or a new protocol dispatches by itself must be added to the table."""
     from fastmcp.server.low_level import _INTERIOR_METHODS
     from mcp_types.methods import SPEC_CLIENT_METHODS
 

@@ -66,7 +66,7 @@ def low_server():
 
 
 class _App:
-    """As FastMCP servers are asked for their application."""
+    """The application, as FastMCP servers make theirs."""
 
     def __init__(self, server):
         self.http_app = server.streamable_http_app

@@ -81,7 +81,7 @@ def library(tmp_path):
 
 
 async def answers(served, uris, bearer=None):
-    """What came of each, asked by hand: FastMCP's client writes some of them another way."""
+    """The result for each, without FastMCP's client, which writes some of them in another way."""
     said = {}
     for uri in uris:
         answer = await served.raw("resources/read", {"uri": uri}, bearer=bearer)

@@ -82,7 +82,7 @@ def path(tmp_path, keys):
 
 @pytest.fixture
 def verifying():
-    """Make a verifier that looks at its files each time."""
+    """Make a verifier that checks its files each time."""
 
     def start(*issuers, **settings):
         settings = {"check_every": 0, "clock": lambda: NOW, **settings}
@@ -204,7 +204,7 @@ def test_a_file_that_could_not_be_opened_is_tried_again(path, keys, verifying, m
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
     try:
-        verifier.generation  # noqa: B018 - looks
+        verifier.generation  # noqa: B018 - checks the files
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert str(verifier.problems[0]) == f"{path}: cannot be read: Too many open files"

@@ -107,7 +107,7 @@ async def test_cache_is_unused_while_redis_is_away(shared_deployment):
     async def asks():
         return not (await pdp.authorize(bearer, tool="search")).cached
 
-    await until(asks, "OPA is asked")
+    await until(asks, "OPA is queried")
     assert (await pdp.authorize(bearer, tool="search")).allow
     shared_deployment.redis.thaw()
     await shared_deployment.wait_until_cached(pdp, bearer)
@@ -220,8 +220,8 @@ async def test_cache_decides_concurrent_calls_by_their_own_arguments(
             for query in queries:
                 call = pdp.authorize(bearer, tool=f"t{number}", arguments={"query": query})
                 calls.append(asyncio.ensure_future(call))
-                # The others come while the first is being asked about.
-                await until(lambda: len(transport.queries) > before, "OPA is asked")  # noqa: B023
+                # The others come while the first query is in flight.
+                await until(lambda: len(transport.queries) > before, "OPA is queried")  # noqa: B023
             transport.open.set()
             allowed = [decision.allow for decision in await asyncio.gather(*calls)]
             assert allowed == [query != "raven" for query in queries], (warm, number)
@@ -243,8 +243,8 @@ async def test_equal_concurrent_calls_send_one_query(shared_deployment, consiste
         asyncio.ensure_future(pdp.authorize(bearer, tool="other", arguments={"n": n}))
         for n in range(50)
     ]
-    await until(lambda: len(transport.queries) > before, "it is asked")
-    # Who asked first hangs up; the others still get their answer.
+    await until(lambda: len(transport.queries) > before, "it is sent")
+    # The first caller hangs up; the others still get their response.
     calls[0].cancel()
     await asyncio.sleep(0)
     transport.open.set()
@@ -297,7 +297,7 @@ async def test_closed_pdp_answers_waiting_calls(shared_deployment):
     transport = shared_deployment.transports[pdp]
     transport.open.clear()
     waiting = asyncio.ensure_future(pdp.authorize(bearer, tool="other"))
-    await until(lambda: transport.queries[-1]["action"]["name"] == "other", "it is asked")
+    await until(lambda: transport.queries[-1]["action"]["name"] == "other", "it is sent")
     closing = asyncio.ensure_future(pdp.aclose())
     await asyncio.sleep(0)
     transport.open.set()

@@ -1,4 +1,4 @@
-"""What is remembered of lists, and of looks at a bearer, with a whole lictor, a real OPA and a real Redis."""
+"""Cached lists and cached checks of a bearer, with a deployment, a real OPA and a real Redis."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Strict consistency, against a whole lictor, a real OPA and a real Redis."""
+"""Strict consistency, with a deployment, a real OPA and a real Redis."""
 
 import asyncio
 import json
@@ -46,7 +46,7 @@ async def test_strict_waits_for_a_lagging_opa_up_to_its_limit(shared_deployment,
     listed = await hasty.visible(bearer, actions=[Action(name="search")])
     assert (listed.indices, listed.reason) == ((), Reason.BEHIND)
     waiting = asyncio.ensure_future(patient.authorize(bearer, tool="search"))
-    await until(lambda: shared_deployment.count_queries(patient) > 1, "it is asked again")
+    await until(lambda: shared_deployment.count_queries(patient) > 1, "it is sent again")
     shared_deployment.publish.set()
     assert (await waiting).reason is Reason.TOKEN_DEACTIVATED
 
@@ -65,15 +65,15 @@ async def test_strict_waiters_send_one_query_and_hand_over(shared_deployment, he
         # A first response that is still to come would be counted beside the one query for all.
         return len({query["action"]["name"] for query in transport.answered}) == len(calls)
 
-    await until(each_was_answered, "each has asked once, and was answered")
+    await until(each_was_answered, "each has sent a query, and got a response")
     transport.most, asked = 0, len(transport.queries)
-    await until(lambda: len(transport.queries) > asked + 10, "it is asked again")
+    await until(lambda: len(transport.queries) > asked + 10, "it is sent again")
     assert transport.most == 1
     # The caller that queries for all hangs up.
     calling = int(transport.queries[-1]["action"]["name"].removeprefix("t"))
     calls.pop(calling).cancel()
     asked = len(transport.queries)
-    await until(lambda: len(transport.queries) > asked + 5, "another one asks")
+    await until(lambda: len(transport.queries) > asked + 5, "another caller queries")
     shared_deployment.publish.set()
     for decision in await asyncio.gather(*calls):
         assert decision.reason is Reason.TOKEN_DEACTIVATED
@@ -165,7 +165,7 @@ async def test_half_open_opa_socket_never_yields_a_stale_response(shared_deploym
         assert (decision.allow, decision.reason) == (False, Reason.UNAVAILABLE)
     opa.send_signal(signal.SIGCONT)
     for _ in range(20):
-        # The allow that was asked for above must not come back for this one.
+        # The allow for the query above must not be the response to this one.
         assert not (await pdp.authorize(other, tool="search")).allow
     await until(answers, "OPA answers again")
 

@@ -263,7 +263,7 @@ async def test_revision_waiters_share_one_read_never_an_older_one(make_newest, a
     assert {one.version for one in found} == {(1, 7)}
     assert reads() - before <= 3
     for revision in range(8, 60):
-        # Others are asking all the time; what is asked after a write must know of it.
+        # Other reads go on all the time; a read after a write must return it.
         others = [asyncio.ensure_future(newest.read()) for _ in range(3)]
         await announcer.announce(Somewhere(1, revision))
         assert (await newest.read()).version == (1, revision)

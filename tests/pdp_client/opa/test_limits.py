@@ -1,4 +1,4 @@
-"""Actions larger than what OPA is asked about: denied as values, without OPA, and recorded short."""
+"""Actions too large to send to OPA: denied as values, without OPA, and recorded short."""
 
 import json
 

@@ -140,7 +140,7 @@ async def test_transport_recovers_after_opa_was_killed(kind, opa_binary, short_p
                 except OPAUnreachableError:
                     return None
 
-            assert (await until(back, "OPA is asked again"))["allow"] is False
+            assert (await until(back, "OPA responds again"))["allow"] is False
     finally:
         opa.kill()
 

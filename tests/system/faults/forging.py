@@ -26,7 +26,7 @@ def packed(tar):
 
 @functools.cache
 def foreign_key(name):
-    """A key of the name that OPA asks for, and not the one that it knows."""
+    """A key of the name that OPA expects, but another one."""
     return SigningKey.generate("policy" if name in {"policy", "site"} else "data")
 
 

@@ -270,7 +270,7 @@ def without_wait(head):
 
 
 def always_whole(head):
-    """Asked for without an ETag: the answer is the whole bundle, at once."""
+    """The request without its ETag: the response is the whole bundle, at once."""
     return with_field(without_wait(head), "If-None-Match", "")
 
 

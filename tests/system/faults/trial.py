@@ -137,7 +137,7 @@ class Trial:
         await self._recover()
 
     async def _wait_until_met(self):
-        """OPA lets up to two seconds pass before it asks again."""
+        """Wait for a request: OPA lets up to two seconds pass before the next."""
         with contextlib.suppress(AssertionError):  # the judgement will say so
             await until(self.deployment.met, "a request meets the fault", patience=2 * RECOVERY)
 

@@ -37,7 +37,7 @@ BREAKAGES = {
         (REGISTRY, "\t_recent(_since(heartbeat.reconciled_at_ns), live.settings.reconcile_limit)\n", ""),
     ],
     "a token lives one moment more": [(REGISTRY, "moment * 1000000000 > time.now_ns()", "moment * 1000000000 >= time.now_ns()")],
-    "an epoch alone is not looked at": [(REGISTRY, "\tnot input.min_epoch\n", "")],
+    "an epoch alone is ignored": [(REGISTRY, "\tnot input.min_epoch\n", "")],
     "a newer epoch must have the revision too": [(REGISTRY, "live.epoch > input.min_epoch", "live.epoch < 0")],
     "a disabled user calls": [
         (CALLER, "\t_current\n\t_user.active == true\n", "\t_current\n"),

@@ -94,7 +94,7 @@ def stale(dataset, now):
 
 
 def caller(reader, credential, now):
-    """Who asks: (what speaks against them, tool patterns, libraries)."""
+    """The caller: (reasons against it, tool patterns, libraries)."""
     if credential["kind"] == "token":
         return _token(reader, credential, now)
     return _jwt(reader, credential) if credential["kind"] == "jwt" else ({"missing_token"}, [], [])
@@ -155,7 +155,7 @@ def hidden_by_site(dataset, reader, libraries):
 
 
 def standing(dataset, query, now):
-    """What speaks against the caller whatever they ask for, their tool patterns, and their libraries."""
+    """The reasons against the caller whatever the action, its tool patterns, and its libraries."""
     live, reader = entry(dataset, "registry", "live"), Reader(dataset.get("registry"))
     against, tools, libraries = caller(reader, query["credential"], now)
     left = {*libraries} - hidden_by_site(dataset, reader, libraries)

@@ -111,7 +111,7 @@ def granted(patterns, action):
 
 
 def refused_by_site(rules, actions, action):
-    """Whether one of the site's rules refuses the action; `actions` are all that are asked about."""
+    """Whether one of the site's rules refuses the action; `actions` are all actions of the query."""
     tags = {*action.get("tags", ())}
     same = {
         tag for other in actions if other["name"] == action["name"] for tag in other.get("tags", ())

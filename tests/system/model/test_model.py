@@ -24,7 +24,7 @@ SETTINGS = settings(
 
 
 def agreed_reasons(modelled_opa, datasets):
-    """Ask both in so many datasets, and count the reasons in which they agree."""
+    """Query both on so many datasets, and count the reasons in which they agree."""
     reasons = Counter()
 
     @settings(SETTINGS, max_examples=datasets)

@@ -265,7 +265,7 @@ class Scenarios(RuleBasedStateMachine):
             self.judge(one(MODES, number), one(self.bearers, number // len(MODES)), "search")
 
     def judge(self, mode, bearer, tool, depths=DEPTHS[:1]):
-        """Ask, at once for each depth, and hold the answers to the laws."""
+        """Call concurrently, once for each depth, and check the decisions against the laws."""
         before = self.newest[mode]
         try:
             for depth, answer in zip(

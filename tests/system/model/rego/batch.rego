@@ -1,5 +1,5 @@
 # METADATA
-# description: Many queries in one query, each evaluated as if it had been asked alone, at a clock that the test sets.
+# description: Many queries in one query, each evaluated as if it had been sent alone, at a clock that the test sets.
 package model
 
 decisions[i] := {"allow": answer.allow, "reason": answer.reason, "libraries": answer.libraries} if {
