@@ -163,7 +163,7 @@ def test_reason_order_names_exactly_what_opa_may_answer(plain_opa, opa_binary):
     assert set(order) == given
 
 
-def test_the_messages_of_rules_without_a_name_are_pythons(plain_opa):
+def test_messages_of_rules_without_a_name_are_pythons(plain_opa):
     messages = plain_opa.value("lictor/_message")
     assert len(messages) > 10
     for code, text in messages.items():

@@ -101,7 +101,7 @@ def test_everything_is_added_and_listed(shell):
     assert token["id"].startswith("lct_…")
 
 
-def test_a_secret_is_printed_once_and_never_again(shell):
+def test_secret_is_printed_once_and_never_again(shell):
     shell.json("user", "add", "ada")
     bearer = shell.json("token", "create", "--user=ada", "--tool=*")["token"]
     jwt = shell.json("team", "create", "Docs", "--owner=ada")["jwt"]
@@ -115,7 +115,7 @@ def test_a_secret_is_printed_once_and_never_again(shell):
     assert bearer.encode() not in (shell.settings.state / "registry.db").read_bytes()
 
 
-def test_a_token_needs_a_tool_and_a_user_that_exists(shell):
+def test_token_needs_a_tool_and_a_user_that_exists(shell):
     assert shell("token", "create", "--user=ada") == 2
     assert shell("token", "create", "--user=ada", "--tool=*") == 1
     assert "ada" in shell.err
@@ -257,7 +257,7 @@ def test_build_refuses_a_site_file_in_lictors_package(shell):
     assert "package lictor" in shell.err
 
 
-def test_an_unknown_verb_or_flag_is_a_usage_error(shell):
+def test_unknown_verb_or_flag_is_a_usage_error(shell):
     assert shell("nonsense") == 2
     assert shell("user", "add") == 2
     assert shell("user", "list", "--bogus") == 2
@@ -295,7 +295,7 @@ def test_help_describes_each_command(shell):
         assert re.search(rf"{verb} +[A-Z]", shell.out), verb
 
 
-def test_a_check_without_signing_needs_no_key(shell):
+def test_check_without_signing_needs_no_key(shell):
     (shell.settings.bundle_keys / "policy.pem").unlink()
 
     assert shell("policies", "build") == 0

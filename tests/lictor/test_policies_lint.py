@@ -176,7 +176,7 @@ def test_grants_and_tools_that_do_not_meet_are_found(lint, registry, server):
     }
 
 
-def test_a_file_of_tools_judges_tools_alone(lint, registry, tmp_path):
+def test_file_of_tools_judges_tools_alone(lint, registry, tmp_path):
     registry("token", "create", "--user", "ada", "--tool", "put_note", "--tool", "prompts/get:nope")
     tools = tmp_path / "tools.json"
     tools.write_text('{"tools": [{"name": "put_note", "_meta": {"fastmcp": {"tags": ["write"]}}}]}')
@@ -193,7 +193,7 @@ def test_a_file_of_tools_judges_tools_alone(lint, registry, tmp_path):
         '{"jsonrpc": "2.0", "id": 1, "result": {"tools": [{"name": "put_note", "_meta": {"fastmcp": {"tags": ["write"]}}}]}}',
     ],
 )
-def test_a_file_may_have_any_of_these_shapes(text, lint, tmp_path):
+def test_file_may_have_any_of_these_shapes(text, lint, tmp_path):
     (tmp_path / "tools.json").write_text(text)
     rules = 'package site\n\np if { some a in data.lictor.actions; "write" in a.tags; a.name == "put_note" }\n'
     assert lint(rules, "--tools", str(tmp_path / "tools.json"), state=tmp_path / "none")[0] == 0

@@ -93,7 +93,7 @@ def test_listed_mutants_do_not_count_and_the_list_is_checked(mutate):
     assert err.count("equivalent mutants: ") == 2
 
 
-def test_a_list_can_be_named(mutate, tmp_path):
+def test_list_can_be_named(mutate, tmp_path):
     (tmp_path / "list.yaml").write_text(LISTED.replace("Only an example.", ""))
     code, _, err = mutate(SITE, "--equivalent", str(tmp_path / "list.yaml"))
     assert code == 1
@@ -176,7 +176,7 @@ def test_control_characters_in_rules_are_escaped(mutate):
     assert "\\u202e\\x9b31m" in out
 
 
-def test_the_default_list_of_lictors_own_rules_is_whole(opa_binary):
+def test_default_list_of_lictors_own_rules_is_whole(opa_binary):
     from bundles.build.equivalents import DEFAULT_PATH, load_equivalents, match_equivalents
     from bundles.build.mutants import make_mutants
     from bundles.build.rule_sources import RuleSources

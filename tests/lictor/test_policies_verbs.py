@@ -131,7 +131,7 @@ def test_test_command_refuses_duplicate_test_names(lictor, site):
     assert "site/rules_test.rego:5:1: test_x stands more than once" in lictor.err
 
 
-def test_a_test_that_never_ends_is_stopped(lictor, site):
+def test_test_that_never_ends_is_stopped(lictor, site):
     (site / "rules_test.rego").write_text(
         "package site_test\n\ntest_loop if count([1 | some x in numbers.range(1, 9000); some y in "
         "numbers.range(1, 9000); x == -y]) == 1\n"
@@ -165,7 +165,7 @@ def test_compiler_error_in_a_test_has_its_place(lictor, site):
     assert "site/rules_test.rego:3:" in lictor.err
 
 
-def test_a_new_repository_is_green_as_made(lictor, tmp_path, opa_binary):
+def test_new_repository_is_green_as_made(lictor, tmp_path, opa_binary):
     assert lictor("policies", "new", "my rules") == 0
     made = tmp_path / "my rules"
     site = made / "site"

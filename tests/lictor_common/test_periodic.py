@@ -10,7 +10,7 @@ from lictor_common.periodic import FaultLog
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_task_runs_again_after_an_unexpected_error(caplog):
+async def test_task_runs_again_after_an_unexpected_error(caplog):
     faults, runs = FaultLog(), []
 
     async def job():
@@ -29,7 +29,7 @@ async def test_a_task_runs_again_after_an_unexpected_error(caplog):
     assert caplog.text.count("task.failed task=exchange error=KeyError") == 2
 
 
-def test_an_error_is_shown_for_ten_minutes():
+def test_error_is_shown_for_ten_minutes():
     now = [0.0]
     faults = FaultLog(clock=lambda: now[0])
     faults.add("exchange", ValueError())

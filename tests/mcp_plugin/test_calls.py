@@ -85,7 +85,7 @@ async def test_each_refusal_reaches_the_client_as_an_error_result(serve, deploym
     }
 
 
-async def test_a_revocation_holds_on_the_next_call_of_an_open_session(serve, deployment, ada):
+async def test_revocation_holds_on_the_next_call_of_an_open_session(serve, deployment, ada):
     served = await serve()
     async with served.client(ada) as client:
         assert (await client.call_tool("search")).data == ["lib-a", "lib-b"]
@@ -111,7 +111,7 @@ async def test_public_tool_runs_with_any_bearer_and_without_opa(
     assert served.failures() == {}
 
 
-async def test_a_public_tool_has_no_libraries_even_for_a_good_bearer(serve, ada):
+async def test_public_tool_has_no_libraries_even_for_a_good_bearer(serve, ada):
     served = await serve(public_tools={"search", "state"})
 
     assert "needs the libraries" in await served.refusal("search", bearer=ada)
@@ -205,7 +205,7 @@ deny contains {"action": a.name, "code": "no", "message": "Not here."} if {
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-async def test_a_client_cannot_supply_the_libraries(serve, ada, mode):
+async def test_client_cannot_supply_the_libraries(serve, ada, mode):
     served = await serve()
     async with served.client(ada, mode=mode) as client:
         search = next(tool for tool in await client.list_tools() if tool.name == "search")
@@ -257,7 +257,7 @@ async def test_call_without_http_has_no_bearer_and_is_refused(serve, ada):
         assert (await client.call_tool("get_health")).data == "ok True None"
 
 
-async def test_a_tool_s_own_client_does_not_speak_for_the_caller(serve, ada):
+async def test_tools_own_client_does_not_speak_for_the_caller(serve, ada):
     from fastmcp import Client
 
     served = await serve()
@@ -271,7 +271,7 @@ async def test_a_tool_s_own_client_does_not_speak_for_the_caller(serve, ada):
     assert await served.call("relay", bearer=ada) == MISSING
 
 
-async def test_a_decision_that_cannot_be_recorded_is_a_denial(serve, deployment, ada):
+async def test_decision_that_cannot_be_recorded_is_a_denial(serve, deployment, ada):
     class Full:
         def write(self, entry):
             from pdp_client import RecordFailed

@@ -407,7 +407,7 @@ async def test_call_made_by_a_tool_is_decided_for_its_caller(serve_open, serve_p
     assert await through(serve_plain) == {"look"}
 
 
-async def test_a_tool_that_middleware_brings_along_is_decided_too(serve_open, serve_plain, modest):
+async def test_tool_that_middleware_brings_along_is_decided_too(serve_open, serve_plain, modest):
     def wipe() -> str:
         return "wiped"
 

@@ -136,7 +136,7 @@ async def test_nested_call_keeps_the_outer_decision(serve, callers):
     assert answer == {"nested": [no_state, no_state], "state": own, "decision": own}
 
 
-async def test_a_call_within_a_call_is_decided_by_itself(serve, deployment, callers):
+async def test_call_within_a_call_is_decided_by_itself(serve, deployment, callers):
     mcp = FastMCP("nested")
 
     @mcp.tool
@@ -163,7 +163,7 @@ async def test_tool_refuses_to_run_without_the_middleware():
     assert "needs the libraries" in result.content[0].text
 
 
-async def test_a_tool_of_a_mounted_server_has_the_parent_s_decision(serve, callers):
+async def test_tool_of_a_mounted_server_has_the_parent_s_decision(serve, callers):
     parent = FastMCP("parent")
     child = FastMCP("child")
 
@@ -230,7 +230,7 @@ def crowded_server():
 
 
 @pytest.mark.system
-async def test_a_thousand_callers_on_shared_sessions_are_kept_apart(grants, guard, plain_opa):
+async def test_thousand_callers_on_shared_sessions_are_kept_apart(grants, guard, plain_opa):
     bearers = [grants.token("*", libraries=[f"lib-{n}"]) for n in range(MANY)]
     grants.lay()
     verifier = BearerVerifier([Issuer("mnemosyne", Keyring.from_jwks({"keys": []}))])

@@ -66,7 +66,7 @@ async def guarded(serve_plain, served):
     return await serve_plain(shelves())
 
 
-async def test_an_argument_has_to_be_a_library_of_the_caller_s(guarded, grants):
+async def test_argument_has_to_be_a_library_of_the_caller_s(guarded, grants):
     arguments = {"library": "lib-b", "title": "x"}
     assert await guarded.call("add", arguments, bearer=grants.ab) == "x to lib-b"
     for bearer, library in ((grants.a, "lib-b"), (grants.ab, "no-such"), (grants.none, "")):

@@ -63,7 +63,7 @@ async def test_tool_list_is_one_query_of_any_length(serve, deployment, ada):
     assert asked == ["visible"]
 
 
-async def test_a_server_without_tools_lists_none(serve, ada):
+async def test_server_without_tools_lists_none(serve, ada):
     from fastmcp import FastMCP
 
     served = await serve(FastMCP("empty"))

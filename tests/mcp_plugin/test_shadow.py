@@ -70,7 +70,7 @@ async def test_shadow_site_rule_denies_nothing_but_still_hides_libraries(
 
 
 @pytest.mark.parametrize("method", ["resources/read", "prompts/get"])
-async def test_a_whole_server_watches_more_than_tools(serve_plain, narrow, method):
+async def test_whole_server_watches_more_than_tools(serve_plain, narrow, method):
     served = await serve_plain(shadow=True)
     async with served.client(narrow) as client:
         if method == "prompts/get":

@@ -96,7 +96,7 @@ async def test_span_omits_a_uri_that_may_hold_arguments(serve_plain, spans, ada)
     assert "xyzzy" not in ours
 
 
-async def test_an_outage_is_an_error_and_a_refusal_is_not(short_path, spans):
+async def test_outage_is_an_error_and_a_refusal_is_not(short_path, spans):
     verifier = BearerVerifier([Issuer("mnemosyne", Keyring.from_jwks({"keys": []}))])
     async with PDP(opa_url=f"unix://{short_path}/none.sock", verifier=verifier) as pdp:
         PolicyMiddleware(pdp, registry=CollectorRegistry())
@@ -125,7 +125,7 @@ async def test_span_joins_the_trace_named_in_meta(serve_plain, spans, exporter, 
 
 @pytest.mark.parametrize("stateless", [True, False])
 @pytest.mark.parametrize("version", ["2025-06-18", "2026-07-28"])
-async def test_a_decision_is_part_of_the_trace_that_the_headers_name(
+async def test_decision_is_part_of_the_trace_that_the_headers_name(
     plain_pdp, spans, ada, stateless, version
 ):
     mcp, registry = demo_server(), CollectorRegistry()

@@ -124,7 +124,7 @@ async def test_task_revoked_meanwhile_does_not_run(grants, plain_pdp, open_shop)
         assert shop.ran == ["sweep"]
 
 
-async def test_a_task_is_decided_twice_and_recorded_twice(deployment, tmp_path):
+async def test_task_is_decided_twice_and_recorded_twice(deployment, tmp_path):
     await deployment.add_user("ada")
     await deployment.add_library("poe", "books")
     bearer = await deployment.create_token("ada", tools=["index"], libraries=["poe"])
@@ -142,7 +142,7 @@ async def test_a_task_is_decided_twice_and_recorded_twice(deployment, tmp_path):
     assert bearer not in log.read_text()
 
 
-async def test_a_refused_call_becomes_no_task(grants, plain_pdp):
+async def test_refused_call_becomes_no_task(grants, plain_pdp):
     bearer = grants.token("index")
     grants.lay()
     async with guarded(plain_pdp) as (shop, served), served.client(bearer) as client:

@@ -60,7 +60,7 @@ def is_well_formed_allow(answer):
     )
 
 
-def test_a_well_formed_allow_is_an_allow():
+def test_well_formed_allow_is_an_allow():
     decision = parse_decision({**ALLOW, "libraries": ["b", "a", "b"], "valid_until": 1795000000})
     assert decision.allow is True
     assert decision.reason is Reason.OK
@@ -82,7 +82,7 @@ def test_well_formed_denial_keeps_its_reasons():
     assert decision.epoch is None
 
 
-def test_a_decision_cannot_be_changed():
+def test_decision_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         parse_decision(DENY).allow = True
 
@@ -115,7 +115,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize(("field", "odd"), MALFORMED)
-def test_an_allow_with_anything_odd_is_unusable(field, odd):
+def test_allow_with_anything_odd_is_unusable(field, odd):
     with pytest.raises(ResponseUnusableError):
         parse_decision(with_(ALLOW, field, odd))
 
@@ -128,7 +128,7 @@ def test_an_allow_with_anything_odd_is_unusable(field, odd):
         ("libraries", ["lib-a"]), ("message", None),
     ],
 )  # fmt: skip
-def test_a_denial_that_contradicts_itself_is_unusable(field, odd):
+def test_denial_that_contradicts_itself_is_unusable(field, odd):
     with pytest.raises(ResponseUnusableError):
         parse_decision(with_(DENY, field, odd))
 
@@ -138,7 +138,7 @@ def test_only_a_clear_no_says_that_arguments_do_not_count(odd):
     assert parse_decision(with_(ALLOW, "uses_arguments", odd)).uses_arguments is True
 
 
-def test_a_missing_end_of_validity_is_never_cache():
+def test_missing_end_of_validity_is_never_cache():
     assert parse_decision(with_(ALLOW, "valid_until", MISSING)).valid_until is None
 
 
@@ -161,7 +161,7 @@ def test_altered_allow_allows_only_while_well_formed(changes):
 LIST = {"indices": [0, 2], "reason": "ok", "epoch": 1, "revision": 42}
 
 
-def test_a_well_formed_list_is_sorted_positions():
+def test_well_formed_list_is_sorted_positions():
     visible = parse_visible({**LIST, "indices": [2, 0]}, count=3)
     assert visible.indices == (0, 2)
     assert (visible.reason, visible.epoch, visible.revision) == ("ok", 1, 42)
@@ -195,7 +195,7 @@ def test_a_well_formed_list_is_sorted_positions():
         *[("valid_until", odd) for odd in ("1", True, [], math.nan, math.inf, 10**400)],
     ],
 )
-def test_a_malformed_list_is_unusable(field, odd):
+def test_malformed_list_is_unusable(field, odd):
     with pytest.raises(ResponseUnusableError):
         parse_visible(with_(LIST, field, odd), count=3)
 

@@ -65,7 +65,7 @@ def kind(request):
     return request.param
 
 
-async def test_the_deadline_is_for_everything_together(make_pdp, kind, short_path):
+async def test_deadline_is_for_everything_together(make_pdp, kind, short_path):
     async def slow(server, reader, writer):
         # Each step is well within the deadline; all of them are not.
         await server.request(reader)
@@ -337,12 +337,12 @@ def test_empty_token_file_is_a_configuration_error(real_verifier, tmp_path, text
         PDP(opa_url="unix:///x", verifier=real_verifier, opa_token_file=path)
 
 
-def test_a_token_file_that_is_missing_is_a_configuration_error(real_verifier, tmp_path):
+def test_token_file_that_is_missing_is_a_configuration_error(real_verifier, tmp_path):
     with pytest.raises(ConfigurationError, match="nothing"):
         PDP(opa_url="unix:///x", verifier=real_verifier, opa_token_file=tmp_path / "nothing")
 
 
-async def test_a_pdp_that_is_closed_denies(make_pdp, table_world, kind):
+async def test_pdp_that_is_closed_denies(make_pdp, table_world, kind):
     pdp = make_pdp(opa_url=getattr(table_world, f"{kind}_url"))
     async with pdp:
         assert (await pdp.authorize("alice", tool="search")).allow is True

@@ -91,7 +91,7 @@ async def test_every_kind_of_decision_is_on_record(make_pdp, path):
     assert len({line["id"] for line in on_record}) == len(on_record)
 
 
-async def test_the_record_holds_no_bearer_and_no_argument(make_pdp, path, signer, team_claims):
+async def test_record_holds_no_bearer_and_no_argument(make_pdp, path, signer, team_claims):
     pdp = make_pdp(FileRecord(path))
     jwt = signer.token(team_claims)
     arguments = {"query": "my-secret-query", "nested": [{"deep": "my-secret-too"}]}
@@ -129,7 +129,7 @@ async def test_record_tells_a_refused_bearer_from_none(make_pdp, path):
     ]
 
 
-async def test_a_record_that_fails_turns_an_allow_into_an_outage(make_pdp):
+async def test_record_that_fails_turns_an_allow_into_an_outage(make_pdp):
     pdp = make_pdp(FailingRecord())
     decision = await pdp.authorize("alice", tool="search")
     assert decision.allow is False
@@ -144,7 +144,7 @@ async def test_record_failure_keeps_a_denial(make_pdp):
     assert (await pdp.authorize(None, tool="search")).reason is Reason.MISSING_TOKEN
 
 
-async def test_a_closed_record_denies(make_pdp, path):
+async def test_closed_record_denies(make_pdp, path):
     record = FileRecord(path)
     record.close()
     record.close()
@@ -186,7 +186,7 @@ def test_unwritable_record_file_is_named(tmp_path):
         FileRecord(tmp_path / "no/such/folder/decisions.jsonl")
 
 
-def test_a_line_that_did_not_fit_is_an_error_and_spoils_no_other(path):
+def test_line_that_did_not_fit_is_an_error_and_spoils_no_other(path):
     record = FileRecord(path)
     record.write({"n": 1})
     with largest_file(path.stat().st_size + 5):
@@ -228,7 +228,7 @@ def test_arguments_are_hashed_by_value():
     assert arguments_hash({}) != arguments_hash(None) is None
 
 
-def test_an_entry_is_json():
+def test_entry_is_json():
     decision = Decision.refused(Reason.UNAVAILABLE)
     made = entry(decision, at=1.0, took_ms=2.0, action=Action(name="x"), context=Context())
     assert json.loads(json.dumps(made)) == made

@@ -25,7 +25,7 @@ def log():
     return entries
 
 
-def test_a_whole_chain_holds(log):
+def test_whole_chain_holds(log):
     assert verify(log, revision=3) == 3
     assert verify([], revision=0) == 0
 
@@ -37,7 +37,7 @@ def test_entry_altered_and_signed_again_breaks_the_chain(log):
     assert caught.value.revision == 3
 
 
-def test_the_hash_is_over_canonical_json(log):
+def test_hash_is_over_canonical_json(log):
     # A fixed value: receipts that were given out must stay checkable.
     assert log[0].hash == "e4ddf8ffadc9f17ac69a18f915f459fe8a53fa4059111409c8ade50c03cd4bb0"
 

@@ -168,7 +168,7 @@ BAD_GLOBS = [
 
 
 @pytest.mark.parametrize("pattern", GOOD_GLOBS)
-def test_a_pattern_that_opa_can_match_is_accepted(pattern):
+def test_pattern_that_opa_can_match_is_accepted(pattern):
     assert glob_fault(pattern) is None
 
 
@@ -178,6 +178,6 @@ def test_ambiguous_pattern_is_refused(pattern):
 
 
 @pytest.mark.parametrize("tools", [("",), ("x" * 257,), ("a\nb",)])
-def test_a_pattern_is_plain_text(tools):
+def test_pattern_is_plain_text(tools):
     with pytest.raises(InvalidRecordError):
         validate(replace(TEAM, tools=tools))

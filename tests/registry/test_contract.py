@@ -95,7 +95,7 @@ async def test_transaction_is_one_revision(registry, sample_records):
     assert tx.version == await registry.version() == RegistryVersion(1, 2)
 
 
-async def test_an_exception_undoes_the_whole_transaction(registry, sample_records):
+async def test_exception_undoes_the_whole_transaction(registry, sample_records):
     with pytest.raises(NotFoundError):
         async with registry.transaction(actor="tests", action="oops") as tx:
             await tx.put(User(id="bob", name="Bob"), replace(TEAM, owner="nobody"))
@@ -250,7 +250,7 @@ async def test_moved_library_touches_both_workspaces(registry, sample_records, w
     assert changes[Ref(Kind.WORKSPACES, "lab")].record == {"name": "Lab", "libraries": ["lib-a"]}
 
 
-async def test_a_library_without_tags_is_not_published(registry, sample_records, write):
+async def test_library_without_tags_is_not_published(registry, sample_records, write):
     await write(Library(uid="lib-a", name="A", workspace_id="docs"))
     changes = (await registry.changed_since(1)).changes
     assert {str(ref): change.record for ref, change in changes.items()} == {"libraries/lib-a": None}
@@ -279,7 +279,7 @@ async def test_export_and_deltas_add_up_to_one_state(registry, sample_records, w
     assert Ref(Kind.LIBRARIES, "lib-a") not in left
 
 
-async def test_an_export_may_be_left_early(registry, write):
+async def test_export_may_be_left_early(registry, write):
     await write(*(User(id=f"u{n:04}", name="n") for n in range(1500)))
     async with registry.export_records() as export:
         async for ref, _ in export.records:
@@ -392,7 +392,7 @@ async def test_next_epoch_is_one_revision_without_changes(registry, sample_recor
     assert await registry.verify_log() == 2
 
 
-async def test_an_epoch_that_is_not_committed_does_not_start(registry, sample_records):
+async def test_epoch_that_is_not_committed_does_not_start(registry, sample_records):
     async def fail():
         async with registry.transaction(actor="tests", action="restored") as tx:
             await tx.next_epoch()
@@ -403,7 +403,7 @@ async def test_an_epoch_that_is_not_committed_does_not_start(registry, sample_re
     assert await registry.version() == RegistryVersion(1, 1)
 
 
-async def test_a_delta_has_the_hash_of_the_newest_log_entry(registry, write):
+async def test_delta_has_the_hash_of_the_newest_log_entry(registry, write):
     assert (await registry.changed_since(0)).head == GENESIS
     await write(User(id="ada", name="Ada"))
     [entry] = await registry.log()

@@ -48,7 +48,7 @@ async def test_invalid_neo4j_url_is_refused_unquoted(url, why):
     assert "hunter2" not in str(caught.value)
 
 
-async def test_a_password_file_is_for_a_user_and_must_be_readable(tmp_path):
+async def test_password_file_is_for_a_user_and_must_be_readable(tmp_path):
     file = tmp_path / "password"
     with pytest.raises(UnsupportedRegistryError, match="password cannot be read"):
         await open_registry("bolt://u@h", password_file=file)
@@ -127,7 +127,7 @@ async def test_check_with_fix_creates_a_valid_registry(empty_graph):
         assert (await registry.get(Setting, "staleness_limit")).value == 30
 
 
-async def test_a_registry_that_was_lost_is_not_made_anew(registry, sample_records, cypher):
+async def test_registry_that_was_lost_is_not_made_anew(registry, sample_records, cypher):
     cypher("MATCH (r:Registry) DELETE r")
     findings = await registry.check(fix=True)
     assert [(str(f), f.fixed) for f in findings] == [

@@ -284,7 +284,7 @@ async def test_malformed_setting_is_left_out(registry, cypher, caplog):
         ("MATCH (e:LogEntry {revision: 1}) CREATE (f:LogEntry) SET f = e {.*, revision: '1'}", 4),
     ],
 )
-async def test_a_log_that_was_tampered_with_is_noticed(registry, write, cypher, query, revision):
+async def test_log_that_was_tampered_with_is_noticed(registry, write, cypher, query, revision):
     for name in ("ada", "bob", "eve"):
         await write(User(id=name, name=name))
     assert await registry.verify_log() == 3
@@ -294,7 +294,7 @@ async def test_a_log_that_was_tampered_with_is_noticed(registry, write, cypher, 
     assert caught.value.revision == revision
 
 
-async def test_a_long_log_is_read_and_verified_in_pages(registry, write, monkeypatch):
+async def test_long_log_is_read_and_verified_in_pages(registry, write, monkeypatch):
     monkeypatch.setattr(store, "_LOG_PAGE", 2)
     for n in range(5):
         await write(User(id=f"u{n}", name="n"))

@@ -79,7 +79,7 @@ async def test_large_import_is_batched_in_order(registry, write):
     assert len((await registry.changed_since(0)).changes) == 2501
 
 
-async def test_a_revision_that_touches_more_than_a_batch_is_whole(registry, write, monkeypatch):
+async def test_revision_that_touches_more_than_a_batch_is_whole(registry, write, monkeypatch):
     monkeypatch.setattr(metadata, "_BATCH", 3)
     await write(*(User(id=f"u{n}", name="n") for n in range(8)))
     assert len((await registry.changed_since(0)).changes) == 8
@@ -195,7 +195,7 @@ async def test_commit_that_never_arrived_is_known_to_have_failed(wire, wired, re
     await Operator(wired, actor="tests").add_user("ada")
 
 
-async def test_a_read_whose_connection_breaks_is_made_again(wire, wired):
+async def test_read_whose_connection_breaks_is_made_again(wire, wired):
     wire.cut_before = b"LogEntry"
     assert await wired.version() == RegistryVersion(1, 0)
     assert wire.cut_before is None

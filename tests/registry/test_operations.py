@@ -65,7 +65,7 @@ async def test_disabling_a_disabled_user_reports_and_makes_no_revision(operator,
     assert again.record == User(id="ada", name="Ada", active=False)
 
 
-async def test_a_new_team_has_a_uuid_a_jti_and_every_tool(team, registry):
+async def test_new_team_has_a_uuid_a_jti_and_every_tool(team, registry):
     assert str(UUID(team.id)) == team.id
     assert team.active_jti
     assert (team.workspaces, team.tools) == (("docs",), ("*",))
@@ -103,7 +103,7 @@ async def test_token_is_revoked_by_label_or_digest(operator, sample_records, reg
     assert (await registry.get(Token, DIGEST)).active is False
 
 
-async def test_a_label_of_two_tokens_revokes_neither(operator, sample_records, registry):
+async def test_label_of_two_tokens_revokes_neither(operator, sample_records, registry):
     digests = [DIGEST, DIGEST[:8] + 56 * "0"]
     for digest in digests:
         await operator.create_token(digest, user="ada", tools=["*"])
@@ -113,7 +113,7 @@ async def test_a_label_of_two_tokens_revokes_neither(operator, sample_records, r
     assert all(token.active for token in await registry.all(Token))
 
 
-async def test_a_bearer_given_by_mistake_is_not_repeated(operator, sample_records):
+async def test_bearer_given_by_mistake_is_not_repeated(operator, sample_records):
     with pytest.raises(NotFoundError) as not_found:
         await operator.revoke_token("lct_secret")
     with pytest.raises(InvalidRecordError) as invalid:

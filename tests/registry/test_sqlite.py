@@ -72,7 +72,7 @@ async def test_export_does_not_see_concurrent_writes(registry, sample_records, w
     assert Ref(Kind.USERS, "bob") not in refs
 
 
-async def test_a_path_may_be_relative_and_have_odd_characters(tmp_path, monkeypatch):
+async def test_path_may_be_relative_and_have_odd_characters(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     registry = await open_registry("sqlite:///a b%20?#é.db")
     await registry.version()
@@ -118,7 +118,7 @@ async def test_file_opened_twice_still_sees_other_processes(registry, path, url)
     assert seen == [seen[0] + n for n in range(4)]
 
 
-async def test_a_damaged_file_is_unreadable(path, url):
+async def test_damaged_file_is_unreadable(path, url):
     await (await open_registry(url)).aclose()
     page = 4096
     data = path.read_bytes()
@@ -130,7 +130,7 @@ async def test_a_damaged_file_is_unreadable(path, url):
 
 
 @pytest.mark.parametrize("place", [".", "no/such/directory/registry.db"])
-async def test_a_place_where_no_file_can_be_is_unreadable(tmp_path, place):
+async def test_place_where_no_file_can_be_is_unreadable(tmp_path, place):
     with pytest.raises(UnreadableRegistryError):
         await open_registry(f"sqlite:///{tmp_path / place}")
 
@@ -144,12 +144,12 @@ async def test_file_removed_while_open_does_not_return_empty(path, url):
     assert not path.exists()
 
 
-async def test_a_programming_error_is_not_blamed_on_the_file(registry):
+async def test_programming_error_is_not_blamed_on_the_file(registry):
     with pytest.raises(sqlite3.ProgrammingError):
         await registry._reader.run(lambda db: db.execute("SELECT ?", ()))
 
 
-async def test_a_file_that_stays_locked_is_unavailable(monkeypatch, path, url):
+async def test_file_that_stays_locked_is_unavailable(monkeypatch, path, url):
     monkeypatch.setattr(connection, "BUSY_SECONDS", 0.01)
     registry = await open_registry(url)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -197,7 +197,7 @@ async def test_write_on_a_full_disk_is_undone_and_reported(registry, sample_reco
         ),
     ],
 )
-async def test_a_log_that_was_tampered_with_is_noticed(registry, write, path, sql, revision):
+async def test_log_that_was_tampered_with_is_noticed(registry, write, path, sql, revision):
     for name in ("ada", "bob", "eve"):
         await write(User(id=name, name=name))
     assert await registry.verify_log() == 3

@@ -25,7 +25,7 @@ async def used(sample_records, write, token):
     return token.digest, OTHER
 
 
-async def test_a_token_that_was_never_used_has_no_usage(registry, used):
+async def test_token_that_was_never_used_has_no_usage(registry, used):
     assert await registry.usage(used) == {}
 
 
@@ -38,7 +38,7 @@ async def test_uses_are_added_up_and_the_latest_is_the_last(registry, used):
     assert await registry.usage(iter(used)) == await registry.usage(used)
 
 
-async def test_a_digest_that_no_token_has_is_ignored(registry, used):
+async def test_digest_that_no_token_has_is_ignored(registry, used):
     first, _ = used
     await registry.record_usage({"c" * 64: Usage(1, 1.0), first: Usage(1, 2.0)})
     assert await registry.usage([*used, "c" * 64, "\udcff", ""]) == {first: Usage(1, 2.0)}

@@ -169,7 +169,7 @@ async def test_unknown_query_file_is_refused_by_name(graph, folder):
         ),
     ],
 )
-async def test_a_query_that_does_not_fit_is_named(graph, folder, query, problem):
+async def test_query_that_does_not_fit_is_named(graph, folder, query, problem):
     (folder / "workspaces.cypher").write_text(query)
     async with aclosing(await open_registry(graph, cypher=folder)) as registry:
         await registry.check(fix=True)
@@ -179,7 +179,7 @@ async def test_a_query_that_does_not_fit_is_named(graph, folder, query, problem)
         assert re.search(problem, found[0])
 
 
-async def test_a_query_that_writes_is_named_by_a_check(graph, folder):
+async def test_query_that_writes_is_named_by_a_check(graph, folder):
     (folder / "users.cypher").write_text(
         "UNWIND $ids AS id MERGE (u:User {id: id}) RETURN id, u.name AS name, u.active AS active;"
     )
@@ -188,7 +188,7 @@ async def test_a_query_that_writes_is_named_by_a_check(graph, folder):
         assert [str(f) for f in await registry.check()] == ["users.cypher: does not only read"]
 
 
-async def test_a_query_that_pages_wrongly_does_not_go_round_for_ever(graph, folder, exported):
+async def test_query_that_pages_wrongly_does_not_go_round_for_ever(graph, folder, exported):
     (folder / "users.ids.cypher").write_text("MATCH (u:User) RETURN u.id AS id LIMIT $limit")
     async with aclosing(await open_registry(graph, cypher=folder)) as registry:
         await registry.check(fix=True)
@@ -206,7 +206,7 @@ def rows(heading):
     return [[re.findall(r"`([^`]+)`", cell) for cell in row.split("|")[1:-1]] for row in table]
 
 
-def test_the_queries_and_their_columns_are_listed():
+def test_queries_and_their_columns_are_listed():
     listed = {file.removesuffix(".cypher"): (p, c) for [file], p, c, _ in rows("Queries")}
     assert listed == {
         name: ([f"${parameter}" for parameter in PARAMETERS[name]], list(COLUMNS[name]))

@@ -125,7 +125,7 @@ async def test_revocation_without_a_kill_is_acknowledged_and_proved(everything):
     assert status["problems"] == []
 
 
-async def test_the_command_is_killed(everything):
+async def test_command_is_killed(everything):
     command = everything.revoke()
     await everything.written()
     command.kill()

@@ -165,7 +165,7 @@ async def two(short_path, opa_binary, redis_process, prepared):
         yield two
 
 
-async def test_an_odd_report_ends_no_server_and_steers_no_terminal(two):
+async def test_odd_report_ends_no_server_and_steers_no_terminal(two):
     side = two.following
     token = (side.run.state / side.opa / "bundles.token").read_text()
     odd = {

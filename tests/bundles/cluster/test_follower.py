@@ -148,7 +148,7 @@ async def test_follower_invalid_bundle_is_not_served_and_is_named(
     assert follow.refused == {}
 
 
-async def test_an_older_bundle_is_not_served_again(follow, publish, object_store, bundles, start):
+async def test_older_bundle_is_not_served_again(follow, publish, object_store, bundles, start):
     first = bundles.live(4)
     await publish(*start)
     await publish(bundles.live(6), bundles.heartbeat(NOW + 1, 6))
@@ -198,7 +198,7 @@ async def test_follower_next_epoch_is_newer_despite_lower_revision(follow, publi
     assert all(follow.serves(bundle) for bundle in anew)
 
 
-async def test_a_heartbeat_from_the_future_does_not_bar_the_way(follow, publish, bundles, start):
+async def test_heartbeat_from_the_future_does_not_bar_the_way(follow, publish, bundles, start):
     await publish(*start[:2], bundles.heartbeat(NOW + 3600, 5))
     await follow.sync()
     await publish(now := bundles.heartbeat(NOW, 5))
@@ -262,7 +262,7 @@ async def test_follower_store_outage_is_reported_and_bundles_stay_served(
     assert not follow.error
 
 
-async def test_the_product_s_own_policy_is_taken(verifier, policy_bundle):
+async def test_products_own_policy_is_taken(verifier, policy_bundle):
     taken = verifier.bundle("policy", policy_bundle.content)
     assert taken == policy_bundle
     assert taken.etag == etag_of(policy_bundle.content)

@@ -92,7 +92,7 @@ async def test_lease_taken_by_another_ends_the_term_at_renewal(new_lease, server
         assert not term.held
 
 
-async def test_the_fence_is_above_the_highest_that_was_seen_elsewhere(new_lease):
+async def test_fence_is_above_the_highest_that_was_seen_elsewhere(new_lease):
     first, second = new_lease(ttl=0.6), new_lease(ttl=0.6)
     term = await get(first, floor=41)
     assert term.fence == 42
@@ -165,7 +165,7 @@ def test_invalid_location_is_refused_unquoted(url):
     assert invalid.value.__cause__ is None
 
 
-async def test_a_password_is_in_no_message(server):
+async def test_password_is_in_no_message(server):
     server.must_be_ours()
     server.kill()
     client = connect(server.url.replace("redis://", "redis://u:hunter2@"))

@@ -140,7 +140,7 @@ async def test_bus_replayed_report_is_ignored(server, namespace, listening):
     assert len(here.reports) == 3
 
 
-async def test_an_announcement_under_a_lower_fence_is_refused(new_bus):
+async def test_announcement_under_a_lower_fence_is_refused(new_bus):
     await new_bus().announce(Announcement(2, 1, 1, 5))
     with pytest.raises(LeaseLostError):
         await new_bus().announce(Announcement(1, 9, 1, 4))

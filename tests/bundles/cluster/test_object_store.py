@@ -65,7 +65,7 @@ async def test_s3_serves_a_bundle_with_its_type_and_no_caching(object_store):
     assert stored.attributes["Cache-Control"] == "max-age=1, must-revalidate"
 
 
-async def test_a_writer_that_is_killed_leaves_a_whole_object(object_store, artefacts_url):
+async def test_writer_that_is_killed_leaves_a_whole_object(object_store, artefacts_url):
     for _ in range(4):
         writer = subprocess.Popen(  # noqa: ASYNC220 - it is killed, and waited for
             [sys.executable, "-c", WRITES, artefacts_url], stdout=subprocess.PIPE

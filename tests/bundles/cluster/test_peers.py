@@ -135,7 +135,7 @@ async def test_server_silent_for_long_enough_is_no_longer_counted(start, monkeyp
     )
 
 
-async def test_a_server_whose_clock_is_off_is_named_and_not_relied_on(start):
+async def test_server_whose_clock_is_off_is_named_and_not_relied_on(start):
     here, there = await start("a"), await start("b", ahead=60.0)
     there.served_bundles.put(live("1:5"))
     await until(here.peers.problems, "it is named")

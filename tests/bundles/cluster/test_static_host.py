@@ -33,7 +33,7 @@ def static_host(tmp_path):
         host.shutdown()
 
 
-async def test_a_revocation_reaches_an_opa_that_a_static_host_feeds(published, static_host):
+async def test_revocation_reaches_an_opa_that_a_static_host_feeds(published, static_host):
     folder, url = static_host
     uploader = StoreUploader(ObjectStore(folder.as_uri()))
     put = published.served_bundles.put

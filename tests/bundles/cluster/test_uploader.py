@@ -178,7 +178,7 @@ async def test_uploader_does_not_rewrite_unchanged_bundles(watched, bundles, mir
     assert (await index_of(watched)).fence == 2
 
 
-async def test_a_write_that_a_former_holder_had_begun_is_refused(watched, bundles, mirror_of):
+async def test_write_that_a_former_holder_had_begun_is_refused(watched, bundles, mirror_of):
     zombie = mirror_of(watched, Holder(1))
     for bundle in (given := [bundles.base("00", 1), bundles.live(2)]):
         zombie.enqueue(bundle)
@@ -206,7 +206,7 @@ def watched_url(watched):
     return f"s3://artefacts/{watched._store.prefix}"
 
 
-async def test_a_late_write_that_no_store_could_refuse_is_written_over(watched, bundles, mirror_of):
+async def test_late_write_that_no_store_could_refuse_is_written_over(watched, bundles, mirror_of):
     uploader = mirror_of(watched, Holder(2))
     for bundle in (given := [bundles.base("00", 1), bundles.live(4)]):
         uploader.enqueue(bundle)

@@ -263,7 +263,7 @@ def test_foreign_instance_bearer_is_refused(text):
 
 
 @pytest.mark.parametrize("id_", ["", "-x", "a b", "a\n", "é", "x" * 129, "a/b", '"'])
-def test_an_id_is_a_plain_name(id_):
+def test_id_is_a_plain_name(id_):
     with pytest.raises(ValueError, match="id"):
         INSTANCES.bearer(id_)
 

@@ -87,7 +87,7 @@ def test_odd_bundles_in_a_report_count_as_none():
     assert fleet.all_run("base-00", version=RegistryVersion(1, 0), within=60) is False
 
 
-def test_the_number_of_instances_is_bounded(monkeypatch):
+def test_number_of_instances_is_bounded(monkeypatch):
     monkeypatch.setattr("bundles.fleet.tracker._MOST_INSTANCES", 2)
     fleet = FleetTracker()
     fleet.report("a", report("a"), published=NEWEST)

@@ -48,7 +48,7 @@ def environ(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "version", [PINNED, f"v{PINNED}", "1.22.10", "1.23.0", "2.0.0", "1.30.0-dev"]
 )
-def test_a_named_binary_that_is_new_enough_is_used(environ, tmp_path, version):
+def test_named_binary_that_is_new_enough_is_used(environ, tmp_path, version):
     path = fake_opa(tmp_path / "opa", version)
     assert find_opa({**environ, "LICTOR_OPA_BIN": str(path)}) == OPA(
         path, version.removeprefix("v"), "LICTOR_OPA_BIN"
@@ -138,7 +138,7 @@ def test_go_build_result_is_cached(environ, tmp_path):
     ]  # fmt: skip
 
 
-def test_a_cache_that_was_cut_off_is_built_again(environ, tmp_path):
+def test_cache_that_was_cut_off_is_built_again(environ, tmp_path):
     cached = tmp_path / "cache" / "lictor" / f"opa-{PINNED}"
     script(cached, "")
     cached.write_bytes(b"\x7fELF")
@@ -288,7 +288,7 @@ def test_real_docker_daemon_gives_opa_or_a_reason(tmp_path):
         assert not target.exists()
 
 
-def test_the_cache_is_where_the_desktop_says(tmp_path):
+def test_cache_is_where_the_desktop_says(tmp_path):
     assert cache_folder({"XDG_CACHE_HOME": "/x"}).as_posix() == "/x/lictor"
     assert cache_folder({}).parts[-2:] == (".cache", "lictor")
 
@@ -301,6 +301,6 @@ def test_failing_opa_command_quotes_opa(opa_binary):
         opa_binary.run("eval", "][")
 
 
-def test_a_command_that_fails_in_silence_is_named(tmp_path):
+def test_command_that_fails_in_silence_is_named(tmp_path):
     with pytest.raises(OPAFailedError, match="opa eval exited with 3"):
         OPA(script(tmp_path / "opa", "exit 3"), PINNED, "here").run("eval")

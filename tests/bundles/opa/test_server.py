@@ -118,7 +118,7 @@ async def test_opa_token_reads_no_data_and_writes_nothing(opa):
         assert "lib-a" not in text
 
 
-async def test_the_socket_and_the_files_are_their_owners_alone(opa):
+async def test_socket_and_the_files_are_their_owners_alone(opa):
     assert (opa.folder / "opa.sock").stat().st_mode & 0o777 == 0o600
     assert opa.folder.stat().st_mode & 0o777 == 0o700
     for name in ("client.token", "local.tar.gz", "config.json"):
@@ -129,7 +129,7 @@ async def test_the_socket_and_the_files_are_their_owners_alone(opa):
             assert token.encode() not in path.read_bytes()
 
 
-async def test_a_body_past_a_mebibyte_is_refused(opa):
+async def test_body_past_a_mebibyte_is_refused(opa):
     large = json.dumps({"input": {"x": "y" * (1 << 20)}}).encode()
     status, _ = await opa("POST", f"/v1/data/lictor/decision{STRICT}", data=io.BytesIO(large))
     assert status in (400, 413)
@@ -173,7 +173,7 @@ async def test_opa_over_tcp_requires_the_token_too(signed):
         assert (await tokenless.authorize("alice", tool="search")).reason == "unavailable"
 
 
-async def test_a_socket_that_a_killed_opa_left_behind_is_taken_over(signed):
+async def test_socket_that_a_killed_opa_left_behind_is_taken_over(signed):
     await signed.start_signed()
     signed.opa.kill()
     assert (signed.opa.settings.folder / "opa.sock").exists()
@@ -186,7 +186,7 @@ async def test_a_socket_that_a_killed_opa_left_behind_is_taken_over(signed):
     await until(allowed, "OPA is back")
 
 
-def test_a_token_is_kept_over_a_restart(tmp_path):
+def test_token_is_kept_over_a_restart(tmp_path):
     settings = settings_in(tmp_path / "opa")
     prepare(settings)
     token = client_token_file(settings.folder).read_text()

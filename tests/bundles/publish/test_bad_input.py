@@ -23,7 +23,7 @@ async def reason_becomes(pdp, reason, *, bearer="alice"):
     return latest
 
 
-async def test_a_whole_set_of_bundles_allows(signed):
+async def test_whole_set_of_bundles_allows(signed):
     pdp = await signed.start_signed()
     decision = await pdp.authorize("alice", tool="search")
     assert decision.allow is True
@@ -74,7 +74,7 @@ async def test_missing_base_shard_denies_callers_that_need_it(signed):
     assert (await reason_becomes(pdp, "ok")).allow is True
 
 
-async def test_an_old_signed_live_that_is_replayed_is_stale(signed):
+async def test_old_signed_live_that_is_replayed_is_stale(signed):
     old = signed.bundles.sign(
         "live", {"epoch": 1, "revision": 39, "since": {"00": 30}, "settings": {}}
     )
@@ -96,7 +96,7 @@ async def test_old_signed_policies_that_are_replayed_are_stale(signed):
     await reason_becomes(pdp, "ok")
 
 
-async def test_a_heartbeat_that_stands_still_grows_stale(signed):
+async def test_heartbeat_that_stands_still_grows_stale(signed):
     limits = {"live": {"settings": {"staleness_limit": 2}}, "heartbeat": {"synced_ago": 0}}
     pdp = await signed.start_signed(limits)
     allowed = []
@@ -123,7 +123,7 @@ SITE_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", SITE_FAULTS)
-async def test_a_site_rule_that_errors_denies_as_unavailable(signed, fault):
+async def test_site_rule_that_errors_denies_as_unavailable(signed, fault):
     pdp = await signed.start_signed()
     signed.bundles.put_site(f"package site\n\n{SITE_FAULTS[fault]}\n", revision="site-1")
     decision = await reason_becomes(pdp, "unavailable")
@@ -140,7 +140,7 @@ async def test_two_complete_values_at_once_deny_as_unavailable(signed):
     assert (await reason_becomes(pdp, "unavailable")).allow is False
 
 
-async def test_a_signed_site_that_says_package_lictor_is_not_loaded(signed):
+async def test_signed_site_that_says_package_lictor_is_not_loaded(signed):
     pdp = await signed.start_signed()
     rules = {"site/evil.rego": b"package lictor\n\nallow := true\n"}
     data = {
@@ -168,7 +168,7 @@ async def test_a_signed_site_that_says_package_lictor_is_not_loaded(signed):
     assert (await pdp.authorize("switched-off", tool="search")).reason == "token_deactivated"
 
 
-async def test_a_signed_site_with_the_roots_of_lictor_is_not_loaded(signed):
+async def test_signed_site_with_the_roots_of_lictor_is_not_loaded(signed):
     pdp = await signed.start_signed()
     rules = {"lictor/evil.rego": b"package lictor\n\nallow := true\n"}
     evil = sign(

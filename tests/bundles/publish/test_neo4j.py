@@ -77,7 +77,7 @@ async def test_malformed_graph_record_is_named_and_stops_nothing(graph, fault):
     assert list(graph.publisher.problems.values()) == [problem]
 
 
-async def test_a_graph_that_is_emptied_by_mistake_is_not_published(graph):
+async def test_graph_that_is_emptied_by_mistake_is_not_published(graph):
     before = {name: graph.served_bundles.get(name).etag for name in graph.served_bundles.names()}
     graph.write("MATCH (n) DETACH DELETE n")
     graph.now += 5

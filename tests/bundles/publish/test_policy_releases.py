@@ -61,7 +61,7 @@ def test_old_and_new_are_accepted_until_the_overlap_is_over(releases, store, clo
     assert releases.accepted()["site"] == ["two"]
 
 
-def test_the_same_rules_signed_again_are_no_overlap(releases, store, served_bundles):
+def test_same_rules_signed_again_are_no_overlap(releases, store, served_bundles):
     store.save(site("one"))
     releases.refresh()
     store.save(site("one"))

@@ -339,7 +339,7 @@ async def test_damaged_store_is_rebuilt_without_loss(publishing, damage, bundle_
     assert {user.id for user in await publishing.registry.all(User)} == {"ada", "bob"}
 
 
-async def test_a_new_epoch_starts_everything_anew(publishing):
+async def test_new_epoch_starts_everything_anew(publishing):
     await publishing.open(shards=2)
     await users(publishing, "ada")
     await publishing.sync()
@@ -416,7 +416,7 @@ async def test_token_without_a_digest_is_not_published_or_quoted(publishing):
     ]
 
 
-async def test_a_setting_that_json_cannot_hold_is_left_out_and_named(publishing):
+async def test_setting_that_json_cannot_hold_is_left_out_and_named(publishing):
     await publishing.open()
     publishing.scribble(
         "UPDATE settings SET value = '1e999' WHERE name = 'staleness_limit'",
@@ -542,7 +542,7 @@ async def test_concurrent_syncs_publish_each_change_once(publishing):
     assert revisions == [f"1:{publishing.publisher.version.revision}"]
 
 
-async def test_a_lockdown_is_published_as_a_setting(publishing):
+async def test_lockdown_is_published_as_a_setting(publishing):
     await publishing.open()
     await publishing.operator.lockdown(on=True)
     await publishing.sync()

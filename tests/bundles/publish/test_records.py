@@ -43,7 +43,7 @@ def test_expiry_is_a_number_or_absent(expires_at):
 
 
 @pytest.mark.parametrize(("ref", "field"), FIELDS, ids=str)
-def test_a_field_that_is_missing_is_named(ref, field):
+def test_field_that_is_missing_is_named(ref, field):
     record = {name: value for name, value in GOOD[ref].items() if name != field}
     assert find_problem(ref, record).startswith(f"{ref}: {field}: ")
 
@@ -111,7 +111,7 @@ def test_invalid_record_is_null_and_listed_until_valid(caplog):
     assert validator.problems == {}
 
 
-def test_a_setting_that_json_cannot_hold_is_left_out_and_named():
+def test_setting_that_json_cannot_hold_is_left_out_and_named():
     validator = RecordValidator()
     assert validator.valid_settings({"lockdown": False, "staleness_limit": math.inf}) == {
         "lockdown": False

@@ -122,7 +122,7 @@ async def test_health_needs_no_bearer(served):
         assert (answer.status, await answer.json()) == (200, {"status": "ok"})
 
 
-async def test_the_index_names_the_bundles(served):
+async def test_index_names_the_bundles(served):
     served.served_bundles.put(bundle(b"b", "site"))
     served.served_bundles.put(bundle(b"a", "live"))
     async with served.get("/bundles") as answer:
@@ -265,7 +265,7 @@ async def test_cancelled_long_poll_leaves_others_waiting(served):
                 assert await answer.read() == b"two"
 
 
-async def test_a_report_is_taken(served):
+async def test_report_is_taken(served):
     async with served.report(json.dumps(STATUS)) as answer:
         assert answer.status == 204
     (one,) = served.fleet.instances()
@@ -308,7 +308,7 @@ async def test_odd_text_in_a_report_is_escaped(served, odd):
     assert one.revisions["live"] == "1:5"
 
 
-async def test_a_report_past_a_mebibyte_is_refused(served):
+async def test_report_past_a_mebibyte_is_refused(served):
     large = {**STATUS, "padding": "x" * (1 << 20)}
     async with served.report(io.BytesIO(json.dumps(large).encode())) as answer:
         assert answer.status == 413
@@ -393,7 +393,7 @@ async def test_report_for_another_instance_is_refused_and_noted(served):
     assert "another instance" in one.refused
 
 
-async def test_a_revision_that_was_never_published_is_not_believed(served):
+async def test_revision_that_was_never_published_is_not_believed(served):
     for revision in ("1:8", "2:1"):
         ahead = {**STATUS, "bundles": {"live": {"active_revision": revision}}}
         async with served.report(json.dumps(ahead)) as answer:

@@ -160,7 +160,7 @@ async def test_bad_bearer_gets_401_whatever_the_request(start, grants, ada):
     ("headers", "query"),
     [(["good", "good"], ""), (["good"], "?access_token=good"), ([], "?access_token=good")],
 )
-async def test_a_bearer_in_two_places_or_in_the_url_is_a_bad_request(start, ada, headers, query):
+async def test_bearer_in_two_places_or_in_the_url_is_a_bad_request(start, ada, headers, query):
     wire = await start()
     lines = [("Authorization", f"Bearer {ada}") for _ in headers]
     answer = await wire.call("search", headers=lines, query=query.replace("good", ada))
@@ -186,7 +186,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("form", MISTAKES)
-async def test_a_misconfigured_bearer_is_named_for_what_it_is(start, ada, form, caplog):
+async def test_misconfigured_bearer_is_named_for_what_it_is(start, ada, form, caplog):
     caplog.set_level("INFO", "mcp_plugin")
     wire = await start()
     sent = form.format(ada, ada)
@@ -197,7 +197,7 @@ async def test_a_misconfigured_bearer_is_named_for_what_it_is(start, ada, form, 
     assert ada not in caplog.text + answer.text + str(answer.headers)
 
 
-async def test_a_401_says_what_to_do(start):
+async def test_401_says_what_to_do(start):
     wire = await start(auth={"documentation": "https://docs.example.org/tokens"})
     for bearer in (None, "unknown" * 6):
         text = (await wire.call("search", bearer=bearer)).json()["message"]
@@ -245,7 +245,7 @@ async def test_several_protocol_versions_in_one_request_are_refused(start, ada):
         assert answer.json()["error"]["code"] == HEADER_MISMATCH
 
 
-async def test_the_resource_at_a_root_has_no_slash(start):
+async def test_resource_at_a_root_has_no_slash(start):
     wire = await start(http={"path": "/"})
     found = await wire.request("GET", "/.well-known/oauth-protected-resource")
     assert found.json()["resource"] == BASE
@@ -402,7 +402,7 @@ async def test_streams_and_ends_of_sessions_need_a_bearer_or_a_session(start):
         (f"{BASE}.evil.example", 403),
     ],
 )
-async def test_a_page_elsewhere_may_not_call_even_with_a_good_bearer(start, ada, origin, status):
+async def test_page_elsewhere_may_not_call_even_with_a_good_bearer(start, ada, origin, status):
     wire = await start(auth={"allowed_origins": ["https://APP.example.org:8443/page"]})
 
     answer = await wire.call("search", bearer=ada, headers=[("Origin", origin)])
@@ -429,7 +429,7 @@ async def test_extensions_and_webviews_may_be_allowed(start, ada, origin):
         assert answer.status_code == 403
 
 
-async def test_a_page_of_an_allowed_origin_can_read_why_it_was_refused(start, ada):
+async def test_page_of_an_allowed_origin_can_read_why_it_was_refused(start, ada):
     wire = await start()
     for bearer, status in ((None, 401), ("unknown" * 6, 401)):
         answer = await wire.call("search", bearer=bearer, headers=[("Origin", BASE)])

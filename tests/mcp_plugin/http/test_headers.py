@@ -33,7 +33,7 @@ INVALID = "Invalid MCP token."
         ([b"Bearer abc", b""], "repeated", ""),
     ],
 )
-def test_a_header_is_read_strictly(values, outcome, bearer):
+def test_header_is_read_strictly(values, outcome, bearer):
     headers = [(b"host", b"x"), *((b"authorization", value) for value in values)]
 
     assert extract(headers) == (outcome, bearer)
@@ -162,7 +162,7 @@ async def test_bearer_with_a_newline_or_of_ten_mb_reaches_no_tool(plain, ada):
 
 
 @pytest.mark.anyio
-async def test_the_scheme_may_be_spelt_in_any_case(plain, ada):
+async def test_scheme_may_be_spelt_in_any_case(plain, ada):
     for scheme in (b"Bearer", b"bearer", b"BEARER", b"bEaReR"):
         status, body = await raw_call(
             plain.url, [b"authorization: " + scheme + b" " + ada.encode()]

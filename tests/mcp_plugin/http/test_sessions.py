@@ -115,7 +115,7 @@ async def served(request, serve_plain, low):
 
 
 @pytest.mark.parametrize("other", ["another", "anonymous", "unknown"])
-async def test_a_session_without_bearer_auth_belongs_to_its_bearer(served, opened, grants, other):
+async def test_session_without_bearer_auth_belongs_to_its_bearer(served, opened, grants, other):
     session = await opened(served)
     bearer = {"another": grants.token("*"), "anonymous": None, "unknown": "x" * 30}[other]
     grants.lay()
@@ -129,14 +129,14 @@ async def test_a_session_without_bearer_auth_belongs_to_its_bearer(served, opene
     assert (await session.post("ping")).status_code == 404
 
 
-async def test_a_second_session_is_bound_as_the_first_is(served, opened):
+async def test_second_session_is_bound_as_the_first_is(served, opened):
     first, second = await opened(served), await opened(served)
     assert (await first.by(second.bearer).post("ping")).status_code == 404
     assert (await second.by(first.bearer).post("ping")).status_code == 404
     assert (await second.post("ping")).status_code == 200
 
 
-async def test_an_anonymous_session_does_not_become_a_bearers(served, opened, grants):
+async def test_anonymous_session_does_not_become_a_bearers(served, opened, grants):
     session = await opened(served, bearer=None)
     bearer = grants.token("*")
     grants.lay()
@@ -152,7 +152,7 @@ async def test_unbound_sessions_are_those_of_whoever_knows_the_id(serve_plain, o
     assert await anonymous.status("DELETE") == 200
 
 
-async def test_a_server_whose_sessions_cannot_be_bound_accepts_none(http, low, grants, caplog):
+async def test_server_whose_sessions_cannot_be_bound_accepts_none(http, low, grants, caplog):
     for settings, status in (({}, "error"), ({"sessions": "unbound"}, "result")):
         server = low(**settings)
         manager = StreamableHTTPSessionManager(server)
@@ -179,7 +179,7 @@ async def test_a_server_whose_sessions_cannot_be_bound_accepts_none(http, low, g
     assert caplog.text.count("mcp_auth.sessions this server's sessions cannot be bound") == 1
 
 
-async def test_the_sdks_event_store_is_refused_with_a_guard(low):
+async def test_sdks_event_store_is_refused_with_a_guard(low):
     with pytest.raises(ConfigurationError, match="any session's events"):
         low().streamable_http_app(event_store=EventStore())
     assert low(sessions="unbound").streamable_http_app(event_store=EventStore())
@@ -200,7 +200,7 @@ def calling():
 @pytest.mark.parametrize("size", [3, 100_000])
 @pytest.mark.parametrize("auth", [True, False])
 @pytest.mark.parametrize("required", [True, False])
-async def test_an_anonymous_client_answers_an_elicitation(plain_pdp, size, auth, required):
+async def test_anonymous_client_answers_an_elicitation(plain_pdp, size, auth, required):
     policy = PolicyMiddleware(
         plain_pdp, public_tools={"ask"}, require_auth=required, registry=CollectorRegistry()
     )
@@ -223,7 +223,7 @@ async def test_an_anonymous_client_answers_an_elicitation(plain_pdp, size, auth,
     assert result.data == f"{size} characters"
 
 
-async def test_a_reply_needs_a_session(http, plain_pdp):
+async def test_reply_needs_a_session(http, plain_pdp):
     policy = PolicyMiddleware(plain_pdp, public_tools={"ask"}, registry=CollectorRegistry())
     mcp = calling()
     mcp.auth = BearerAuth(policy, base_url="https://mcp.example.org")

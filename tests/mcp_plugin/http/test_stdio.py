@@ -139,7 +139,7 @@ def test_stdio_bearer_file_that_is_public_or_empty_is_refused(private, tmp_path)
 
 
 @pytest.mark.parametrize("value", [None, "", "  "])
-def test_a_variable_that_is_not_set_is_refused_at_once(monkeypatch, value):
+def test_variable_that_is_not_set_is_refused_at_once(monkeypatch, value):
     if value is not None:
         monkeypatch.setenv("ADA", value)
     with pytest.raises(ConfigurationError, match="ADA"):

@@ -12,7 +12,7 @@ ANONYMOUS_STATE = {
 }
 
 
-async def test_a_call_without_a_bearer_runs_without_libraries(serve):
+async def test_call_without_a_bearer_runs_without_libraries(serve):
     served = await serve(require_auth=False)
 
     assert await served.call("state") == ANONYMOUS_STATE
@@ -27,7 +27,7 @@ async def test_a_call_without_a_bearer_runs_without_libraries(serve):
         {"Authorization": "Basic eA=="},
     ],
 )
-async def test_a_bad_bearer_is_counted_and_runs_without_libraries(serve, headers):
+async def test_bad_bearer_is_counted_and_runs_without_libraries(serve, headers):
     served = await serve(require_auth=False)
 
     assert await served.call("state", headers=headers) == ANONYMOUS_STATE
@@ -51,7 +51,7 @@ async def test_tool_that_requires_libraries_is_still_refused(serve, ada):
     assert await served.call("search", bearer=ada) == ["lib-a", "lib-b"]
 
 
-async def test_a_good_token_s_tools_still_hold(serve, deployment, ada):
+async def test_good_tokens_tools_still_hold(serve, deployment, ada):
     served = await serve(require_auth=False)
     narrow = await deployment.create_token("ada", tools=["state"])
     await deployment.settle()

@@ -208,7 +208,7 @@ async def test_completions_and_unknown_methods(serve_low, grants, ada):
     assert answer["error"]["code"] == types.INVALID_PARAMS
 
 
-async def test_a_tool_that_is_not_listed_does_not_run(serve_low, grants, ada):
+async def test_tool_that_is_not_listed_does_not_run(serve_low, grants, ada):
     wide = grants.token("*")
     grants.lay()
     served = await serve_low()
@@ -302,7 +302,7 @@ async def test_guard_template_resource_has_one_uri(serve_low, grants):
     assert "Unknown resource" in await read("elsewhere://x")
 
 
-async def test_a_library_that_is_not_the_callers_is_refused_in_band(serve_low, grants):
+async def test_library_that_is_not_the_callers_is_refused_in_band(serve_low, grants):
     bearer = grants.token("*", libraries=["poe"])
     grants.lay()
     served = await serve_low()

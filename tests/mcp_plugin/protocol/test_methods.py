@@ -173,7 +173,7 @@ async def test_other_method_is_decided_before_the_server_handles_it(
     assert (await error(nothing)).startswith("Token does not have permission to call")
 
 
-async def test_a_subscription_to_several_needs_a_grant_for_each(serve_plain, grants):
+async def test_subscription_to_several_needs_a_grant_for_each(serve_plain, grants):
     bearer = grants.token("resources/subscribe:data://open", "subscriptions/listen:tools*")
     grants.lay()
     served = await serve_plain(library(), http={"json_response": True, "stateless_http": True})
@@ -216,7 +216,7 @@ async def test_unreadable_parameters_are_refused(serve_plain, grants, method, co
 
 
 @MODES
-async def test_the_protocol_s_own_messages_pass(serve_plain, grants, mode):
+async def test_protocol_s_own_messages_pass(serve_plain, grants, mode):
     bearer = grants.token()
     grants.lay()
     served = await serve_plain()

@@ -164,7 +164,7 @@ async def test_param_headers_are_hidden_from_unauthenticated_callers(serve_open,
     assert "Region" not in answer.text
 
 
-async def test_a_call_inside_a_call_is_compared_with_no_headers(serve_plain, grants):
+async def test_call_inside_a_call_is_compared_with_no_headers(serve_plain, grants):
     may = grants.token("outer", "query")
     grants.lay()
     served = await serve_plain(fast_server())

@@ -22,11 +22,11 @@ def test_jwt_is_expired_30_seconds_past_its_exp(ago, now, signer, team_claims, r
 
 
 @pytest.mark.parametrize("exp", [0, -1, -(2**63)])
-def test_an_exp_long_ago_is_expired_too(exp, signer, team_claims, reason_of):
+def test_exp_long_ago_is_expired_too(exp, signer, team_claims, reason_of):
     assert reason_of(signer.token({**team_claims, "exp": exp})) is Reason.TOKEN_EXPIRED
 
 
-def test_the_clock_and_the_leeway_come_from_outside(team_keys, signer, team_claims):
+def test_clock_and_the_leeway_come_from_outside(team_keys, signer, team_claims):
     moment = team_claims["exp"]
     verifier = BearerVerifier([Issuer("mnemosyne", team_keys)], leeway=0, clock=lambda: moment)
     with pytest.raises(BearerRejected, match="Token has expired"):
@@ -58,7 +58,7 @@ def test_time_not_whole_or_beyond_range_is_invalid(name, value, signer, team_cla
 
 
 @pytest.mark.parametrize("name", ["iat", "nbf"])
-def test_a_time_may_lie_in_the_future_by_the_leeway(name, now, signer, team_claims, verifier):
+def test_time_may_lie_in_the_future_by_the_leeway(name, now, signer, team_claims, verifier):
     assert verifier.verify(signer.token({**team_claims, name: now + 30})).kind == "jwt"
 
 
@@ -80,12 +80,12 @@ def test_libs_that_are_no_list_of_strings_are_invalid(libs, turn_signer, turn_cl
 
 
 @pytest.mark.parametrize("value", ["\ud800", {"\udc00": 1}, ["x", {"y": "\udbff"}]])
-def test_a_lone_surrogate_anywhere_is_invalid(value, signer, team_claims, reason_of):
+def test_lone_surrogate_anywhere_is_invalid(value, signer, team_claims, reason_of):
     assert reason_of(signer.token({**team_claims, "x": value})) is Reason.CLAIM_INVALID
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 30])
-def test_a_number_that_cannot_be_sent_on_is_invalid(number, signer, team_claims, reason_of):
+def test_number_that_cannot_be_sent_on_is_invalid(number, signer, team_claims, reason_of):
     text = json.dumps(team_claims)[:-1] + f', "x": [{{"y": {number}}}]}}'
     token = signer.sign_bytes(b'{"alg":"EdDSA","kid":"k-EdDSA"}', text.encode())
     assert reason_of(token) is Reason.CLAIM_INVALID

@@ -110,7 +110,7 @@ def test_arbitrary_segments_never_verify_as_a_jwt(verifier, header, payload, sig
 
 
 @given(st.data())
-def test_a_mutated_valid_token_never_verifies_as_a_jwt(verifier, signers, data):
+def test_mutated_valid_token_never_verifies_as_a_jwt(verifier, signers, data):
     # Not ES256: of its signatures anybody can make a second one.
     signer = signers[data.draw(st.sampled_from(["EdDSA", "HS256", "RS256"]))]
     token = signer.token(CLAIMS)
@@ -170,7 +170,7 @@ def test_signed_claims_of_other_names_pass_or_are_refused(verifier, signer, othe
 
 
 @given(st.dictionaries(st.sampled_from(["alg", "kid", "typ", "crit", "cty", "x5t"]), json_values))
-def test_a_header_of_any_kind_never_crashes(verifier, signer, header):
+def test_header_of_any_kind_never_crashes(verifier, signer, header):
     outcome(verifier, signer.token(CLAIMS, **header))
 
 
@@ -204,7 +204,7 @@ def test_signed_header_of_any_spelling_never_crashes(verifier, signer, text, bef
     ),
     st.booleans(),
 )  # fmt: skip
-def test_a_jwk_of_any_kind_is_a_key_or_a_keyring_error(signers, alg, changes, private):
+def test_jwk_of_any_kind_is_a_key_or_a_keyring_error(signers, alg, changes, private):
     jwk = signers[alg].jwk() if private else signers[alg].public_jwk()
     try:
         (key,) = Keyring.from_jwks({"keys": [{**jwk, **changes}]})

@@ -37,12 +37,12 @@ def test_bearer_that_is_not_a_b64token_is_refused(bearer, reason_of):
     assert reason_of(bearer) is Reason.INVALID_TOKEN
 
 
-def test_a_bearer_is_8_kib_at_most(verifier, reason_of):
+def test_bearer_is_8_kib_at_most(verifier, reason_of):
     assert verifier.verify("a" * MAX_BEARER_LENGTH).kind == "token"
     assert reason_of("a" * (MAX_BEARER_LENGTH + 1)) is Reason.INVALID_TOKEN
 
 
-def test_a_signed_jwt_over_8_kib_is_refused(signer, team_claims, reason_of):
+def test_signed_jwt_over_8_kib_is_refused(signer, team_claims, reason_of):
     token = signer.token({**team_claims, "pad": "x" * MAX_BEARER_LENGTH})
     assert reason_of(token) is Reason.INVALID_TOKEN
 
@@ -184,7 +184,7 @@ def test_canonical_base64url_is_decoded(text, raw):
     assert base64url(text) == raw
 
 
-def test_the_standard_alphabet_does_not_verify(signers, team_claims, reason_of):
+def test_standard_alphabet_does_not_verify(signers, team_claims, reason_of):
     head, _, signature = signers["HS512"].token({**team_claims, "pad": "????>>>>"}).rpartition(".")
     respelt = signature.replace("-", "+").replace("_", "/")
     for bearer in (f"{head}.{respelt}~", f"{head}.{signature}~", f"{head}.+{signature}"):

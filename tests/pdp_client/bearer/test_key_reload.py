@@ -98,7 +98,7 @@ def kept(caplog):
     return lambda: [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
 
 
-def test_a_key_that_is_added_verifies_at_the_next_check(path, keys, verifying):
+def test_key_that_is_added_verifies_at_the_next_check(path, keys, verifying):
     verifier = verifying(Issuer("mnemosyne", KeyringFile(path)))
     assert keys.verdicts(verifier, keys.first, keys.second) == [True, False]
 
@@ -107,7 +107,7 @@ def test_a_key_that_is_added_verifies_at_the_next_check(path, keys, verifying):
     assert keys.verdicts(verifier, keys.first, keys.second) == [True, True]
 
 
-def test_a_key_that_is_removed_is_refused_at_the_next_check(path, keys, verifying):
+def test_key_that_is_removed_is_refused_at_the_next_check(path, keys, verifying):
     verifier = verifying(Issuer("mnemosyne", KeyringFile(path)))
     assert keys.accepted(verifier, keys.first)
 
@@ -127,7 +127,7 @@ def test_new_key_of_the_same_kid_replaces_the_first(path, keys, verifying):
     assert keys.verdicts(verifier, keys.first, other) == [False, True]
 
 
-def test_the_file_is_looked_at_once_in_a_period(path, keys, verifying):
+def test_file_is_looked_at_once_in_a_period(path, keys, verifying):
     moment = 100.0
     verifier = verifying(
         Issuer("mnemosyne", KeyringFile(path)), check_every=1.0, monotonic=lambda: moment
@@ -195,7 +195,7 @@ def test_missing_key_file_keeps_the_last_good_keys(how, path, keys, verifying, k
     assert len(kept()) == 1
 
 
-def test_a_file_that_could_not_be_opened_is_tried_again(path, keys, verifying, monkeypatch):
+def test_file_that_could_not_be_opened_is_tried_again(path, keys, verifying, monkeypatch):
     """The process had no file descriptor left; the file itself does not change any more."""
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 10)
@@ -253,7 +253,7 @@ def test_change_with_the_old_mtime_restored_is_found(path, keys, verifying, monk
     assert not keys.accepted(verifier, keys.first)
 
 
-def test_a_file_that_has_not_changed_for_long_is_not_read_again(path, monkeypatch):
+def test_file_that_has_not_changed_for_long_is_not_read_again(path, monkeypatch):
     file = KeyringFile(path)
     read = []
     monkeypatch.setattr(
@@ -363,7 +363,7 @@ def test_kid_may_move_to_another_issuer(path, turns, keys, both):
     assert (both.generation, both.problems) == (1, ())
 
 
-def test_a_keyring_and_a_file_go_together(path, keys, verifying):
+def test_keyring_and_a_file_go_together(path, keys, verifying):
     fixed = Keyring.from_jwks({"keys": [keys.second.public_jwk()]})
     verifier = verifying(Issuer("mnemosyne", KeyringFile(path)), Issuer("daedalus", fixed))
     replace(path, keys.second)
@@ -380,7 +380,7 @@ UNUSABLE = {"kty": "EC", "crv": "P-384", "kid": "new", "alg": "ES384", "x": "AA"
 
 
 @pytest.mark.parametrize("others", [0, 1])
-def test_a_withdrawn_key_ends_though_its_successor_cannot_be_used(
+def test_withdrawn_key_ends_though_its_successor_cannot_be_used(
     others, path, keys, verifying, kept
 ):
     verifier = verifying(Issuer("mnemosyne", KeyringFile(path)))
@@ -394,7 +394,7 @@ def test_a_withdrawn_key_ends_though_its_successor_cannot_be_used(
     assert "mnemosyne: kid 'new': alg must be one of" in line
 
 
-def test_a_withdrawn_key_ends_though_the_issuer_allows_no_key_of_the_new_set(
+def test_withdrawn_key_ends_though_the_issuer_allows_no_key_of_the_new_set(
     path, keys, signers, verifying
 ):
     verifier = verifying(Issuer("mnemosyne", KeyringFile(path), algorithms=frozenset({"EdDSA"})))
@@ -406,7 +406,7 @@ def test_a_withdrawn_key_ends_though_the_issuer_allows_no_key_of_the_new_set(
 # the algorithms of an issuer
 
 
-def test_an_issuer_is_bound_to_its_algorithms(signers):
+def test_issuer_is_bound_to_its_algorithms(signers):
     keyring = Keyring.from_jwks({"keys": [signers["ES256"].public_jwk()]})
     with pytest.raises(ConfigurationError, match="'k-ES256': mnemosyne does not allow alg ES256"):
         BearerVerifier([Issuer("mnemosyne", keyring, algorithms=frozenset({"EdDSA"}))])
@@ -428,7 +428,7 @@ def test_key_of_a_foreign_algorithm_is_never_loaded(path, keys, signers, verifyi
 # at the start, and beside each other
 
 
-def test_a_bad_file_at_the_start_is_an_error(tmp_path):
+def test_bad_file_at_the_start_is_an_error(tmp_path):
     with pytest.raises(KeyringError, match=r"gone\.jwks: cannot be read"):
         KeyringFile(tmp_path / "gone.jwks")
     (tmp_path / "bad.jwks").write_bytes(b"garbage")

@@ -34,13 +34,13 @@ def test_accepted_algorithm_verifies_with_its_own_key(alg, signers):
 
 
 @pytest.mark.parametrize("alg", ["EdDSA", "ES256", "RS256", "PS256"])
-def test_a_set_with_a_private_key_is_refused(alg, signers):
+def test_set_with_a_private_key_is_refused(alg, signers):
     text = keys_refused(signers["HS256"].jwk(), signers[alg].jwk())
     assert text.startswith(f"kid 'k-{alg}': is a private key;")
 
 
 @pytest.mark.parametrize("alg", ["EdDSA", "ES256", "RS256", "PS256"])
-def test_a_checked_private_key_is_reduced_to_its_public_part(alg, signers):
+def test_checked_private_key_is_reduced_to_its_public_part(alg, signers):
     key = load_key(signers[alg].jwk())
     assert not hasattr(key._key, "sign")
     assert not hasattr(key._key, "private_bytes")
@@ -63,14 +63,14 @@ LEFT_OUT = {
 
 
 @pytest.mark.parametrize("other", LEFT_OUT)
-def test_a_key_that_cannot_be_used_is_left_out_and_named(other, ed_jwk):
+def test_key_that_cannot_be_used_is_left_out_and_named(other, ed_jwk):
     keyring = Keyring.from_jwks({"keys": [LEFT_OUT[other], ed_jwk]})
     assert [key.kid for key in keyring] == ["k-EdDSA"]
     (named,) = keyring.left_out
     assert named.startswith(("kid 'other': ", "key number 0 of the JWK set has no usable kid"))
 
 
-def test_a_set_without_any_usable_key_is_refused_at_the_start():
+def test_set_without_any_usable_key_is_refused_at_the_start():
     jwks = [jwk for jwk in LEFT_OUT.values() if "kid" in jwk]
     text = keys_refused(*({**jwk, "kid": f"k{n}"} for n, jwk in enumerate(jwks)))
     assert "kid 'k0': use or key_ops do not allow verifying; kid 'k1': alg must be one of" in text
@@ -91,7 +91,7 @@ def test_ed25519_is_eddsa_in_keys_and_headers(name, header, signer, team_claims)
     assert verifier.verify(signer.token(team_claims, alg=header)).kind == "jwt"
 
 
-def test_a_keyring_is_read_from_a_file(tmp_path, ed_jwk):
+def test_keyring_is_read_from_a_file(tmp_path, ed_jwk):
     path = tmp_path / "keys.json"
     path.write_text(json.dumps({"keys": [ed_jwk]}))
     for source in (path, str(path)):
@@ -100,13 +100,13 @@ def test_a_keyring_is_read_from_a_file(tmp_path, ed_jwk):
         assert len(keyring) == 1
 
 
-def test_a_kid_is_compared_exactly(team_keys):
+def test_kid_is_compared_exactly(team_keys):
     assert team_keys.get("k-EdDSA") is not None
     assert team_keys.get("K-EDDSA") is None
     assert team_keys.get("k-EdDSA ") is None
 
 
-def test_a_set_of_no_keys_knows_no_kid():
+def test_set_of_no_keys_knows_no_kid():
     assert Keyring.from_jwks({"keys": []}).get("k1") is None
 
 
@@ -117,7 +117,7 @@ def test_members_that_are_not_known_are_ignored(ed_jwk):
     assert "do not allow verifying" in keys_refused({**symmetric, "key_ops": ["sign"]})
 
 
-def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path):
+def test_file_that_cannot_be_read_is_refused_by_name(tmp_path):
     with pytest.raises(KeyringError, match=r"gone\.json: cannot be read: No such file"):
         Keyring.from_jwks(tmp_path / "gone.json")
     with pytest.raises(KeyringError, match="cannot be read"):
@@ -144,7 +144,7 @@ def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path):
         b"[" * 100_000,
     ],
 )
-def test_a_file_of_garbage_is_refused(content, tmp_path):
+def test_file_of_garbage_is_refused(content, tmp_path):
     path = tmp_path / "keys.json"
     path.write_bytes(content)
     with pytest.raises(KeyringError):
@@ -171,7 +171,7 @@ def test_duplicate_kids_are_refused(signers):
 
 @pytest.mark.parametrize("alg", ["EdDSA", "ES256", "RS256", "HS512"])
 @pytest.mark.parametrize("other", ALGORITHMS)
-def test_an_alg_that_does_not_go_with_the_key_is_refused(alg, other, signers):
+def test_alg_that_does_not_go_with_the_key_is_refused(alg, other, signers):
     jwk = {**signers[alg].public_jwk(), "alg": other}
     if signers[other].public_jwk()["kty"] == jwk["kty"]:
         assert len(Keyring.from_jwks({"keys": [jwk]})) == 1
@@ -179,7 +179,7 @@ def test_an_alg_that_does_not_go_with_the_key_is_refused(alg, other, signers):
         assert f"'k-{alg}': kty and crv do not go with alg {other}" in keys_refused(jwk)
 
 
-def test_the_curve_must_be_that_of_the_algorithm():
+def test_curve_must_be_that_of_the_algorithm():
     p384 = ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP384R1()).public_key(), as_dict=True)
     ed448 = OKPAlgorithm.to_jwk(Ed448PrivateKey.generate().public_key(), as_dict=True)
     assert "kty and crv" in keys_refused({**p384, "kid": "k1", "alg": "ES256"})
@@ -189,11 +189,11 @@ def test_the_curve_must_be_that_of_the_algorithm():
 
 @pytest.mark.parametrize("members", [{"use": "enc"}, {"use": None}, {"key_ops": ["sign"]}, {"key_ops": []},
                                      {"key_ops": "verify"}, {"key_ops": [["verify"]]}, {"key_ops": None}])  # fmt: skip
-def test_a_key_that_is_not_for_verifying_is_refused(members, ed_jwk):
+def test_key_that_is_not_for_verifying_is_refused(members, ed_jwk):
     assert "do not allow verifying" in keys_refused({**ed_jwk, **members})
 
 
-def test_a_key_that_is_for_verifying_is_taken(signer):
+def test_key_that_is_for_verifying_is_taken(signer):
     for members in ({"use": "sig"}, {"key_ops": ["verify"]}):
         assert len(Keyring.from_jwks({"keys": [{**signer.public_jwk(), **members}]})) == 1
     assert load_key({**signer.jwk(), "key_ops": ["sign"]}).kid == signer.kid
@@ -247,13 +247,13 @@ def test_no_error_and_no_repr_shows_the_material(tmp_path):
     assert encode(b"s" * 32) not in listed
 
 
-def test_a_kid_in_an_error_is_bounded_and_escaped():
+def test_kid_in_an_error_is_bounded_and_escaped():
     text = keys_refused(oct_jwk(b"short", kid="k" * 200))
     assert len(text) < 150
     assert keys_refused(oct_jwk(b"short", kid="it's")).startswith("kid 'it's': ")
 
 
-def test_a_kid_in_two_keyrings_is_a_configuration_error(team_keys, signer):
+def test_kid_in_two_keyrings_is_a_configuration_error(team_keys, signer):
     other = Keyring.from_jwks({"keys": [signer.public_jwk()]})
     with pytest.raises(
         ConfigurationError, match="'k-EdDSA' is in the keyrings of mnemosyne and daedalus"

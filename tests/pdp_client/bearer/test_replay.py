@@ -42,7 +42,7 @@ async def test_replay_same_exp_is_accepted_repeatedly(guard, clock):
         assert not await seen(guard, turn())
 
 
-async def test_a_later_exp_is_let_through_until_the_first_is_over(guard, clock):
+async def test_later_exp_is_let_through_until_the_first_is_over(guard, clock):
     assert not await seen(guard, turn())
     clock.now = EXP + 29.9
     assert not await seen(guard, turn(exp=EXP + 500))

@@ -59,7 +59,7 @@ def test_credential_repr_has_only_kind_and_label(
     assert repr(turn) == "Credential(kind='jwt', label='jwt:u-17')"
 
 
-def test_a_credential_cannot_be_changed(signer, team_claims, verifier):
+def test_credential_cannot_be_changed(signer, team_claims, verifier):
     credential = verifier.verify(signer.token(team_claims))
     with pytest.raises(AttributeError):
         credential.kid = "other"
@@ -72,7 +72,7 @@ def test_a_credential_cannot_be_changed(signer, team_claims, verifier):
 # kid
 
 
-def test_a_jwt_without_a_kid_is_key_missing(signer, team_claims, refusal):
+def test_jwt_without_a_kid_is_key_missing(signer, team_claims, refusal):
     token = signer.token(team_claims, kid=...)
     rejected = refusal(token)
     assert rejected.reason is Reason.KEY_MISSING
@@ -112,7 +112,7 @@ def test_key_with_the_kid_of_another_keyring_is_another_key(team_claims, reason_
 # the order of refusal
 
 
-def test_the_first_thing_wrong_decides(signer, turn_signer, team_claims, now, reason_of):
+def test_first_thing_wrong_decides(signer, turn_signer, team_claims, now, reason_of):
     """Wrong in everything, then put right one by one."""
     claims = {**team_claims, "iss": "daedalus", "exp": now - 99, "iat": now + 99}
     del claims["jti"]
@@ -156,7 +156,7 @@ def test_without_issuers_every_jwt_is_refused(signer, team_claims):
     assert caught.value.reason is Reason.KEY_UNKNOWN
 
 
-def test_the_defaults_are_thirty_seconds_and_the_real_clock(team_keys, signer, team_claims):
+def test_defaults_are_thirty_seconds_and_the_real_clock(team_keys, signer, team_claims):
     verifier = BearerVerifier([Issuer("mnemosyne", team_keys)])
     now = int(time.time())
     fresh = {**team_claims, "iat": now, "exp": now - 15}

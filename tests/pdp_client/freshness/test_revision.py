@@ -98,7 +98,7 @@ async def test_revision_read_is_the_revision_announced(make_newest, announcer):
     assert found.state == (1, 8, *RULES), "a command leaves the rules as they were"
 
 
-async def test_a_command_before_any_server_knows_no_rules(make_newest, announcer):
+async def test_command_before_any_server_knows_no_rules(make_newest, announcer):
     await announcer.announce(Somewhere(1, 7))
     found = await make_newest().read()
     assert (found.version, found.state) == ((1, 7), None)
@@ -123,7 +123,7 @@ ODD = {
 
 
 @pytest.mark.parametrize("field", ODD)
-async def test_a_sealed_value_of_another_type_is_refused_and_replaced(
+async def test_sealed_value_of_another_type_is_refused_and_replaced(
     make_newest, announcer, authenticator, stored, field
 ):
     await announcer.announce(Somewhere(1, 7), rules=RULES)
@@ -138,7 +138,7 @@ async def test_a_sealed_value_of_another_type_is_refused_and_replaced(
 
 
 @pytest.mark.parametrize("forgery", ["low", "high", "other key", "other namespace", "no mac"])
-async def test_a_forged_value_is_refused(make_newest, announcer, server, value, forgery):
+async def test_forged_value_is_refused(make_newest, announcer, server, value, forgery):
     newest = make_newest()
     await announcer.announce(Somewhere(1, 7), rules=RULES)
     real = await newest.read()
@@ -319,7 +319,7 @@ async def test_announcer_learns_whether_a_pdp_caches(make_newest, announcer):
     assert await announcer.announce(Somewhere(1, 8)) == LEASE, "also when it was announced already"
 
 
-async def test_the_password_of_redis_is_in_no_error(key_file):
+async def test_password_of_redis_is_in_no_error(key_file):
     newest = SharedNewest("redis://:hunter2@127.0.0.1:1", key_file=key_file)
     assert "hunter2" not in await refused(newest)
     await newest.aclose()

@@ -45,7 +45,7 @@ async def transport(kind, plain_opa):
         yield transport
 
 
-async def test_an_answer_is_the_rules_result(transport):
+async def test_answer_is_the_rules_result(transport):
     result = await transport.query("decision", QUERY)
     assert result["allow"] is True
     assert result["libraries"] == ["lib-a", "lib-b"]
@@ -93,7 +93,7 @@ async def test_transport_never_sends_too_deep_a_query(transport):
         await transport.query("decision", {"credential": deep})
 
 
-async def test_a_builtin_that_errors_makes_the_answer_unusable(transport, plain_opa):
+async def test_builtin_that_errors_makes_the_answer_unusable(transport, plain_opa):
     plain_opa.put_policy(
         "odd", "package lictor.caller\nreasons contains to_number(input.action.name)"
     )
@@ -192,7 +192,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("fault", UNUSABLE)
-async def test_an_answer_that_is_not_200_with_a_result_is_unusable(meet, fault):
+async def test_answer_that_is_not_200_with_a_result_is_unusable(meet, fault):
     server = await meet(always(UNUSABLE[fault]))
     assert server.result is None
     assert isinstance(server.error, ResponseUnusableError)
@@ -219,7 +219,7 @@ async def test_transport_incomplete_http_is_an_error(meet, fault):
     assert len(server.requests) == 1
 
 
-async def test_a_redirect_is_not_followed(meet, kind, short_path):
+async def test_redirect_is_not_followed(meet, kind, short_path):
     (short_path / "other").mkdir()
     async with faulty("tcp", always(answer({"result": ALLOW})), short_path / "other") as other:
         for status in ("301 Moved", "302 Found", "307 Temporary", "308 Permanent"):
@@ -238,7 +238,7 @@ async def test_transport_does_not_retry_on_a_new_connection(meet):
     assert server.connections == len(server.requests) == 1
 
 
-async def test_a_server_that_never_answers_costs_the_callers_deadline(meet):
+async def test_server_that_never_answers_costs_the_callers_deadline(meet):
     async def hangs(server, reader, _):
         await server.request(reader)
         await asyncio.Event().wait()
@@ -248,7 +248,7 @@ async def test_a_server_that_never_answers_costs_the_callers_deadline(meet):
     assert len(server.requests) == 1
 
 
-async def test_a_server_that_dribbles_costs_the_callers_deadline(meet):
+async def test_server_that_dribbles_costs_the_callers_deadline(meet):
     async def dribbles(server, reader, writer):
         await server.request(reader)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
@@ -261,7 +261,7 @@ async def test_a_server_that_dribbles_costs_the_callers_deadline(meet):
     assert isinstance(server.error, TimeoutError)
 
 
-async def test_a_chunked_answer_is_read_whole(meet):
+async def test_chunked_answer_is_read_whole(meet):
     body = json.dumps({"result": ALLOW}).encode()
     chunks = b"".join(b"%x\r\n%b\r\n" % (1, body[i : i + 1]) for i in range(len(body)))
     raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
@@ -284,7 +284,7 @@ async def test_transport_reuses_one_connection_with_token_and_path(meet):
         assert body == {"input": QUERY}
 
 
-async def test_a_connection_that_was_closed_while_idle_is_replaced(meet):
+async def test_connection_that_was_closed_while_idle_is_replaced(meet):
     async def once_each(server, reader, writer):
         await server.request(reader)
         writer.write(answer({"result": server.connections}))
@@ -354,7 +354,7 @@ def test_transport_unsupported_url_is_refused_unquoted(url):
     assert "u:p" not in str(caught.value)
 
 
-def test_a_client_certificate_needs_https():
+def test_client_certificate_needs_https():
     with pytest.raises(ConfigurationError):
         open_transport("unix:///run/opa.sock", client_cert=("a", "b"))
     with pytest.raises(ConfigurationError):

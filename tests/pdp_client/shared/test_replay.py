@@ -86,7 +86,7 @@ async def test_shared_replay_same_token_is_accepted_everywhere(new_guard, clock)
     assert not await seen(guards[0], turn(exp=EXP - 1))
 
 
-async def test_the_leeway_is_the_verifier_s(new_guard, clock):
+async def test_leeway_is_the_verifier_s(new_guard, clock):
     guard = new_guard(leeway=5)
     assert not await seen(guard, turn(exp=EXP + 0.5))
     clock.now = EXP + 5.4
@@ -254,7 +254,7 @@ async def test_shared_replay_malformed_key_refuses_no_caller(
     assert guard.unavailable == 1
 
 
-async def test_a_restart_forgets_and_starts_anew(server, new_guard, clock):
+async def test_restart_forgets_and_starts_anew(server, new_guard, clock):
     server.must_be_ours()
     guard = new_guard()
     await guard.check(turn())
@@ -267,7 +267,7 @@ async def test_a_restart_forgets_and_starts_anew(server, new_guard, clock):
     assert await seen(guard, turn(exp=LATER + 500))
 
 
-async def test_a_check_that_is_cancelled_stays_cancelled(server, new_guard):
+async def test_check_that_is_cancelled_stays_cancelled(server, new_guard):
     server.must_be_ours()
     guard = new_guard()
     server.freeze()

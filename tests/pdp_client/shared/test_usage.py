@@ -200,7 +200,7 @@ class Lossy:
 
 
 @pytest.mark.parametrize("lost", [1, 2])
-async def test_a_batch_whose_answer_is_lost_is_counted_once(server, new_counter, in_redis, lost):
+async def test_batch_whose_answer_is_lost_is_counted_once(server, new_counter, in_redis, lost):
     lossy = Lossy(server.url)
     async with lossy.listening() as url, connect(url, timeout=5) as redis:
         counter = new_counter(redis)

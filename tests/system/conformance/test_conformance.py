@@ -110,7 +110,7 @@ def _decisions(metrics):
 
 
 @pytest.mark.parametrize("run", RUNS)
-async def test_the_plugin_changes_no_outcome(outcomes, run):
+async def test_plugin_changes_no_outcome(outcomes, run):
     for _ in range(ATTEMPTS):
         bare, _ = await outcomes(run)
         guarded, decided = await outcomes(run, tools=GRANTED)

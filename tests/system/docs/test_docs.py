@@ -174,7 +174,7 @@ def test_exit_codes_are_those_of_the_program():
         assert word in rows[str(EXIT_CODES[reason_class])]
 
 
-def test_the_table_of_reasons_is_the_code_s():
+def test_table_of_reasons_is_the_code_s():
     rows = cells(REFERENCE / "decision.md", "## Reasons")
 
     assert [(code(row[0])[0], row[1], int(row[2]), row[4]) for row in rows] == [
@@ -183,7 +183,7 @@ def test_the_table_of_reasons_is_the_code_s():
     ]
 
 
-def test_the_order_of_reasons_is_the_rules():
+def test_order_of_reasons_is_the_rules():
     rego = (ROOT / "policies" / "lictor" / "reasons.rego").read_text()
     order = re.search(r"^_order := \[(.*?)\]", rego, re.DOTALL | re.MULTILINE)[1]
     listed = (REFERENCE / "decision.md").read_text().split("<!-- order -->\n")[1].split("\n\n")[0]
@@ -194,7 +194,7 @@ def test_the_order_of_reasons_is_the_rules():
     assert {reason for reason, who in by.items() if who != "Python"} | {"unavailable"} == set(found)
 
 
-def test_the_fields_of_a_decision_are_the_code_s():
+def test_fields_of_a_decision_are_the_code_s():
     answer = next(b for b in blocks(REFERENCE / "decision.md") if '"result"' in b.text)
     listed = {
         name for row in cells(REFERENCE / "decision.md", "## The response") for name in code(row[0])
@@ -205,7 +205,7 @@ def test_the_fields_of_a_decision_are_the_code_s():
     assert listed == set(json.loads(answer.text)["result"]) == known
 
 
-def test_the_fields_of_a_record_are_the_code_s():
+def test_fields_of_a_record_are_the_code_s():
     from pdp_client import Action
     from pdp_client.decision import Context
     from pdp_client.record import entry
@@ -219,7 +219,7 @@ def test_the_fields_of_a_record_are_the_code_s():
     )
 
 
-def test_the_table_of_settings_is_the_code_s():
+def test_table_of_settings_is_the_code_s():
     rows = cells(REFERENCE / "settings.md", "# Settings")
     assert [code(row[0])[0] for row in rows] == [
         f"LICTOR_{n.upper()}" for n in Settings.model_fields

@@ -14,7 +14,7 @@ DATASETS, QUERIES = 4000, 6
 
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
-def test_the_model_finds(modelled_opa, breakage):
+def test_model_finds(modelled_opa, breakage):
     chance = random.Random(3)
     with broken(modelled_opa, BREAKAGES[breakage]):
         assert any(
@@ -28,7 +28,7 @@ def test_the_model_finds(modelled_opa, breakage):
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-def test_a_law_can_be_broken(modelled_opa, law):
+def test_law_can_be_broken(modelled_opa, law):
     chance = random.Random(3)
     with broken(modelled_opa, LAW_BREAKAGES[law.__name__]):
         assert any(law(modelled_opa, chance) for _ in range(300))

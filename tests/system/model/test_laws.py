@@ -8,7 +8,7 @@ from .laws import LAWS
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-def test_a_law_holds(modelled_opa, law):
+def test_law_holds(modelled_opa, law):
     @settings(
         max_examples=40,
         derandomize=True,

@@ -53,7 +53,7 @@ def test_opa_and_model_agree_on_ten_thousand_queries(modelled_opa):
     assert reasons["ok"] >= 0.15 * reasons.total()
 
 
-def test_the_model_knows_which_records_the_publisher_refuses():
+def test_model_knows_which_records_the_publisher_refuses():
     chance = random.Random(7)
     outcomes = Counter()
     for kind in SCHEMA:
