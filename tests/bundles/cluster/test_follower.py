@@ -10,6 +10,7 @@ import pytest
 from support.waiting import until
 
 from bundles.cluster.follower import Follower
+from bundles.cluster.index import NAME, Index, decoded
 from bundles.cluster.object_store import ANY
 from bundles.cluster.uploader import StoreUploader
 from bundles.exceptions import ObjectStoreUnavailableError
@@ -42,16 +43,18 @@ async def publish(object_store):
     async def publish(*given):
         for bundle in given:
             uploader.enqueue(bundle)
-        await until(lambda: not uploader.waiting and not uploader._unwritten, "all is written")
-        listed = uploader._index.bundles
+        await until(lambda: not uploader.waiting, "all bundles are written")
 
-        async def there():
-            return (
-                await object_store.get("index.json", unless=uploader._etags["index.json"]) is None
+        async def listed():
+            # The stored index: the uploader's own is ahead of it while it is being written.
+            found = await object_store.get(NAME)
+            listed = (found and decoded(found.content)) or Index()
+            return all(
+                bundle.name in listed.bundles and listed.bundles[bundle.name].sha256 == bundle.etag
+                for bundle in given
             )
 
-        await until(there, "the index is there")
-        assert all(listed[bundle.name].sha256 == bundle.etag for bundle in given)
+        await until(listed, "the stored index lists them")
 
     publish.uploader = uploader
     yield publish
