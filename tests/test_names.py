@@ -3,14 +3,15 @@
 import ast
 from collections import defaultdict
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("lictor_common", "registry", "bundles", "pdp_client", "mcp_plugin", "lictor")
 VAGUE = {"ask", "tell", "told", "look", "take", "place", "shown", "found"}
 
 
-def _definitions(*types):
-    for package in PACKAGES:
+def _definitions(*types, folders=PACKAGES):
+    for package in folders:
         for path in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, types):
@@ -28,3 +29,17 @@ def test_public_classes_have_names_of_their_own():
 def test_public_functions_have_no_vague_names():
     functions = _definitions(ast.FunctionDef, ast.AsyncFunctionDef)
     assert [place for name, place in functions if name in VAGUE] == []
+
+
+def test_public_classes_of_tests_have_names_of_their_own():
+    places = defaultdict(list)
+    for name, place in _definitions(ast.ClassDef, folders=["tests"]):
+        if not name.startswith("_"):
+            places[name].append(place)
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
+
+
+def test_test_names_have_sixty_characters_in_the_median():
+    functions = _definitions(ast.FunctionDef, ast.AsyncFunctionDef, folders=["tests"])
+    names = {name for name, _ in functions if name.startswith("test_")}
+    assert median(map(len, names)) <= 60

@@ -17,11 +17,11 @@ def listener():
     """A server that counts who connects."""
     seen = []
 
-    class Handler(socketserver.BaseRequestHandler):
+    class CountingHandler(socketserver.BaseRequestHandler):
         def handle(self):
             seen.append(self.request.recv(65536))
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), CountingHandler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/x"
         yield url, seen

@@ -27,7 +27,7 @@ def live(revision):
     return Bundle("live", revision, f'"{revision}"', b"")
 
 
-class Server:
+class PeerServer:
     """One server's end: its bus, its fleet and what it serves."""
 
     def __init__(self, bus, name, *, limit=30.0, ahead=0.0):
@@ -66,7 +66,7 @@ async def start(new_bus):
     started = []
 
     async def start(name, **kwargs):
-        started.append(Server(new_bus(), name, **kwargs))
+        started.append(PeerServer(new_bus(), name, **kwargs))
         return await started[-1].start()
 
     yield start

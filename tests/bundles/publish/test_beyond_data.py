@@ -26,7 +26,7 @@ def canary():
     """A web server that only rules of an attacker would call; its URL, and the paths called."""
     called = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class CanaryHandler(BaseHTTPRequestHandler):
         def do_GET(self):
             called.append(self.path)
             self.send_response(200)
@@ -35,7 +35,7 @@ def canary():
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), CanaryHandler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}", called
