@@ -248,7 +248,7 @@ def grants(plain_opa):
 
 
 @pytest.fixture
-async def plain_pdp(plain_opa):
+async def plain_pdp(plain_opa, grants):
     verifier = BearerVerifier([Issuer("mnemosyne", Keyring.from_jwks({"keys": []}))])
     async with PDP(opa_url=plain_opa.unix_url, verifier=verifier, deadline=10) as pdp:
         yield pdp

@@ -110,7 +110,7 @@ async def test_failing_observer_changes_nothing_and_is_logged_once(plain_pdp, ad
 
 
 @pytest.fixture
-async def recorded(plain_opa, tmp_path):
+async def recorded(plain_opa, grants, tmp_path):
     verifier = BearerVerifier([Issuer("mnemosyne", Keyring.from_jwks({"keys": []}))])
     path = tmp_path / "decisions.jsonl"
     record = FileRecord(path)

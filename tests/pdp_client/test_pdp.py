@@ -36,7 +36,7 @@ async def make_pdp(plain_opa, real_verifier):
 
 
 @pytest.fixture
-def table_world(plain_opa):
+def table_dataset(plain_opa):
     plain_opa.set_dataset(make_dataset())
     return plain_opa
 
@@ -118,7 +118,7 @@ async def test_any_opa_response_raises_nothing_and_allows_nothing(make_pdp, kind
     "bearer",
     ["", " ", "a b", "x\ny", "é", "\ud800", "\x00", "x" * (8 * 1024 + 1), "x" * 10_000_000, "a.b.c", "..", "lct_"],
 )  # fmt: skip
-async def test_any_bearer_raises_nothing_and_allows_nothing(make_pdp, table_world, bearer):
+async def test_any_bearer_raises_nothing_and_allows_nothing(make_pdp, table_dataset, bearer):
     began = time.monotonic()
     decision = await make_pdp().authorize(bearer, tool="search")
     assert (decision.allow, decision.reason) == (False, Reason.INVALID_TOKEN)
@@ -126,7 +126,7 @@ async def test_any_bearer_raises_nothing_and_allows_nothing(make_pdp, table_worl
 
 
 @pytest.mark.parametrize("name", ['x"] ; true #', "../../data", "", "\x00", "🙂", "x" * 1_024])
-async def test_any_tool_name_is_only_a_name(make_pdp, table_world, name):
+async def test_any_tool_name_is_only_a_name(make_pdp, table_dataset, name):
     decision = await make_pdp().authorize("alice", tool=name)
     assert decision.reason is Reason.TOOL_NOT_ALLOWED
     assert (await make_pdp().authorize("everything", tool=name)).allow is True
@@ -245,8 +245,8 @@ async def test_response_without_data_keeps_the_version_seen(make_pdp, plain_opa)
     assert (await pdp.authorize("alice", tool="search")).allow is True
 
 
-async def test_cancelled_calls_poison_no_connection(make_pdp, table_world, kind):
-    pdp = make_pdp(opa_url=getattr(table_world, f"{kind}_url"))
+async def test_cancelled_calls_poison_no_connection(make_pdp, table_dataset, kind):
+    pdp = make_pdp(opa_url=getattr(table_dataset, f"{kind}_url"))
     for turns in range(12):
         call = asyncio.ensure_future(pdp.authorize("alice", tool="search"))
         for _ in range(turns):
@@ -257,8 +257,8 @@ async def test_cancelled_calls_poison_no_connection(make_pdp, table_world, kind)
         assert decision.reason is Reason.TOOL_NOT_ALLOWED
 
 
-async def test_two_hundred_callers_at_once_get_their_own_decisions(make_pdp, table_world, kind):
-    pdp = make_pdp(opa_url=getattr(table_world, f"{kind}_url"), deadline=20)
+async def test_two_hundred_callers_at_once_get_their_own_decisions(make_pdp, table_dataset, kind):
+    pdp = make_pdp(opa_url=getattr(table_dataset, f"{kind}_url"), deadline=20)
     bearers = ["alice", "no-tools", "switched-off", "of-bob", None]
     wanted = ["ok", "tool_not_allowed", "token_deactivated", "user_disabled", "missing_token"]
     decisions = await asyncio.gather(
@@ -290,7 +290,7 @@ async def test_call_is_denied_when_opa_is_killed_during_it(make_deployment):
     await until(allowed, "the same PDP is answered by the new process")
 
 
-async def test_visible_shows_what_may_be_called(make_pdp, table_world, signer):
+async def test_visible_shows_what_may_be_called(make_pdp, table_dataset, signer):
     pdp = make_pdp()
     names = ["search", "delete", "get_document", "list_libraries"]
     actions = [Action(name=name) for name in names]
@@ -342,8 +342,8 @@ def test_token_file_that_is_missing_is_a_configuration_error(real_verifier, tmp_
         PDP(opa_url="unix:///x", verifier=real_verifier, opa_token_file=tmp_path / "nothing")
 
 
-async def test_pdp_that_is_closed_denies(make_pdp, table_world, kind):
-    pdp = make_pdp(opa_url=getattr(table_world, f"{kind}_url"))
+async def test_pdp_that_is_closed_denies(make_pdp, table_dataset, kind):
+    pdp = make_pdp(opa_url=getattr(table_dataset, f"{kind}_url"))
     async with pdp:
         assert (await pdp.authorize("alice", tool="search")).allow is True
     assert (await pdp.authorize("alice", tool="search")).reason is Reason.UNAVAILABLE

@@ -33,7 +33,7 @@ def test_invalid_id_is_refused_unquoted(text):
 
 
 @pytest.mark.parametrize("text", ["\u2028", "😀", 'it\'s "odd"/\\', "x" * 256, " "])
-def test_an_odd_id_is_an_id(text):
+def test_odd_id_is_an_id(text):
     assert validate(replace(USER, id=text)).id == text
 
 
@@ -76,7 +76,7 @@ def test_invalid_field_is_named_and_not_quoted(record, field, value):
     assert "bearer" not in str(caught.value)
 
 
-def test_an_expiry_is_a_float():
+def test_expiry_is_a_float():
     assert isinstance(validate(replace(TOKEN, expires_at=5)).expires_at, float)
 
 
@@ -90,7 +90,7 @@ def test_an_expiry_is_a_float():
         ("issuers", ["mnemosyne"]),
     ],
 )
-def test_a_setting_of_the_right_shape_is_accepted(name, value):
+def test_setting_of_the_right_shape_is_accepted(name, value):
     assert validate(Setting(name=name, value=value)).value == value
 
 

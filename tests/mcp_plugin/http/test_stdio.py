@@ -42,7 +42,7 @@ mcp.run("stdio", show_banner=False)
 
 
 @pytest.fixture
-def started(tmp_path, plain_opa):
+def started(tmp_path, plain_opa, grants):
     """A client of a server whose callers are identified in this way."""
     script = tmp_path / "server.py"
     script.write_text(SERVER)

@@ -43,7 +43,7 @@ def library(tmp_path):
 
 
 @pytest.fixture
-async def recorded(plain_opa, tmp_path):
+async def recorded(plain_opa, grants, tmp_path):
     """A PDP with a record, and its lines."""
     log = tmp_path / "decisions.jsonl"
     verifier = BearerVerifier([])
