@@ -245,7 +245,7 @@ async def test_reply_needs_a_session(http, plain_pdp):
 async def test_anonymous_sessions_leave_room_for_others(http, plain_pdp, grants, auth, monkeypatch):
     monkeypatch.setattr("mcp_plugin.http.sessions.MAX_ANONYMOUS", 3)
     policy = PolicyMiddleware(plain_pdp, public_tools={"ask"}, registry=CollectorRegistry())
-    mcp = asking()
+    mcp = calling()
     if auth:
         mcp.auth = BearerAuth(policy, base_url="https://mcp.example.org")
     mcp.add_middleware(policy)
