@@ -10,7 +10,7 @@ import pytest
 from support.waiting import until
 
 from bundles.cluster.follower import Follower
-from bundles.cluster.index import NAME, Index, decoded
+from bundles.cluster.index import NAME, Index, decode_index
 from bundles.cluster.object_store import ANY
 from bundles.cluster.uploader import StoreUploader
 from bundles.exceptions import ObjectStoreUnavailableError
@@ -48,7 +48,7 @@ async def publish(object_store):
         async def listed():
             # The stored index: the uploader's own is ahead of it while it is being written.
             found = await object_store.get(NAME)
-            listed = (found and decoded(found.content)) or Index()
+            listed = (found and decode_index(found.content)) or Index()
             return all(
                 bundle.name in listed.bundles and listed.bundles[bundle.name].sha256 == bundle.etag
                 for bundle in given
