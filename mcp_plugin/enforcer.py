@@ -1,10 +1,11 @@
 """Enforcement of the PDP's decisions on requests, for either SDK."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import cache
+from typing import TypeVar
 
 from cachetools import LRUCache
 from prometheus_client import CollectorRegistry, Counter
@@ -14,9 +15,12 @@ from mcp_plugin.http.request import Caller, mistake_in
 from mcp_plugin.http.stdio import NO_IDENTITY
 from mcp_plugin.metrics import metrics
 from mcp_plugin.protocol.methods import EXEMPT, LISTS, NOTIFICATIONS
+from mcp_plugin.revocation import OnRevocation, Revocations
 from mcp_plugin.spans import SPANS
 from pdp_client import PDP, Action, Decision, Reason, ReasonClass
 from pdp_client.reasons import quote
+
+Result = TypeVar("Result")
 
 _MOST_MISSPELT = 256
 """URIs that are remembered, so that each is logged once."""
@@ -30,6 +34,8 @@ class Enforcer:
     Attributes:
         pdp: the PDP that decides.
         requires_auth: whether a bearer that fails authentication is refused.
+        revocations: ends what runs when access ends.
+        on_revocation: whether it does.
     """
 
     def __init__(
@@ -40,16 +46,20 @@ class Enforcer:
         public_tools: AbstractSet[str],
         list_without_token: bool,
         shadow: bool | AbstractSet[str],
+        on_revocation: OnRevocation,
         registry: CollectorRegistry,
     ) -> None:
         """Create the enforcer. The arguments are those of `PolicyMiddleware`."""
-        pdp.observe(metrics(registry))
+        counted = metrics(registry)
+        pdp.observe(counted)
         pdp.observe(SPANS)
         self.pdp = pdp
         self.requires_auth = require_auth
         self._public_tools = frozenset(public_tools)
         self._list_without_token = list_without_token
         self._shadow = shadow if isinstance(shadow, bool) else frozenset(shadow)
+        self.revocations = Revocations(pdp, counted, requires_auth=require_auth)
+        self.on_revocation = on_revocation
         self._failures = _failures(registry)
         self._misspelt: LRUCache[str, None] = LRUCache(_MOST_MISSPELT)
         if self._shadow:
@@ -121,6 +131,24 @@ class Enforcer:
         if self.requires_auth and decision.reason_class is ReasonClass.AUTHENTICATION:
             raise self._refused(decision, action)
         self._count(decision.reason)
+
+    async def run(
+        self,
+        caller: Caller,
+        action: Action,
+        decision: Decision,
+        call: Callable[[], Awaitable[Result]],
+        *,
+        may_cut: bool = True,
+    ) -> Result:
+        """Run a decided request; see `Revocations.run`.
+
+        Raises:
+            CallDenied: access ended while it ran.
+        """
+        if self.on_revocation == "finish":
+            return await call()
+        return await self.revocations.run(caller, action, decision, call, may_cut=may_cut)
 
     async def require_authenticated(self, caller: Caller) -> None:
         """Require a bearer that is valid now, for requests that need no other grant.

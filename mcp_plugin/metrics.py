@@ -76,6 +76,12 @@ class Metrics:
         self._hidden = Counter(
             "lictor_list_hidden", "Entries hidden from lists.", registry=registry
         )
+        self._ended = Counter(
+            "lictor_ended",
+            "Calls, streams and tasks that were ended because access ended while they ran.",
+            ["kind", "reason"],
+            registry=registry,
+        )
         self._rule_errors = Counter(
             "lictor_rule_errors",
             "Errors of rules in OPA, each of which made a decision unavailable.",
@@ -115,6 +121,10 @@ class Metrics:
         """As `Observer.authenticated`."""
         self._authentications.labels(reason=reason.value).inc()
         self._authentication_seconds.observe(seconds)
+
+    def ended(self, kind: str, reason: Reason) -> None:
+        """Count something that was ended; see `mcp_plugin.revocation`."""
+        self._ended.labels(kind=kind, reason=reason.value).inc()
 
     def _record_version(self, answer: Decision | Visible) -> None:
         for error in answer.errors:

@@ -25,7 +25,7 @@ from mcp_plugin.exceptions import CallDenied, TaskRefused
 from mcp_plugin.fastmcp_compat import sdk_context, sdk_server
 from mcp_plugin.http.asgi import force_private_cache
 from mcp_plugin.http.passthrough import BearerShield
-from mcp_plugin.http.request import version
+from mcp_plugin.http.request import Caller, version
 from mcp_plugin.http.sessions import Sessions, bind_sessions, manager_of, refuse_unbound
 from mcp_plugin.http.stdio import StdioBearer
 from mcp_plugin.integrity import (
@@ -41,6 +41,7 @@ from mcp_plugin.protocol.methods import EXEMPT, LISTS, NOTIFICATIONS, TASKS
 from mcp_plugin.protocol.param_headers import compare, compare_nothing
 from mcp_plugin.protocol.request_state import bind_to_callers
 from mcp_plugin.protocol.uris import is_canonical, is_expansion
+from mcp_plugin.revocation import OnRevocation, may_cut
 from mcp_plugin.runner import fastmcp_context, run
 from pdp_client import PDP, Action, Decision, Reason
 from pdp_client.opa.limits import MAX_NAME
@@ -72,6 +73,7 @@ class PolicyMiddleware(Lists):
         list_without_token: bool = True,
         shadow: bool | AbstractSet[str] = False,
         stdio: StdioBearer | None = None,
+        on_revocation: OnRevocation = "end",
         sessions: Sessions = "bound",
         forward_bearer: bool = False,
         registry: CollectorRegistry = REGISTRY,
@@ -90,6 +92,10 @@ class PolicyMiddleware(Lists):
                 rules are only recorded and logged. Such a call runs with the libraries of the
                 caller's own grant.
             stdio: The bearer of callers over stdio; None gives them no identity.
+            on_revocation: What happens to calls, streams and tasks that run when their caller's
+                access ends: `end` cancels them and withholds their results, `finish` lets them run
+                to their end. A tool with `meta={"lictor": {"on_revocation": "finish"}}` is never
+                cancelled, but its result is withheld.
             sessions: Whose an HTTP session is where the server has no authentication provider:
                 `bound`, its opener's, by the bearer; `unbound`, that of any caller who knows its
                 id. A server whose sessions cannot be bound accepts none unless it says `unbound`.
@@ -105,6 +111,7 @@ class PolicyMiddleware(Lists):
             public_tools=public_tools,
             list_without_token=list_without_token,
             shadow=shadow,
+            on_revocation=on_revocation,
             registry=registry,
         )
         super().__init__(enforcer, stdio)
@@ -153,20 +160,20 @@ class PolicyMiddleware(Lists):
             if method == "initialize":
                 self._bind_session(context)
             return await call_next(context)
-        carrying = fastmcp_context(context).request_context
+        carrying, caller = fastmcp_context(context).request_context, self._caller(context)
         try:
             if method in TASKS and decides_tasks(server, self):
-                await self._enforcer.require_authenticated(self._caller(context))
+                await self._enforcer.require_authenticated(caller)
                 return await call_next(context)
             action, decision = await messages.enforce(
                 self._enforcer,
-                self._caller(context),
+                caller,
                 method,
                 context.message,
                 protocol_version=carrying.protocol_version if carrying else "",
                 describe=partial(actions.described, server),
             )
-            return await self._run(context, decision, call_next, shown=named(action))
+            return await self._run(context, decision, call_next, caller=caller, action=action)
         except CallDenied as denied:
             # No caller of this hook would turn it into an error of the protocol.
             raise MCPError(code=mcp_types.INVALID_REQUEST, message=str(denied)) from None
@@ -196,14 +203,14 @@ class PolicyMiddleware(Lists):
         if len(call.name) <= MAX_NAME:
             wanted = version(call, server_context, nested=nested)
             tool = await server.get_tool(call.name, version=wanted)
-        public = self._enforcer.is_public(Action(name=call.name))
+        public, caller = self._enforcer.is_public(Action(name=call.name)), self._caller(context)
         if public:
-            decision = self._enforcer.allow_public(self._caller(context), call.name)
+            decision = self._enforcer.allow_public(caller, call.name)
         else:
             sent = call.arguments or {}
             decision = await arguments.enforce(
                 self._enforcer,
-                self._caller(context),
+                caller,
                 server=server,
                 name=call.name,
                 tool=tool,
@@ -220,8 +227,15 @@ class PolicyMiddleware(Lists):
         if tool is not None and carrying is not None and not nested:
             plain = any(isinstance(one, DereferenceRefsMiddleware) for one in server.middleware)
             compare(sdk_context(carrying), tool.parameters, dereferenced=plain)
-        shown = f"tool={quote(call.name)}"
-        return await self._run(context, decision, call_next, shown=shown, as_decided=not public)
+        return await self._run(
+            context,
+            decision,
+            call_next,
+            caller=caller,
+            action=Action(name=call.name),
+            as_decided=not public,
+            cuttable=may_cut(tool.meta if tool else None),
+        )
 
     async def check_resource_access(
         self, context: MiddlewareContext[mcp_types.ReadResourceRequestParams]
@@ -232,7 +246,7 @@ class PolicyMiddleware(Lists):
             AuthorizationError: The read is denied, or the resource does not exist.
         """
         try:
-            await self._readable(context)
+            await self._readable(context, self._caller(context))
         except (NotFoundError, MCPError) as error:
             # FastMCP omits what is refused; any other error fails the whole response.
             raise AuthorizationError(str(error)) from None
@@ -248,8 +262,9 @@ class PolicyMiddleware(Lists):
             CallDenied: The read is denied.
             NotFoundError: The caller may read such a resource, but it does not exist.
         """
-        action, decision = await self._readable(context)
-        return await self._run(context, decision, call_next, shown=named(action))
+        caller = self._caller(context)
+        action, decision = await self._readable(context, caller)
+        return await self._run(context, decision, call_next, caller=caller, action=action)
 
     async def on_get_prompt(
         self,
@@ -268,26 +283,27 @@ class PolicyMiddleware(Lists):
             wanted = version(asked, server_context, nested=running() is not None)
             prompt = await server_context.fastmcp.get_prompt(asked.name, version=wanted)
         action = actions.prompt(asked.name, prompt, asked.arguments or {})
-        decision = await self._enforcer.enforce(self._caller(context), action)
+        caller = self._caller(context)
+        decision = await self._enforcer.enforce(caller, action)
         if prompt is None:
             if len(asked.name) > MAX_NAME:
                 raise PromptError(f"Unknown prompt: {quote(asked.name)}")
             raise NotFoundError(f"Unknown prompt: {asked.name!r}")
-        return await self._run(context, decision, call_next, shown=named(action))
+        return await self._run(context, decision, call_next, caller=caller, action=action)
 
     async def _readable(
-        self, context: MiddlewareContext[mcp_types.ReadResourceRequestParams]
+        self, context: MiddlewareContext[mcp_types.ReadResourceRequestParams], caller: Caller
     ) -> tuple[Action, Decision]:
         """Return the action of a read, and the decision that allows it."""
         asked, server_context = context.message, fastmcp_context(context)
         uri, server = str(asked.uri), server_context.fastmcp
         if len(uri) > MAX_NAME:  # matching templates takes quadratic time
-            await self._enforcer.enforce(self._caller(context), actions.read(uri, None))
+            await self._enforcer.enforce(caller, actions.read(uri, None))
             raise messages.unknown_resource(uri)
         wanted = version(asked, server_context, nested=running() is not None)
         component = await server.get_resource(uri, version=wanted)
         template = None if component else await server.get_resource_template(uri, version=wanted)
-        action, caller = actions.read(uri, component or template), self._caller(context)
+        action = actions.read(uri, component or template)
         # Patterns and rules see the text of a URI; a second spelling could bypass them.
         if not await _is_spelt_as_known(server, uri, template):
             await self._enforcer.refuse_spelling(caller, action)
@@ -303,8 +319,10 @@ class PolicyMiddleware(Lists):
         decision: Decision,
         call_next: CallNext[Any, Result],
         *,
-        shown: str,
+        caller: Caller,
+        action: Action,
         as_decided: bool = True,
+        cuttable: bool = True,
     ) -> Result:
         try:
             integrity_checked = self._chain.verify(fastmcp_context(context).fastmcp)
@@ -314,9 +332,13 @@ class PolicyMiddleware(Lists):
             context,
             decision,
             call_next,
-            shown=shown,
+            shown=named(action),
             integrity_checked=integrity_checked,
             as_decided=as_decided,
+            # A nested call ends with the one that makes it.
+            run_call=None
+            if running() is not None
+            else partial(self._enforcer.run, caller, action, decision, may_cut=cuttable),
         )
 
     def _bind_session(self, context: MiddlewareContext[Any]) -> None:
@@ -334,7 +356,8 @@ class PolicyMiddleware(Lists):
         if manager is None:
             raise refuse_unbound()
         if not manager.stateless:
-            bind_sessions(manager).bind(server_context.session_id, request.scope)
+            binding = bind_sessions(manager, self._enforcer)
+            binding.bind(server_context.session_id, request.scope)
 
     def _trust(self, context: MiddlewareContext[Any]) -> None:
         """Refuse each request, from the first, if the server cannot be guarded as it is."""

@@ -1,6 +1,8 @@
 """Execution of a FastMCP request on its decision: only the decided request runs."""
 
 import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from fastmcp import Context
@@ -27,6 +29,7 @@ async def run(
     shown: str,
     integrity_checked: bool,
     as_decided: bool = True,
+    run_call: Callable[[Callable[[], Awaitable[Result]]], Awaitable[Result]] | None = None,
 ) -> Result:
     """Run the decided request, with the decision as the current one.
 
@@ -37,6 +40,7 @@ async def run(
         shown: the request's name in log lines.
         integrity_checked: whether it passes the integrity check; see `mcp_plugin.integrity`.
         as_decided: whether the arguments must be those that were decided on.
+        run_call: runs it, and ends it when access ends; None leaves it alone.
 
     Raises:
         CallDenied: the chain of middleware does not run what was decided.
@@ -52,7 +56,8 @@ async def run(
     about = request_fingerprint(context, arguments=compared) if integrity_checked else None
     with decision_scope(decision, about) as found:
         try:
-            result = await call_next(context)
+            call = partial(call_next, context)
+            result = await (call() if run_call is None else run_call(call))
         except Exception as error:
             # A client's mistake needs no traceback, and this one would quote the client's input.
             fault = not isinstance(error, ValidationError | NotFoundError | CallDenied)

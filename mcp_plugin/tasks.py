@@ -3,6 +3,7 @@
 Needs `fastmcp-tasks`, and `BearerAuth`: FastMCP separates tasks by authenticated caller.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,7 +23,8 @@ from mcp_plugin.http.bearer_auth import BearerAuth
 from mcp_plugin.http.request import Caller, extract
 from mcp_plugin.middleware import PolicyMiddleware
 from mcp_plugin.protocol import arguments
-from pdp_client import ConfigurationError
+from mcp_plugin.revocation import OpenWork, may_cut
+from pdp_client import Action, ConfigurationError
 
 
 class PolicyTasks(TasksExtension):
@@ -82,7 +84,8 @@ class PolicyTasks(TasksExtension):
             CallDenied: the task is denied.
             ArgumentsRefusedError: as for a call.
         """
-        key = parse_task_key(base_task_key(current_execution.get().key))
+        execution = current_execution.get()
+        key = parse_task_key(base_task_key(execution.key))
         named, _, version = key["component_identifier"].removeprefix("tool:").rpartition("@")
         wanted = VersionSpec(eq=version) if version else None
         tool = await self.server.get_tool(named, version=wanted)
@@ -94,5 +97,16 @@ class PolicyTasks(TasksExtension):
         decision = await arguments.enforce(
             self.policy.enforcer, caller, server=self.server, name=named, tool=tool, sent=sent
         )
-        with decision_scope(decision):
+        enforcer = self.policy.enforcer
+        if caller.bearer is None or enforcer.on_revocation == "finish":
+            with decision_scope(decision):
+                yield
+            return
+
+        def cancel() -> None:
+            if may_cut(tool.meta if tool else None):
+                self._cancelling = asyncio.ensure_future(docket.cancel(execution.key))
+
+        work = OpenWork("task", Action(name=named), cancel)
+        with enforcer.revocations.opened(caller, work, decision=decision), decision_scope(decision):
             yield

@@ -82,6 +82,7 @@ class PDP:
             raise ConfigurationError("strict consistency and the cache need shared=")
         if consistency not in ("bounded", "strict"):
             raise ConfigurationError("consistency must be bounded or strict")
+        self.consistency: Consistency = consistency
         token = _read_token(opa_token_file) if opa_token_file else None
         if road is not None:
             warnings.warn("PDP(road=…) is opa_transport= now", DeprecationWarning, stacklevel=2)
@@ -263,6 +264,30 @@ class PDP:
         seconds = time.perf_counter() - began
         self._observers.notify(lambda one: one.authenticated(visible.reason, seconds=seconds))
         return credential, visible.reason
+
+    async def registry_state(self) -> tuple[int, int, str, str] | None:
+        """Return the state that decisions are made from now, as `strict` or `bounded` has it.
+
+        Returns:
+            Epoch, revision, and the revisions of the product's and of the site's rules; None in an
+            outage.
+        """
+        _, visible = await self._evaluator.authenticate(None, Context(server=self._server))
+        found = visible.epoch, visible.revision, visible.policy, visible.site
+        epoch, revision, policy, site = found
+        if epoch is None or revision is None or policy is None or site is None:
+            return None
+        return epoch, revision, policy, site
+
+    def record_end(
+        self, action: Action, reason: Reason, *, credential: Credential | None = None
+    ) -> None:
+        """Record that something was ended while it ran, as its caller's access had ended."""
+        decision = replace(
+            Decision.refused(reason, ""), credential=credential, decision_id=uuid.uuid4().hex
+        )
+        context = Context(server=self._server)
+        self._recorded(decision, action, context, at=self._clock(), took_ms=0.0)
 
     def allow_public(self, *, tool: str, transport: str = "") -> Decision:
         """Allow a tool that the server declares public, without a query, and record the decision.

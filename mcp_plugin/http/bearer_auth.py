@@ -30,6 +30,7 @@ from mcp_plugin.fastmcp_compat import sdk_server
 from mcp_plugin.http import asgi
 from mcp_plugin.http.request import Outcome, extract, mistake_in
 from mcp_plugin.http.sessions import HEADER, bind_sessions
+from mcp_plugin.http.streams import guard_response
 from mcp_plugin.middleware import PolicyMiddleware
 from mcp_plugin.protocol.param_headers import compare_nothing
 from mcp_plugin.spans import joined
@@ -174,7 +175,7 @@ class BearerAuthMiddleware:
         compare_nothing(sdk_server(server))
         manager = getattr(endpoint, "session_manager", None)
         if manager is not None and not manager.stateless:
-            bind_sessions(manager)
+            bind_sessions(manager, self._policy.enforcer)
         with joined(scope["headers"]):
             await self._answer(endpoint, scope, receive, asgi.no_store(send))
 
@@ -198,7 +199,18 @@ class BearerAuthMiddleware:
             if content is not None and asgi.is_misrouted(headers, content):
                 await self._mismatch(send, origin)
                 return
-        await self._app(scope, body.receive, send)
+        if self._policy.enforcer.on_revocation == "finish" or bearer is None:
+            await self._app(scope, body.receive, send)
+            return
+        await guard_response(
+            self._app,
+            scope,
+            body.receive,
+            send,
+            revocations=self._policy.enforcer.revocations,
+            bearer=bearer,
+            was_valid="user" in scope,
+        )
 
     async def _refusal(
         self, scope: Scope, body: asgi.RequestBody, bearer: str | None, endpoint: ASGIApp

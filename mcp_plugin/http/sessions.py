@@ -18,9 +18,11 @@ from mcp_types import INTERNAL_ERROR, INVALID_REQUEST
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mcp_plugin.enforcer import Enforcer
 from mcp_plugin.http import asgi
 from mcp_plugin.http.passthrough import headers_of
 from mcp_plugin.http.request import extract
+from mcp_plugin.http.streams import guard_response
 from pdp_client import Reason
 from pdp_client.reasons import message
 
@@ -46,13 +48,15 @@ _log = logging.getLogger(__name__)
 class SessionBinding:
     """ASGI middleware around a session manager that refuses requests of other bearers."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, enforcer: Enforcer) -> None:
         """Create the middleware.
 
         Args:
             app: the session manager's own application.
+            enforcer: ends streams when their caller's access ends.
         """
-        self._app = app
+        self._manager_app = app
+        self._enforcer = enforcer
         # An owner that is forgotten ends the session, as if it had been idle for too long.
         self._owners: LRUCache[str, str] = LRUCache(_MOST)
         self._anonymous: TTLCache[str, None] = TTLCache(2 * MAX_ANONYMOUS, _IDLE)
@@ -95,6 +99,20 @@ class SessionBinding:
 
         await self._app(scope, receive, send_bound)
 
+    async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self._enforcer.on_revocation == "finish":
+            await self._manager_app(scope, receive, send)
+            return
+        _, bearer = extract(headers_of(scope), scope.get("query_string", b""))
+        await guard_response(
+            self._manager_app,
+            scope,
+            receive,
+            send,
+            revocations=self._enforcer.revocations,
+            bearer=bearer,
+        )
+
     def _is_crowded(self, scope: Scope) -> bool:
         """Return whether an anonymous caller would open one session too many."""
         if _fingerprint(scope):
@@ -106,14 +124,15 @@ class SessionBinding:
         return opens and len(self._anonymous) >= MAX_ANONYMOUS
 
 
-def bind_sessions(manager: Any) -> SessionBinding:
+def bind_sessions(manager: Any, enforcer: Enforcer) -> SessionBinding:
     """Bind the sessions of a session manager; further calls change nothing.
 
     Args:
         manager: the SDK's `StreamableHTTPSessionManager`.
+        enforcer: ends streams when their caller's access ends.
     """
     if not isinstance(manager.asgi_app, SessionBinding):
-        manager.asgi_app = SessionBinding(manager.asgi_app)
+        manager.asgi_app = SessionBinding(manager.asgi_app, enforcer)
     binding: SessionBinding = manager.asgi_app
     return binding
 

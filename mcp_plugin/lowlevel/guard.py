@@ -38,6 +38,7 @@ from mcp_plugin.protocol.methods import EXEMPT, LISTS, NOTIFICATIONS
 from mcp_plugin.protocol.param_headers import compare, compare_nothing, is_look_ahead
 from mcp_plugin.protocol.request_state import bind_to_callers
 from mcp_plugin.protocol.uris import has_dot_segment, is_canonical
+from mcp_plugin.revocation import OnRevocation, may_cut
 from mcp_plugin.spans import joined
 from pdp_client import PDP, Action, ConfigurationError, Decision, Reason
 from pdp_client.opa.limits import MAX_NAME
@@ -72,6 +73,7 @@ class PolicyGuard:
         shadow: bool | AbstractSet[str] = False,
         stdio: StdioBearer | None = None,
         tags: Mapping[str, Collection[str]] | None = None,
+        on_revocation: OnRevocation = "end",
         sessions: Sessions = "bound",
         registry: CollectorRegistry = REGISTRY,
     ) -> None:
@@ -87,6 +89,7 @@ class PolicyGuard:
             stdio: the bearer of messages that did not come over HTTP.
             tags: the tags that site rules see, by the tool's or prompt's name, the URI, or the
                 template's text; the protocol has no tags.
+            on_revocation: as in `PolicyMiddleware`.
             sessions: as in `PolicyMiddleware`. Create the application by the server's own
                 `streamable_http_app`; an event store of the SDK is refused.
             registry: the registry of the metrics.
@@ -98,6 +101,7 @@ class PolicyGuard:
             public_tools=public_tools,
             list_without_token=list_without_token,
             shadow=shadow,
+            on_revocation=on_revocation,
             registry=registry,
         )
         self._stdio = stdio
@@ -107,7 +111,7 @@ class PolicyGuard:
         """Guard a server; add other middleware before calling this."""
         server.middleware.append(_Guard(self, server))
         if self.sessions == "bound":
-            _bind_on_creation(server)
+            _bind_on_creation(server, self.enforcer)
         compare_nothing(server)
         bind_to_callers(server)
 
@@ -164,7 +168,7 @@ def _is_spelt_as_known(uri: str, listed: Any, templates: Sequence[Any]) -> bool:
     return expands and is_canonical(uri)
 
 
-def _bind_on_creation(server: Server[Any]) -> None:
+def _bind_on_creation(server: Server[Any], enforcer: Enforcer) -> None:
     """Bind the sessions of the server's HTTP application, which may not have been made yet."""
     make = server.streamable_http_app
 
@@ -177,12 +181,12 @@ def _bind_on_creation(server: Server[Any]) -> None:
                 'FastMCP, which separates them, or say sessions="unbound"'
             )
         app = make(**settings)
-        bind_sessions(server.session_manager)
+        bind_sessions(server.session_manager, enforcer)
         return app
 
     server.streamable_http_app = bound  # type: ignore[method-assign]
     with suppress(RuntimeError):  # there is none yet
-        bind_sessions(server.session_manager)
+        bind_sessions(server.session_manager, enforcer)
 
 
 class _Guard:
@@ -226,9 +230,16 @@ class _Guard:
 
     async def _used(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         try:
-            decision = await self._decided(ctx)
+            caller = self._policy.caller(ctx.request)
+            action, decision, found = await self._decided(ctx, caller)
             with decision_scope(decision):
-                return await call_next(ctx)
+                return await self._enforcer.run(
+                    caller,
+                    action,
+                    decision,
+                    functools.partial(call_next, ctx),
+                    may_cut=may_cut(member(found, "_meta")),
+                )
         except PluginError as refused:
             if ctx.method != "tools/call":
                 raise MCPError(code=mcp_types.INVALID_REQUEST, message=str(refused)) from None
@@ -236,11 +247,11 @@ class _Guard:
                 content=[mcp_types.TextContent(type="text", text=str(refused))], is_error=True
             )
 
-    async def _decided(self, ctx: Context) -> Decision:
-        caller = self._policy.caller(ctx.request)
+    async def _decided(self, ctx: Context, caller: Caller) -> tuple[Action, Decision, Any]:
+        """Return the action of a request, the decision that allows it, and its list entry."""
         use = components.USES.get(ctx.method)
         if use is None:
-            _, decision = await messages.enforce(
+            action, decision = await messages.enforce(
                 self._enforcer,
                 caller,
                 ctx.method,
@@ -248,7 +259,7 @@ class _Guard:
                 protocol_version=ctx.protocol_version,
                 describe=partial(self._described, ctx),
             )
-            return decision
+            return action, decision, None
         lists, kind = use
         try:
             params: Any = kind.params.model_validate(ctx.params or {}, by_name=False)
@@ -262,7 +273,7 @@ class _Guard:
         if self._enforcer.is_public(Action(method=ctx.method, name=name)):
             decision = self._enforcer.allow_public(caller, name)
             compare(ctx, member(found, "inputSchema"))
-            return decision
+            return Action(method=ctx.method, name=name), decision, found
         reads = ctx.method == "resources/read"
         arguments = None if reads else params.arguments or {}
         templates = []
@@ -280,7 +291,7 @@ class _Guard:
         compare(ctx, member(found, "inputSchema"))
         if reads and found is None and not templates:
             raise messages.unknown_resource(name)
-        return decision
+        return action, decision, found
 
     async def _described(self, ctx: Context, action: Action) -> Action:
         """Return an action of a message with its tags; see `mcp_plugin.protocol.actions`."""

@@ -202,6 +202,7 @@ class Grants:
     def __init__(self, opa):
         self._opa = opa
         self._tokens = {}
+        self._revision = 42
         self.site = {}
         self.lay()
 
@@ -216,11 +217,12 @@ class Grants:
         return bearer
 
     def lay(self, **settings):
-        """Put all of it into OPA."""
+        """Put all of it into OPA; with other settings, as the registry's next revision."""
+        self._revision += bool(settings)
         settings = {"staleness_limit": 3600, "listable": {"anonymous": ["*"]}, **settings}
         registry = {
             "base": {"00": {"tokens": self._tokens}},
-            "live": {"settings": settings},
+            "live": {"settings": settings, "revision": self._revision},
         }
         laid = make_dataset({"registry": registry, "site": self.site})
         if self._opa.has_site_rules:
@@ -229,6 +231,7 @@ class Grants:
 
     def revoke(self, bearer):
         del self._tokens[digest(bearer)]
+        self._revision += 1
         self.lay()
 
     def rules(self, rego, **manifest):

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from fastmcp import FastMCP
 from prometheus_client import CollectorRegistry
+from support.waiting import until
 
 from mcp_plugin import AllowedLibraries, BearerAuth, PolicyMiddleware, current_decision
 from pdp_client import ConfigurationError, FileRecord
@@ -31,6 +32,7 @@ class TaskServer:
     def __init__(self):
         self.mcp = FastMCP("shop")
         self.ran = []
+        self.cancelled = False
         self.held, self.go = asyncio.Event(), asyncio.Event()
 
         @self.mcp.tool(task=True)
@@ -48,7 +50,11 @@ class TaskServer:
         async def hold() -> str:
             """Keeps the only worker busy."""
             self.held.set()
-            await self.go.wait()
+            try:
+                await self.go.wait()
+            except asyncio.CancelledError:
+                self.cancelled = True
+                raise
             return "held"
 
 
@@ -122,6 +128,23 @@ async def test_task_revoked_meanwhile_does_not_run(grants, plain_pdp, open_shop)
     async with guarded(plain_pdp) as (shop, served):
         await queued_then_revoked(shop, served, lambda: grants.revoke(bearer))
         assert shop.ran == ["sweep"]
+
+
+async def test_running_task_is_cancelled_when_its_callers_access_ends(grants, plain_pdp):
+    bearer, other = grants.token("*"), grants.token("*")
+    grants.lay()
+    async with (
+        guarded(plain_pdp) as (shop, served),
+        served.client(bearer) as mine,
+        served.client(other) as theirs,
+    ):
+        task = await call_tool_task(mine, "hold", {})
+        await asyncio.wait_for(shop.held.wait(), 30)
+        grants.revoke(bearer)
+        await until(lambda: shop.cancelled, "the worker is told to stop")
+        assert "secret" not in await result_of(task)
+        # The worker goes on with others' tasks.
+        assert "swept by" in await result_of(await call_tool_task(theirs, "sweep", {}))
 
 
 async def test_task_is_decided_twice_and_recorded_twice(deployment, tmp_path):

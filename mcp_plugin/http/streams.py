@@ -1,0 +1,104 @@
+"""HTTP responses of one caller, cut off when the caller's access ends.
+
+A standalone stream (GET) has no call whose cancellation would end it. In `strict`, no response may
+carry a byte after a revocation has returned, so each message waits for a check.
+"""
+
+import anyio
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mcp_plugin.http import asgi
+from mcp_plugin.http.request import Caller
+from mcp_plugin.revocation import OpenWork, Revocations
+from pdp_client import Action, Reason
+from pdp_client.reasons import message
+
+_GUARDED = "lictor.guarded"
+
+
+async def guard_response(
+    app: ASGIApp,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    revocations: Revocations,
+    bearer: str | None,
+    was_valid: bool = False,
+) -> None:
+    """Run an application, and end its response when the caller's access ends.
+
+    Args:
+        app: the application.
+        scope: the request.
+        receive: as in ASGI.
+        send: as in ASGI.
+        revocations: knows when access ends.
+        bearer: the caller's; None for an anonymous caller, whose access does not end.
+        was_valid: whether the bearer was checked just now.
+    """
+    is_stream = scope["method"] == "GET"
+    if bearer is None or scope.get(_GUARDED) or not (is_stream or revocations.is_strict):
+        await app(scope, receive, send)
+        return
+    scope[_GUARDED] = True
+    response = _Response(send)
+    caller = Caller(bearer, "http")
+    with anyio.CancelScope() as cancel:
+        work = OpenWork("stream", Action(method=scope["method"], name=""), cancel.cancel)
+
+        async def send_current(sent: Message) -> None:
+            has_content = sent["type"] == "http.response.body" and sent.get("body")
+            if revocations.is_strict and has_content and work.reason is None:
+                refused = await revocations.is_refused(caller)
+                if refused is not None:
+                    revocations.end(work, refused, None)
+            if work.reason is None:
+                await response.send(sent)
+
+        with revocations.opened(caller, work, was_valid=was_valid):
+            await app(scope, receive, send_current)
+    if work.reason is not None:
+        await response.end(work.reason)
+
+
+class _Response:
+    """A response under way."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._head: Message | None = None
+        self._is_started = self._is_over = False
+
+    async def send(self, sent: Message) -> None:
+        """Send a message; the head waits for the first content, so that it may still be a 401."""
+        if sent["type"] == "http.response.start":
+            self._head = sent
+            if _is_event_stream(sent):
+                await self._start()
+            return
+        await self._start()
+        self._is_over = sent["type"] == "http.response.body" and not sent.get("more_body")
+        await self._send(sent)
+
+    async def end(self, reason: Reason) -> None:
+        """End the response without another byte of content."""
+        if self._is_over:
+            return
+        try:
+            if self._is_started:
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await asgi.respond(self._send, 401, {"message": message(reason) or reason.value})
+        except OSError:  # the client is gone
+            pass
+
+    async def _start(self) -> None:
+        if not self._is_started and self._head is not None:
+            self._is_started = True
+            await self._send(self._head)
+
+
+def _is_event_stream(head: Message) -> bool:
+    content = asgi.header(head.get("headers", ()), b"content-type") or ""
+    return content.startswith("text/event-stream")

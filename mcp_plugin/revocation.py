@@ -1,0 +1,257 @@
+"""What is running when access ends is ended: streams closed, calls cancelled, results withheld.
+
+A call, a stream or a task was allowed by a decision at its start. While anything is open, the
+registry's state is read several times a second; when it has moved, each credential with something
+open is checked again. In `strict`, a stream is checked before each of its messages too.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final, Literal, TypeVar
+from weakref import WeakKeyDictionary
+
+import anyio
+
+from mcp_plugin.context import proven
+from mcp_plugin.exceptions import CallDenied
+from mcp_plugin.http.request import Caller
+from mcp_plugin.metrics import Metrics
+from pdp_client import PDP, Action, Credential, Decision, Reason, ReasonClass
+from pdp_client.freshness.cache import State
+from pdp_client.reasons import quote
+
+OnRevocation = Literal["end", "finish"]
+"""`end`: what runs is ended when its credential is refused. `finish`: it runs to its end."""
+
+POLL_EVERY: Final = 0.05
+"""Seconds between two reads of the registry's state, while something is open."""
+
+_CHECK_AT_LEAST_EVERY: Final = 15.0
+"""Seconds after which a credential is checked although nothing moved: time ends credentials too."""
+
+_AT_ONCE: Final = 16
+
+Result = TypeVar("Result")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class OpenWork:
+    """A call, a stream or a task that is under way.
+
+    Attributes:
+        kind: `call`, `stream` or `task`.
+        action: what it does.
+        end: ends it; called at most once.
+        reason: why it was ended; None while it may go on.
+    """
+
+    kind: str
+    action: Action
+    end: Callable[[], object] = field(repr=False)
+    reason: Reason | None = None
+
+
+@dataclass(slots=True)
+class _Holder:
+    """A credential with something open."""
+
+    caller: Caller
+    work: set[OpenWork] = field(default_factory=set)
+    state: State | None = None
+    checked_at: float = -float("inf")
+    was_valid: bool = False
+    opened_at: float = field(default_factory=time.monotonic)
+
+
+class Revocations:
+    """Knows what is open, for whom, and ends it."""
+
+    def __init__(self, pdp: PDP, metrics: Metrics, *, requires_auth: bool) -> None:
+        """Create it; nothing runs until something is open.
+
+        Args:
+            pdp: checks credentials.
+            metrics: counts what was ended.
+            requires_auth: whether callers that fail authentication are refused.
+        """
+        self._pdp = pdp
+        self._metrics = metrics
+        self._requires_auth = requires_auth
+        # A server may run event loops in several threads; each ends its own work.
+        self._watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictionary()
+
+    @property
+    def is_strict(self) -> bool:
+        """Whether nothing may be sent after a revocation that has returned."""
+        return self._pdp.consistency == "strict"
+
+    async def run(
+        self,
+        caller: Caller,
+        action: Action,
+        decision: Decision,
+        call: Callable[[], Awaitable[Result]],
+        *,
+        may_cut: bool = True,
+    ) -> Result:
+        """Run a call; cancel it, or withhold its result, when its caller is refused meanwhile.
+
+        Args:
+            caller: the caller of the request.
+            action: what it does.
+            decision: the decision that it runs on.
+            call: runs it.
+            may_cut: whether it may be cancelled; otherwise only its result is withheld.
+
+        Raises:
+            CallDenied: access ended while it ran.
+        """
+        if caller.bearer is None or proven(decision) is None:
+            return await call()
+        with anyio.CancelScope() as scope:
+            work = OpenWork("call", action, scope.cancel if may_cut else lambda: None)
+            with self.opened(caller, work, decision=decision):
+                result = await call()
+        if work.reason is not None:
+            raise CallDenied(Decision.refused(work.reason))
+        return result
+
+    @contextmanager
+    def opened(
+        self,
+        caller: Caller,
+        work: OpenWork,
+        *,
+        decision: Decision | None = None,
+        was_valid: bool = False,
+    ) -> Iterator[OpenWork]:
+        """Watch over something until the context ends.
+
+        Args:
+            caller: whose it is; it has a bearer.
+            work: what it is.
+            decision: the decision that it runs on, if there is one.
+            was_valid: whether the bearer was checked just now.
+        """
+        watch = self._watches.setdefault(asyncio.get_running_loop(), _Watch(self))
+        key = sha256((caller.bearer or "").encode()).digest()
+        holder = watch.holders.setdefault(key, _Holder(caller))
+        holder.work.add(work)
+        if decision is not None:
+            holder.was_valid = True
+            holder.state = holder.state or _state_of(decision)
+            holder.checked_at = max(holder.checked_at, time.monotonic())
+        holder.was_valid = holder.was_valid or was_valid or self._requires_auth
+        watch.start()
+        try:
+            yield work
+        finally:
+            holder.work.discard(work)
+            if not holder.work and watch.holders.get(key) is holder:
+                del watch.holders[key]
+
+    async def is_refused(self, caller: Caller) -> Reason | None:
+        """Return why a caller is refused now; None if it is not, or that cannot be determined."""
+        _, reason = await self._pdp.authenticate(caller.bearer, transport=caller.transport)
+        return reason if _refuses(reason) else None
+
+    def end(self, work: OpenWork, reason: Reason, credential: Credential | None) -> None:
+        """End something, record and count it."""
+        if work.reason is not None:
+            return
+        work.reason = reason
+        _log.info(
+            "mcp_auth.ended kind=%s name=%s reason=%s",
+            work.kind, quote(work.action.name or work.action.method), reason,
+        )  # fmt: skip
+        self._metrics.ended(work.kind, reason)
+        self._pdp.record_end(work.action, reason, credential=credential)
+        try:
+            work.end()
+        except Exception:  # noqa: BLE001 - the others are to be ended too
+            _log.exception("mcp_auth.ended kind=%s could not be ended", work.kind)
+
+    async def state(self) -> State | None:
+        """Return the registry's state; None in an outage."""
+        return await self._pdp.registry_state()
+
+    async def examine(self, holder: _Holder, state: State | None) -> None:
+        """Check a credential, and end what is open for it if it is refused."""
+        credential, reason = await self._pdp.authenticate(
+            holder.caller.bearer, transport=holder.caller.transport
+        )
+        if _refuses(reason) and holder.was_valid:
+            for work in [*holder.work]:
+                self.end(work, reason, credential)
+        if _refuses(reason) or reason is Reason.OK:
+            holder.was_valid = holder.was_valid or reason is Reason.OK
+            holder.state, holder.checked_at = state, time.monotonic()
+
+
+class _Watch:
+    """The watch over the open work of one event loop."""
+
+    def __init__(self, revocations: Revocations) -> None:
+        self._revocations = revocations
+        self._task: asyncio.Task[None] | None = None
+        self.holders: dict[bytes, _Holder] = {}
+
+    def start(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="lictor-watch")
+
+    async def _run(self) -> None:
+        """Check what is open until nothing is."""
+        while self.holders:
+            await asyncio.sleep(POLL_EVERY)
+            try:
+                await self._look()
+            except Exception:  # noqa: BLE001 - the watch must go on, whatever happens
+                _log.exception("mcp_auth.watch failed; it goes on")
+
+    async def _look(self) -> None:
+        # Most calls end before it is worth asking.
+        latest = time.monotonic() - POLL_EVERY
+        lasting = [one for one in self.holders.values() if one.opened_at <= latest]
+        state = await self._revocations.state() if lasting else None
+        if state is None:
+            return
+        # Many idle credentials are checked for the time's sake more slowly.
+        oldest = time.monotonic() - max(_CHECK_AT_LEAST_EVERY, len(self.holders) / 50)
+        due = [one for one in lasting if one.state != state or one.checked_at < oldest]
+        slots = asyncio.Semaphore(_AT_ONCE)
+
+        async def examine(holder: _Holder) -> None:
+            async with slots:
+                await self._revocations.examine(holder, state)
+
+        await asyncio.gather(*map(examine, due))
+
+
+def may_cut(meta: Any) -> bool:
+    """Return whether a tool may be cancelled half-way, as its `_meta` says.
+
+    Args:
+        meta: the tool's; `{"lictor": {"on_revocation": "finish"}}` says no.
+    """
+    said = meta.get("lictor") if isinstance(meta, Mapping) else None
+    return not (isinstance(said, Mapping) and said.get("on_revocation") == "finish")
+
+
+def _refuses(reason: Reason) -> bool:
+    return reason.reason_class is ReasonClass.AUTHENTICATION or reason is Reason.LOCKDOWN
+
+
+def _state_of(decision: Decision) -> State | None:
+    parts = (decision.epoch, decision.revision, decision.policy, decision.site)
+    epoch, revision, policy, site = parts
+    if epoch is None or revision is None or policy is None or site is None:
+        return None
+    return epoch, revision, policy, site
