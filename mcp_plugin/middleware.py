@@ -20,8 +20,9 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from mcp_plugin import messages
 from mcp_plugin.context import running
+from mcp_plugin.denials import DENIAL, explain
 from mcp_plugin.enforcer import Enforcer, named
-from mcp_plugin.exceptions import CallDenied, TaskRefused
+from mcp_plugin.exceptions import CallDenied, PluginError, TaskRefused
 from mcp_plugin.fastmcp_compat import sdk_context, sdk_server
 from mcp_plugin.http.asgi import force_private_cache
 from mcp_plugin.http.passthrough import BearerShield
@@ -176,7 +177,11 @@ class PolicyMiddleware(Lists):
             return await self._run(context, decision, call_next, caller=caller, action=action)
         except CallDenied as denied:
             # No caller of this hook would turn it into an error of the protocol.
-            raise MCPError(code=mcp_types.INVALID_REQUEST, message=str(denied)) from None
+            raise MCPError(
+                code=mcp_types.INVALID_REQUEST,
+                message=str(denied),
+                data={DENIAL: explain(denied)},
+            ) from None
 
     async def on_call_tool(
         self,
@@ -185,12 +190,29 @@ class PolicyMiddleware(Lists):
     ) -> ToolResult:
         """Decide the call, and run it with the decision as the current one.
 
+        Returns:
+            The tool's result, or a refusal that says what would help; see `mcp_plugin.denials`.
+
         Raises:
-            CallDenied: The call is denied.
-            ArgumentsRefusedError: Rules read the call's arguments, and the tool would get others.
             NotFoundError: The caller may call such a tool, but it does not exist.
-            TaskRefused: A worker would run the call.
+            PluginError: The call is denied, and it is server code that makes it.
         """
+        if running() is not None:
+            return await self._call_tool(context, call_next)
+        try:
+            return await self._call_tool(context, call_next)
+        except PluginError as refused:
+            return ToolResult(
+                content=[mcp_types.TextContent(type="text", text=str(refused))],
+                meta={DENIAL: explain(refused)},
+                is_error=True,
+            )
+
+    async def _call_tool(
+        self,
+        context: MiddlewareContext[mcp_types.CallToolRequestParams],
+        call_next: CallNext[mcp_types.CallToolRequestParams, ToolResult],
+    ) -> ToolResult:
         call, server_context = context.message, fastmcp_context(context)
         _log.debug(
             "mcp_auth.on_call_tool tool=%s require_auth=%s",

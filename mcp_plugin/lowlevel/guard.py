@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 
 from mcp_plugin import messages
 from mcp_plugin.context import decision_scope
+from mcp_plugin.denials import DENIAL, explain
 from mcp_plugin.enforcer import Enforcer
 from mcp_plugin.exceptions import PluginError
 from mcp_plugin.http.bearer_auth import verified
@@ -242,9 +243,15 @@ class _Guard:
                 )
         except PluginError as refused:
             if ctx.method != "tools/call":
-                raise MCPError(code=mcp_types.INVALID_REQUEST, message=str(refused)) from None
+                raise MCPError(
+                    code=mcp_types.INVALID_REQUEST,
+                    message=str(refused),
+                    data={DENIAL: explain(refused)},
+                ) from None
             return mcp_types.CallToolResult(
-                content=[mcp_types.TextContent(type="text", text=str(refused))], is_error=True
+                content=[mcp_types.TextContent(type="text", text=str(refused))],
+                _meta={DENIAL: explain(refused)},
+                is_error=True,
             )
 
     async def _decided(self, ctx: Context, caller: Caller) -> tuple[Action, Decision, Any]:
