@@ -17,6 +17,7 @@ deny contains {"action": a, "code": "closed", "message": "Closed."} if {
 
 deny contains {"action": a.name, "code": "large", "message": "Too large."} if {
 	some a in data.lictor.actions
+	is_number(a.arguments.size)
 	a.arguments.size > 100
 }
 """
