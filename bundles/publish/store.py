@@ -101,7 +101,12 @@ class Store:
         self._replace(self.path(bundle.name), bundle.content, durable=durable)
 
     def load(self, name: str) -> Bundle | None:
-        """Read a bundle's file; None if it is missing or incomplete."""
+        """Read a bundle's file; None if it is missing or damaged.
+
+        Damage is what changes a file in the bundle. A flipped bit that gzip ignores, such as one of
+        its header's time, does not: OPA verifies the signature of the files, and the ETag is that
+        of the bytes as they are.
+        """
         try:
             content = self.path(name).read_bytes()
             # All of it, to the checksum at its end: tarfile stops at the last member.

@@ -143,7 +143,7 @@ async def test_follower_invalid_bundle_is_not_served_and_is_named(
 
     assert follow.serves(start[1])
     assert follow.refused["live"].startswith("live: ")
-    # And it is not read again until it changes.
+    # It stays refused until another one lies there.
     await follow.sync()
     await lay(object_store, newer)
     await follow.sync()
