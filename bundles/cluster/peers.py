@@ -11,11 +11,13 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from cachetools import LRUCache
+
 from bundles.cluster.lease import TTL, running_clock
-from bundles.cluster.message_bus import MessageBus
+from bundles.cluster.message_bus import MOST_REPORTS, MessageBus
 from bundles.cluster.messages import Report
 from bundles.exceptions import RedisUnavailableError
 from bundles.fleet.tracker import LONGEST_TEXT, FleetTracker, Instance, version_of
@@ -31,6 +33,9 @@ _REPORT_EVERY = 1.0
 _REPORT_AT_MOST_EVERY = 0.005
 _SILENT = 3.0
 """Seconds of silence from Redis after which OPAs of other servers may be unknown."""
+
+_SAME_TIME = 1e-5
+"""Seconds: above what a difference of two times since 1970 is rounded by."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +57,25 @@ class Peer:
     live: RegistryVersion
     heard_at: float
     ahead: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Dated:
+    """When another server learned what an OPA runs.
+
+    Attributes:
+        revision: what it runs.
+        there: when that server learned it, by its own clock.
+        at: the same by our clock, or later by what its first report was delayed.
+    """
+
+    revision: str
+    there: float
+    at: float
+
+    def repeats(self, other: "_Dated") -> bool:
+        """Whether both are one and the same observation."""
+        return self.revision == other.revision and abs(self.there - other.there) < _SAME_TIME
 
 
 class Peers:
@@ -92,6 +116,7 @@ class Peers:
         self._limit = limit
         self._clock = clock
         self._peers: dict[str, Peer] = {}
+        self._dated: LRUCache[str, dict[str, _Dated]] = LRUCache(MOST_REPORTS)
         self._last = 0.0
         self.malformed = 0
         fleet.on_report = self._report_instance
@@ -149,12 +174,28 @@ class Peers:
             if server == self._id:
                 return
             if instance:
-                self._fleet.merge(_instance(instance, report.told, now=self._clock() - age))
+                reported = _instance(instance, report.told, now=self._clock() - age)
+                self._fleet.merge(self._keep_first_dates(report, reported))
             else:
                 self._note(server, report.told, age)
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             self.malformed += 1
             _log.warning("cluster.message_malformed kind=%s", type(error).__name__)
+
+    def _keep_first_dates(self, report: Report, instance: Instance) -> Instance:
+        """Give what a server repeats the time that its first report gave it.
+
+        Redis and the event loops delay a report, and what it says looks younger by that delay. A
+        repeated old revision must not count as newer than what this server learned meanwhile.
+        """
+        before, dated = self._dated.get(report.id, {}), {}
+        for name, at in instance.learned.items():
+            revision = instance.revisions.get(name, "")
+            new = _Dated(revision, report.at - (instance.seen_at - at), at)
+            old = before.get(name)
+            dated[name] = old if old and old.at < at and old.repeats(new) else new
+        self._dated[report.id] = dated
+        return replace(instance, learned={name: one.at for name, one in dated.items()})
 
     def _note(self, server: str, content: Mapping[str, Any], age: float) -> None:
         if content["gone"]:
@@ -187,10 +228,10 @@ class Peers:
         return Report(self._id, self._moment(), content)
 
     def _report_instance(self, instance: Instance) -> None:
-        now = self._clock()
+        now = self._moment()
         content = asdict(instance)
         content["learned"] = {name: now - at for name, at in instance.learned.items()}
-        self._bus.enqueue(Report(f"{self._id}/{instance.id}", self._moment(), content))
+        self._bus.enqueue(Report(f"{self._id}/{instance.id}", now, content))
 
     def _moment(self) -> float:
         """Now; but never before the last time, which would pass for an old report put back."""

@@ -93,6 +93,27 @@ async def test_opa_report_to_one_server_is_known_to_all(start):
     assert here.instance().live == there.instance().live == RegistryVersion(1, 7)
 
 
+async def test_repeated_old_revision_does_not_replace_a_newer_one(new_bus):
+    """A delayed report looks younger than it is."""
+    here = PeerServer(new_bus(), "a")
+
+    def receive(at, *, learned, **revisions):
+        content = {"version": "1.22.2", "revisions": revisions, "errors": {}, "refused": "",
+                   "learned": {name: at - when for name, when in learned.items()}}  # fmt: skip
+        here.peers.receive(Report("other/opa-1", at, content), 0.0)
+
+    now = here.clock()
+    receive(now, learned={"live": now}, live="1:5")
+    here.fleet.acknowledge("opa-1", "live", "1:7")
+    here._now = 2.5  # seconds of delay that no age counts
+    receive(now + 0.1, learned={"live": now, "heartbeat": now + 0.1}, live="1:5", heartbeat="9.000")
+    assert here.instance().revisions == {"live": "1:7", "heartbeat": "9.000"}
+
+    # What is news there does replace it, even if it is lower: an OPA may have been put back.
+    receive(now + 2.6, learned={"live": now + 2.6}, live="1:6")
+    assert here.instance().live == RegistryVersion(1, 6)
+
+
 async def test_state_not_served_by_all_servers_may_have_unreported_opas(start):
     here, there = await start("a"), await start("b")
     there.served_bundles.put(live("1:5"))
