@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 from mcp_plugin.exceptions import CallDenied
 from mcp_plugin.http.request import Caller, mistake_in
 from mcp_plugin.http.stdio import NO_IDENTITY
+from mcp_plugin.list_changes import ListChanges
 from mcp_plugin.metrics import metrics
 from mcp_plugin.protocol.methods import EXEMPT, LISTS, NOTIFICATIONS
 from mcp_plugin.revocation import OnRevocation, Revocations
@@ -36,6 +37,7 @@ class Enforcer:
         requires_auth: whether a bearer that fails authentication is refused.
         revocations: ends what runs when access ends.
         on_revocation: whether it does.
+        list_changes: notifies the sessions whose lists changed.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class Enforcer:
         self._shadow = shadow if isinstance(shadow, bool) else frozenset(shadow)
         self.revocations = Revocations(pdp, counted, requires_auth=require_auth)
         self.on_revocation = on_revocation
+        self.list_changes = ListChanges(self.visible)
+        self.revocations.on_new_state = self.list_changes.examine
         self._failures = _failures(registry)
         self._misspelt: LRUCache[str, None] = LRUCache(_MOST_MISSPELT)
         if self._shadow:

@@ -1,7 +1,7 @@
 """FastMCP's lists, filtered to what the caller may use."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import mcp_types
 from fastmcp.prompts import Prompt
@@ -19,6 +19,9 @@ from mcp_plugin.runner import fastmcp_context
 from pdp_client import Action
 
 Component = TypeVar("Component")
+
+
+_SESSION: Final = "mcp-session-id"
 
 
 class Lists(Middleware):
@@ -45,7 +48,7 @@ class Lists(Middleware):
         if carrying and is_look_ahead(sdk_context(carrying)):
             return []
         tools = await call_next(context)
-        return await self._shown(context, tools, lambda one: actions.call(one.name, one))
+        return await self._shown(context, "tool", tools, lambda one: actions.call(one.name, one))
 
     async def on_list_resources(
         self,
@@ -54,7 +57,9 @@ class Lists(Middleware):
     ) -> Sequence[Resource]:
         """Filter the list to resources that the caller may read, with one query for all of it."""
         resources = await call_next(context)
-        return await self._shown(context, resources, lambda one: actions.read(str(one.uri), one))
+        return await self._shown(
+            context, "resource", resources, lambda one: actions.read(str(one.uri), one)
+        )
 
     async def on_list_resource_templates(
         self,
@@ -64,7 +69,7 @@ class Lists(Middleware):
         """Filter the list to templates whose literal text the caller may read."""
         templates = await call_next(context)
         return await self._shown(
-            context, templates, lambda one: actions.read(one.uri_template, one)
+            context, "", templates, lambda one: actions.read(one.uri_template, one)
         )
 
     async def on_list_prompts(
@@ -74,16 +79,32 @@ class Lists(Middleware):
     ) -> Sequence[Prompt]:
         """Filter the list to prompts that the caller may get, with one query for all of it."""
         prompts = await call_next(context)
-        return await self._shown(context, prompts, lambda one: actions.prompt(one.name, one))
+        return await self._shown(
+            context, "prompt", prompts, lambda one: actions.prompt(one.name, one)
+        )
 
     async def _shown(
         self,
         context: MiddlewareContext[Any],
+        kind: str,
         components: Sequence[Component],
         action: Callable[[Component], Action],
     ) -> Sequence[Component]:
         asked = [action(one) for one in components]
-        shown = await self._enforcer.visible(self._caller(context), asked)
+        asker = self._caller(context)
+        shown = await self._enforcer.visible(asker, asked)
+        server_context = fastmcp_context(context)
+        carrying = server_context.request_context
+        # A session that outlives its requests is named by a header.
+        if kind and carrying and carrying.request and _SESSION in carrying.request.headers:
+            self._enforcer.list_changes.remember(
+                server_context.session_id,
+                kind,
+                caller=asker,
+                actions=asked,
+                shown=shown,
+                session=carrying.session,
+            )
         return [one for i, one in enumerate(components) if i in shown]
 
     def _caller(self, context: MiddlewareContext[Any]) -> Caller:

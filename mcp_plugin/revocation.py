@@ -71,7 +71,11 @@ class _Holder:
 
 
 class Revocations:
-    """Knows what is open, for whom, and ends it."""
+    """Knows what is open, for whom, and ends it.
+
+    Attributes:
+        on_new_state: called when the registry has moved while something is open.
+    """
 
     def __init__(self, pdp: PDP, metrics: Metrics, *, requires_auth: bool) -> None:
         """Create it; nothing runs until something is open.
@@ -84,6 +88,7 @@ class Revocations:
         self._pdp = pdp
         self._metrics = metrics
         self._requires_auth = requires_auth
+        self.on_new_state: Callable[[], Awaitable[None]] | None = None
         # A server may run event loops in several threads; each ends its own work.
         self._watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictionary()
 
@@ -201,6 +206,7 @@ class _Watch:
     def __init__(self, revocations: Revocations) -> None:
         self._revocations = revocations
         self._task: asyncio.Task[None] | None = None
+        self._state: State | None = None
         self.holders: dict[bytes, _Holder] = {}
 
     def start(self) -> None:
@@ -233,6 +239,10 @@ class _Watch:
                 await self._revocations.examine(holder, state)
 
         await asyncio.gather(*map(examine, due))
+        if state != self._state:
+            moved, self._state = self._state is not None, state
+            if moved and self._revocations.on_new_state is not None:
+                await self._revocations.on_new_state()
 
 
 def may_cut(meta: Any) -> bool:

@@ -234,6 +234,12 @@ class Grants:
         self._revision += 1
         self.lay()
 
+    def change(self, bearer, *tools):
+        """Give a token other patterns, in the registry's next revision."""
+        self._tokens[digest(bearer)]["tools"] = list(tools)
+        self._revision += 1
+        self.lay()
+
     def rules(self, rego, **manifest):
         """Rules of the site's, until the test is over."""
         self._opa.has_site_rules = True

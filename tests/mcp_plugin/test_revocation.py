@@ -29,7 +29,7 @@ HELLO = {
 def slow_server():  # noqa: C901 - a list of tools
     """Tools that run until they are released, and that note how they ended."""
     mcp = FastMCP("slow")
-    mcp.started, mcp.ended = [], []
+    mcp.started, mcp.ended, mcp.sent = [], [], 0
     mcp.release = asyncio.Event()
 
     async def work(name):
@@ -54,7 +54,8 @@ def slow_server():  # noqa: C901 - a list of tools
     async def chat(ctx: Context) -> str:
         mcp.started.append("chat")
         while not mcp.release.is_set():
-            await ctx.report_progress(1, 2)
+            mcp.sent += 1
+            await ctx.report_progress(mcp.sent, 1e9)
             await asyncio.sleep(0.01)
         return "done"
 
@@ -310,3 +311,30 @@ def test_event_loops_in_several_threads_end_their_own_work(plain_opa, grants):
     for one in threads:
         one.join(60)
     assert texts == dict.fromkeys(range(3), "Invalid MCP token.")
+
+
+async def test_in_strict_no_message_follows_a_revocation_that_has_returned(
+    serve_plain, plain_pdp, grants
+):
+    plain_pdp.consistency = "strict"  # the registry behind a plain OPA is always current
+    served = await serve_plain(slow_server())
+    bearer = grants.token("*")
+    grants.lay()
+    seen = []
+
+    async def progress(progress, total, message):
+        seen.append(progress)
+
+    async def listen():
+        async with served.client(bearer, mode="legacy") as client:
+            await client.call_tool("chat", raise_on_error=False, progress_handler=progress)
+
+    running = asyncio.create_task(listen())
+    await until(lambda: len(seen) > 3, "it reports progress")
+    grants.revoke(bearer)
+    sent = served.mcp.sent
+    await asyncio.wait([running], timeout=30)
+    assert running.done()
+    # One message may have been checked just before.
+    assert max(seen) <= sent + 1
+    assert served.mcp.sent < sent + 100
