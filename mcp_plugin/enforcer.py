@@ -1,5 +1,6 @@
 """Enforcement of the PDP's decisions on requests, for either SDK."""
 
+import difflib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
@@ -57,7 +58,7 @@ class Enforcer:
         pdp.observe(SPANS)
         self.pdp = pdp
         self.requires_auth = require_auth
-        self._public_tools = frozenset(public_tools)
+        self._public_tools = self._unchecked = frozenset(public_tools)
         self._list_without_token = list_without_token
         self._shadow = shadow if isinstance(shadow, bool) else frozenset(shadow)
         self.revocations = Revocations(pdp, counted, requires_auth=require_auth)
@@ -73,6 +74,20 @@ class Enforcer:
     def is_public(self, action: Action) -> bool:
         """Return whether any caller may take the action, without a decision."""
         return action.method == "tools/call" and action.name in self._public_tools
+
+    def check_public_tools(self, names: AbstractSet[str]) -> None:
+        """Log, once, names of public tools that the server does not have.
+
+        Args:
+            names: the names of all tools that the server lists.
+        """
+        for name in sorted(self._unchecked - names):
+            close = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {quote(close[0])}?" if close else ""
+            _log.warning(
+                "mcp_auth.public_tools %s is not a tool of this server%s", quote(name), hint
+            )
+        self._unchecked = frozenset()
 
     def is_open(self, method: str, name: str) -> bool:
         """Return whether a method may return something to an anonymous caller.

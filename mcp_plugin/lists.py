@@ -48,6 +48,7 @@ class Lists(Middleware):
         if carrying and is_look_ahead(sdk_context(carrying)):
             return []
         tools = await call_next(context)
+        self._enforcer.check_public_tools({one.name for one in tools})
         return await self._shown(context, "tool", tools, lambda one: actions.call(one.name, one))
 
     async def on_list_resources(

@@ -315,6 +315,9 @@ class _Guard:
         result = await call_next(ctx)
         if not isinstance(result, dict):
             raise TypeError("the SDK has its results serialised when middleware sees them")
+        if kind.method == "tools/call" and "nextCursor" not in result:
+            names = {entry["name"] for entry in result.get(kind.entries, ())}
+            self._enforcer.check_public_tools(names)
         entries = [
             entry
             for entry in result.get(kind.entries, ())
