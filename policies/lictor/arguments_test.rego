@@ -19,6 +19,7 @@ test_arguments_are_used_only_where_a_rule_can_concern_the_action if {
 		[{"tags": ["a", "b"]}, {"tags": ["b", "c", "a"]}, true],
 		[{"tags": ["a", "b"]}, {"tags": ["a"]}, false],
 		[{"tags": ["a", "b"]}, {"name": "x"}, false],
+		[{"tags": ["mutant"]}, {"name": "x"}, false],
 		[{"names": ["pay"], "tags": ["a"]}, {"name": "pay", "tags": ["a"]}, true],
 		[{"names": ["pay"], "tags": ["a"]}, {"name": "pay", "tags": []}, false],
 		[{"names": ["pay"], "tags": ["a"]}, {"name": "x", "tags": ["a"]}, false],
