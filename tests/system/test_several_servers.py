@@ -167,20 +167,21 @@ async def two(short_path, opa_binary, redis_process, prepared):
 
 async def test_odd_report_ends_no_server_and_steers_no_terminal(two):
     side = two.following
-    token = (side.run.state / side.opa / "bundles.token").read_text()
+    # Not an OPA's own name: its next report would take the odd one's place.
+    token = (await asyncio.to_thread(side.run.json, "instance", "token", "odd"))["bearer"]
     odd = {
-        "labels": {"instance": side.opa, "version": "\ud800\x1b[2J"},
+        "labels": {"instance": "odd", "version": "\ud800\x1b[2J"},
         "bundles": {"\x1b]0;x\x07": {"message": "\x1b[31m\ud800"}},
     }
     async with httpx2.AsyncClient(base_url=side.run.env["LICTOR_BUNDLES_URL"]) as client:
-        headers = {"Authorization": f"Bearer {token.strip()}"}
+        headers = {"Authorization": f"Bearer {token}"}
         for _ in range(3):
             answer = await client.post("/status", content=json.dumps(odd), headers=headers)
             assert answer.status_code == 204
 
     async def everywhere():
         printed = [(await each.status())["instances"] for each in two.sides]
-        return all(any(one["id"] == side.opa and one["errors"] for one in of) for of in printed)
+        return all(any(one["id"] == "odd" and one["errors"] for one in of) for of in printed)
 
     await until(everywhere, "both servers show the report", patience=30)
     for each in two.sides:
