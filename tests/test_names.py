@@ -2,6 +2,7 @@
 
 import ast
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -10,12 +11,21 @@ PACKAGES = ("lictor_common", "registry", "bundles", "pdp_client", "mcp_plugin", 
 VAGUE = {"ask", "tell", "told", "look", "take", "place", "shown", "found"}
 
 
+@cache
+def _all_definitions(folder):
+    return [
+        (node, f"{path.relative_to(ROOT)}:{node.lineno}")
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+
 def _definitions(*types, folders=PACKAGES):
-    for package in folders:
-        for path in (ROOT / package).rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, types):
-                    yield node.name, f"{path.relative_to(ROOT)}:{node.lineno}"
+    for folder in folders:
+        for node, place in _all_definitions(folder):
+            if isinstance(node, types):
+                yield node.name, place
 
 
 def test_public_classes_have_names_of_their_own():

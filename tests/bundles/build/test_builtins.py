@@ -1,15 +1,12 @@
 """The builtins that site rules may call stay within OPA, whatever they are given."""
 
-import contextlib
 import json
 import socketserver
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from bundles.build.builtins import ALLOWED, CLOCK, explain_refusal, read_declarations
-from bundles.exceptions import OPAFailedError
 
 
 @pytest.fixture
@@ -28,17 +25,25 @@ def listener():
         server.shutdown()
 
 
-def call(opa, name, arguments):
-    builtin = read_declarations(opa)[name]
-    infix = builtin.get("infix")
-    written = [json.dumps(one) for one in arguments]
-    term = (
-        f" {infix} ".join(written) if infix and infix != "in" else f"{name}({', '.join(written)})"
-    )
-    if infix == "in":
-        term = f"{written[-2]} in {written[-1]}"
-    with contextlib.suppress(OPAFailedError):  # it may not take this type
-        opa.run("eval", "--format=json", f"x := [1 | {term}]", timeout=30)
+def call(opa, *calls):
+    """Call builtins, each with its arguments, and return for each whether it took them."""
+    terms = []
+    for number, (name, arguments) in enumerate(calls):
+        infix = read_declarations(opa)[name].get("infix")
+        # From the input, whose types OPA does not know: it refuses none before it runs.
+        written = [f"input[{number}][{n}]" for n in range(len(arguments))]
+        if infix == "in":
+            terms.append(f"{written[-2]} in {written[-1]}")
+        elif infix == ":=":
+            terms.append(f"y := {written[-1]}")
+        elif infix:
+            terms.append(f" {infix} ".join(written))
+        else:
+            terms.append(f"{name}({', '.join(written)})")
+    given = json.dumps([arguments for _, arguments in calls]).encode()
+    query = "x := [" + ", ".join(f"[1 | {term}]" for term in terms) + "]"
+    done = opa.run("eval", "--format=json", "--stdin-input", query, stdin=given, timeout=30)
+    return [bool(one) for one in json.loads(done)["result"][0]["bindings"]["x"]]
 
 
 def arguments_of(kind, url):
@@ -67,9 +72,9 @@ def test_no_allowed_builtin_opens_a_connection(opa_binary, listener):
         for name in sorted(ALLOWED & read_declarations(opa_binary).keys())
         for given in (url, json.dumps({"$ref": url}), file)
     ]  # fmt: skip
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda one: call(opa_binary, *one), tried))
-    assert len(tried) > 500
+    took = call(opa_binary, *tried)
+    assert len(took) == len(tried) > 500
+    assert took.count(True) > 200
     assert seen == []
 
 
@@ -86,7 +91,7 @@ REFERRING = {"$ref": "URL", "type": "object"}
 )
 def test_refused_builtins_are_found_out_in_the_same_way(opa_binary, listener, name, arguments):
     url, seen = listener
-    call(opa_binary, name, json.loads(json.dumps(arguments).replace("URL", url)))
+    call(opa_binary, (name, json.loads(json.dumps(arguments).replace("URL", url))))
     assert seen
 
 
