@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
+from support.tiers import long_family
 from support.waiting import until
 
 from bundles.opa.server import client_token_file
@@ -43,7 +44,7 @@ def start(script, port, environment, log):
         )
 
 
-@pytest.fixture(params=["server.py", "lowlevel.py"])
+@pytest.fixture(params=long_family(["server.py", "lowlevel.py"], quick=1))
 async def connect(request, deployment, bearers, short_path):
     """Start the server; gives clients for it."""
     with socket.socket() as free:
