@@ -1,4 +1,4 @@
-"""What `strict` promises: whoever was revoked before the call is refused, by any instance.
+"""What `strict` promises: a credential revoked before the call is refused, by any instance.
 
 Starts a Redis, `lictor serve`, two OPAs, and three processes that each do what an operator and an
 MCP server do: revoke a token as `lictor token revoke` does it, and as soon as the write has

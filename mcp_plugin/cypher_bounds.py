@@ -43,7 +43,7 @@ class _Token:
 
 
 def why_not_limited(query: str) -> str:
-    """Return why a query cannot be told to be limited to its libraries; empty if it is."""
+    """Return why a query cannot be shown to be limited to its libraries; empty if it is."""
     tokens = _tokens(query)
     if tokens is None:
         return "it cannot be read"

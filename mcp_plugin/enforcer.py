@@ -133,7 +133,7 @@ class Enforcer:
         """Record the refusal of a resource whose URI is spelt in another way than its own.
 
         Returns:
-            None where the caller would be told that there is no such resource.
+            None where the caller gets the error for a resource that does not exist.
 
         Raises:
             CallDenied: the caller's bearer is refused.

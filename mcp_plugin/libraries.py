@@ -97,7 +97,7 @@ def cypher(query: str, **parameters: Any) -> tuple[str, dict[str, Any]]:
 
     Raises:
         LibrariesUnavailable: the running request has no authenticated decision.
-        ValueError: the query cannot be told to be limited to the libraries (see
+        ValueError: the query cannot be shown to be limited to the libraries (see
             `mcp_plugin.cypher_bounds`), or gets them as a parameter.
     """
     _check(query, why_not_limited_cypher(query), parameters)

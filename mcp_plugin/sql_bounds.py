@@ -14,7 +14,7 @@ _DIALECTS: Final = ("sqlite", "postgres", "mysql")
 
 
 def why_not_limited(query: str) -> str:
-    """Return why a query cannot be told to be limited to its libraries; empty if it is.
+    """Return why a query cannot be shown to be limited to its libraries; empty if it is.
 
     Each SELECT of a UNION, and each UPDATE and DELETE, has `column IN (:libraries)` as a condition
     of its own in WHERE, or in the ON of an inner join, joined to others by AND alone; or it reads

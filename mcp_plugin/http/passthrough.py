@@ -1,7 +1,7 @@
 """The caller's bearer stays here: a proxied server does not get it (MCP, Token Passthrough).
 
 FastMCP's proxies send the headers of the request on to the server behind them, the bearer included.
-That server, or whoever reads its logs, could then call this one in the caller's name. So a server
+That server, or a reader of its logs, could then call this one in the caller's name. So a server
 with a proxy behind it sees requests without the bearer; the policy alone still finds it.
 """
 

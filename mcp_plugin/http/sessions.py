@@ -27,7 +27,7 @@ from pdp_client import Reason
 from pdp_client.reasons import message
 
 Sessions = Literal["bound", "unbound"]
-"""`bound`: a session belongs to the bearer that opened it. `unbound`: to whoever knows its id."""
+"""`bound`: a session belongs to the bearer that opened it. `unbound`: to any caller who knows its id."""
 
 HEADER: Final = b"mcp-session-id"
 
@@ -40,7 +40,7 @@ MAX_ANONYMOUS: Final = 1000
 """Sessions of anonymous callers at a time; the SDK allows 10,000 in all."""
 
 _IDLE: Final = 1800.0
-"""Seconds after which the SDK ends a session that is not used, unless it is told otherwise."""
+"""Seconds after which the SDK ends a session that is not used, unless the server says otherwise."""
 
 _log = logging.getLogger(__name__)
 

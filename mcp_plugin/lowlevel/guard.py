@@ -220,7 +220,7 @@ class _Guard:
             return await self._used(ctx, call_next)
 
     def _require_bound(self, ctx: Context) -> None:
-        """Refuse a session that belongs to nobody, as of a session manager made by hand."""
+        """Refuse a session without an owner, as of a session manager made by hand."""
         if ctx.request is None or self._policy.sessions == "unbound":
             return
         manager = manager_of(ctx.request.scope)

@@ -178,7 +178,7 @@ def load_key(jwk: Mapping[str, Any]) -> VerificationKey:
 
 
 def _check_set(keys: Sequence[Any]) -> None:
-    """Refuse a set that nobody can have meant to publish."""
+    """Refuse a set that must be a mistake."""
     kids = set()
     for position, jwk in enumerate(keys):
         if not isinstance(jwk, Mapping):
