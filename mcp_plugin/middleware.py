@@ -6,12 +6,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 import mcp_types
-from fastmcp import FastMCP
 from fastmcp.exceptions import AuthorizationError, NotFoundError, PromptError, ToolError
 from fastmcp.prompts.base import PromptResult
-from fastmcp.resources import ResourceTemplate
 from fastmcp.resources.base import ResourceResult
-from fastmcp.resources.template import expand_uri_template
 from fastmcp.server.middleware import CallNext, MiddlewareContext
 from fastmcp.server.middleware.dereference import DereferenceRefsMiddleware
 from fastmcp.tools import ToolResult
@@ -41,7 +38,7 @@ from mcp_plugin.protocol import actions, arguments
 from mcp_plugin.protocol.methods import EXEMPT, LISTS, NOTIFICATIONS, TASKS
 from mcp_plugin.protocol.param_headers import compare, compare_nothing
 from mcp_plugin.protocol.request_state import bind_to_callers
-from mcp_plugin.protocol.uris import is_canonical, is_expansion
+from mcp_plugin.resources import decide_read
 from mcp_plugin.revocation import OnRevocation, may_cut
 from mcp_plugin.runner import fastmcp_context, run
 from pdp_client import PDP, Action, Decision, Reason
@@ -268,7 +265,7 @@ class PolicyMiddleware(Lists):
             AuthorizationError: The read is denied, or the resource does not exist.
         """
         try:
-            await self._readable(context, self._caller(context))
+            await decide_read(self._enforcer, self._caller(context), context)
         except (NotFoundError, MCPError) as error:
             # FastMCP omits what is refused; any other error fails the whole response.
             raise AuthorizationError(str(error)) from None
@@ -285,7 +282,7 @@ class PolicyMiddleware(Lists):
             NotFoundError: The caller may read such a resource, but it does not exist.
         """
         caller = self._caller(context)
-        action, decision = await self._readable(context, caller)
+        action, decision = await decide_read(self._enforcer, caller, context)
         return await self._run(context, decision, call_next, caller=caller, action=action)
 
     async def on_get_prompt(
@@ -312,28 +309,6 @@ class PolicyMiddleware(Lists):
                 raise PromptError(f"Unknown prompt: {quote(asked.name)}")
             raise NotFoundError(f"Unknown prompt: {asked.name!r}")
         return await self._run(context, decision, call_next, caller=caller, action=action)
-
-    async def _readable(
-        self, context: MiddlewareContext[mcp_types.ReadResourceRequestParams], caller: Caller
-    ) -> tuple[Action, Decision]:
-        """Return the action of a read, and the decision that allows it."""
-        asked, server_context = context.message, fastmcp_context(context)
-        uri, server = str(asked.uri), server_context.fastmcp
-        if len(uri) > MAX_NAME:  # matching templates takes quadratic time
-            await self._enforcer.enforce(caller, actions.read(uri, None))
-            raise messages.unknown_resource(uri)
-        wanted = version(asked, server_context, nested=running() is not None)
-        component = await server.get_resource(uri, version=wanted)
-        template = None if component else await server.get_resource_template(uri, version=wanted)
-        action = actions.read(uri, component or template)
-        # Patterns and rules see the text of a URI; a second spelling could bypass them.
-        if not await _is_spelt_as_known(server, uri, template):
-            await self._enforcer.refuse_spelling(caller, action)
-            raise NotFoundError(f"Unknown resource: {uri!r}")
-        decision = await self._enforcer.enforce(caller, action)
-        if component is None and template is None:
-            raise NotFoundError(f"Unknown resource: {uri!r}")
-        return action, decision
 
     async def _run(
         self,
@@ -390,20 +365,3 @@ class PolicyMiddleware(Lists):
                 raise MCPError(
                     code=mcp_types.INTERNAL_ERROR, message=message(Reason.UNAVAILABLE)
                 ) from None
-
-
-async def _is_spelt_as_known(server: FastMCP, uri: str, template: ResourceTemplate | None) -> bool:
-    """Return whether a URI is canonical, and its template's own; or exactly that of a resource."""
-    if is_canonical(uri):
-        return template is None or _expands_to(template, uri)
-    # A server may give a file any name. It is decided on as the server lists it.
-    listed = await server.list_resources(run_middleware=False)
-    return any(str(one.uri) == uri for one in listed)
-
-
-def _expands_to(template: ResourceTemplate, uri: str) -> bool:
-    """Return whether the template expands to a URI with the values that FastMCP finds in it."""
-    found = template.matches(uri)
-    if found is None:
-        return False
-    return is_expansion(uri, expand_uri_template(template.uri_template, found), found.values())

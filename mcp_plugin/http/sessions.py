@@ -27,7 +27,7 @@ from pdp_client import Reason
 from pdp_client.reasons import message
 
 Sessions = Literal["bound", "unbound"]
-"""`bound`: a session belongs to the bearer that opened it. `unbound`: to any caller who knows its id."""
+"""`bound`: a session belongs to the bearer that opened it; `unbound`: to any caller with its id."""
 
 HEADER: Final = b"mcp-session-id"
 
