@@ -64,7 +64,7 @@ class Enforcer:
         self.revocations = Revocations(pdp, counted, requires_auth=require_auth)
         self.on_revocation = on_revocation
         self.list_changes = ListChanges(self.visible)
-        self.revocations.on_new_state = self.list_changes.examine
+        self.revocations.on_new_state = self.list_changes.registry_moved
         self._failures = _failures(registry)
         self._misspelt: LRUCache[str, None] = LRUCache(_MOST_MISSPELT)
         if self._shadow:

@@ -1,12 +1,16 @@
 """Tells the sessions whose lists changed with the registry, and no others.
 
 MCP, tools, resources and prompts (List Changed Notification). The notification says that a list
-changed, and not what: the client lists again, and gets what it may see by then.
+changed, and not what: the client lists again, and gets what it may see by then. Only sessions with
+an open stream can be told, so only theirs are filtered again, and only two at a time: decisions
+come first.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,7 +22,7 @@ from pdp_client import Action
 _MOST: Final = 30_000
 """Lists that are remembered: three kinds for each session that the SDK allows."""
 
-_AT_ONCE: Final = 16
+_AT_ONCE: Final = 2
 
 Visible = Callable[[Caller, Sequence[Action]], Awaitable[frozenset[int]]]
 
@@ -46,6 +50,25 @@ class ListChanges:
         """
         self._visible = visible
         self._listed: LRUCache[tuple[str, str], _Listed] = LRUCache(_MOST)
+        # Sessions see the same list, before it is filtered: it is kept once.
+        self._lists: dict[str, Sequence[Action]] = {}
+        self._streams: Counter[str] = Counter()
+        self._running: asyncio.Task[None] | None = None
+        self._is_due = False
+
+    @contextmanager
+    def streaming(self, session_id: str | None) -> Iterator[None]:
+        """Know that a session has an open stream, until the context ends."""
+        if session_id is None:
+            yield
+            return
+        self._streams[session_id] += 1
+        try:
+            yield
+        finally:
+            self._streams[session_id] -= 1
+            if not self._streams[session_id]:
+                del self._streams[session_id]
 
     def remember(
         self,
@@ -67,11 +90,28 @@ class ListChanges:
             shown: the positions that were shown.
             session: the SDK's server session, which sends notifications.
         """
+        if self._lists.get(kind) != actions:
+            self._lists[kind] = actions
+        actions = self._lists[kind]
         notify = getattr(session, f"send_{kind}_list_changed")
         self._listed[session_id, kind] = _Listed(caller, actions, shown, notify)
 
+    def registry_moved(self) -> None:
+        """Filter the lists again in the background, once more if that is under way already."""
+        self._is_due = True
+        if self._running is None or self._running.done():
+            self._running = asyncio.ensure_future(self._run())
+
+    async def _run(self) -> None:
+        while self._is_due:
+            self._is_due = False
+            try:
+                await self.examine()
+            except Exception:  # noqa: BLE001 - the next change is to be told all the same
+                _log.exception("mcp_auth.list_changed failed")
+
     async def examine(self) -> None:
-        """Filter each remembered list again, and notify the sessions for which it differs."""
+        """Filter the lists of sessions with a stream, and notify those for which they differ."""
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def examine(key: tuple[str, str], listed: _Listed) -> None:
@@ -86,4 +126,5 @@ class ListChanges:
                     self._listed.pop(key, None)
                     _log.debug("mcp_auth.list_changed error=%s", type(error).__name__)
 
-        await asyncio.gather(*(examine(*item) for item in [*self._listed.items()]))
+        streaming = [item for item in self._listed.items() if item[0][0] in self._streams]
+        await asyncio.gather(*(examine(*item) for item in streaming))

@@ -88,7 +88,7 @@ class Revocations:
         self._pdp = pdp
         self._metrics = metrics
         self._requires_auth = requires_auth
-        self.on_new_state: Callable[[], Awaitable[None]] | None = None
+        self.on_new_state: Callable[[], None] | None = None
         # A server may run event loops in several threads; each ends its own work.
         self._watches: WeakKeyDictionary[asyncio.AbstractEventLoop, _Watch] = WeakKeyDictionary()
 
@@ -242,7 +242,7 @@ class _Watch:
         if state != self._state:
             moved, self._state = self._state is not None, state
             if moved and self._revocations.on_new_state is not None:
-                await self._revocations.on_new_state()
+                self._revocations.on_new_state()
 
 
 def may_cut(meta: Any) -> bool:

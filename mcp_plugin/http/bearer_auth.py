@@ -207,7 +207,7 @@ class BearerAuthMiddleware:
             scope,
             body.receive,
             send,
-            revocations=self._policy.enforcer.revocations,
+            enforcer=self._policy.enforcer,
             bearer=bearer,
             was_valid="user" in scope,
         )

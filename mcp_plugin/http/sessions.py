@@ -109,7 +109,7 @@ class SessionBinding:
             scope,
             receive,
             send,
-            revocations=self._enforcer.revocations,
+            enforcer=self._enforcer,
             bearer=bearer,
         )
 

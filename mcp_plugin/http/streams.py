@@ -7,9 +7,10 @@ carry a byte after a revocation has returned, so each message waits for a check.
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mcp_plugin.enforcer import Enforcer
 from mcp_plugin.http import asgi
 from mcp_plugin.http.request import Caller
-from mcp_plugin.revocation import OpenWork, Revocations
+from mcp_plugin.revocation import OpenWork
 from pdp_client import Action, Reason
 from pdp_client.reasons import message
 
@@ -22,7 +23,7 @@ async def guard_response(
     receive: Receive,
     send: Send,
     *,
-    revocations: Revocations,
+    enforcer: Enforcer,
     bearer: str | None,
     was_valid: bool = False,
 ) -> None:
@@ -33,11 +34,11 @@ async def guard_response(
         scope: the request.
         receive: as in ASGI.
         send: as in ASGI.
-        revocations: knows when access ends.
+        enforcer: knows when access ends, and which sessions listen.
         bearer: the caller's; None for an anonymous caller, whose access does not end.
         was_valid: whether the bearer was checked just now.
     """
-    is_stream = scope["method"] == "GET"
+    revocations, is_stream = enforcer.revocations, scope["method"] == "GET"
     if bearer is None or scope.get(_GUARDED) or not (is_stream or revocations.is_strict):
         await app(scope, receive, send)
         return
@@ -56,7 +57,11 @@ async def guard_response(
             if work.reason is None:
                 await response.send(sent)
 
-        with revocations.opened(caller, work, was_valid=was_valid):
+        session_id = asgi.header(scope["headers"], b"mcp-session-id") if is_stream else None
+        with (
+            revocations.opened(caller, work, was_valid=was_valid),
+            enforcer.list_changes.streaming(session_id),
+        ):
             await app(scope, receive, send_current)
     if work.reason is not None:
         await response.end(work.reason)
