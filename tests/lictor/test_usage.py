@@ -343,7 +343,7 @@ async def test_redis_killed_loses_counts_and_no_more(
         server.start()
         await wait_for_usage({A: Usage(2, 2.0)})
         await counter.aclose()
-    assert usages.lost == 0
+        await until(lambda: usages.lost == 0, "the registry has acknowledged the uses")
     assert caplog.text.count("usage.unavailable code=redis_unavailable") == 2, "one each"
 
 
