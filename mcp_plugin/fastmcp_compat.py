@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastmcp import Context, FastMCP
+from fastmcp.server.providers import AggregateProvider, Provider
 from fastmcp.server.providers.fastmcp_provider import FastMCPProviderTool
 from fastmcp.tools import Tool
 from fastmcp.utilities.versions import VersionSpec
@@ -48,13 +49,22 @@ def wrapped_provider(provider: Any) -> Any:
     return provider
 
 
+def providers_of(parent: AggregateProvider) -> Iterator[Provider]:
+    """Yield the providers of a server, or of a provider that combines others, without wrappers."""
+    for one in parent.providers:
+        provider = wrapped_provider(one)
+        yield provider
+        if isinstance(provider, AggregateProvider) and not isinstance(provider, FastMCP):
+            yield from providers_of(provider)
+
+
 def servers_of(server: FastMCP, seen: frozenset[int] = frozenset()) -> Iterator[FastMCP]:
     """Yield a server and all that are mounted on it, at any depth."""
     if id(server) in seen:
         return
     yield server
-    for provider in server.providers:
-        mounted = getattr(wrapped_provider(provider), "server", None)
+    for provider in providers_of(server):
+        mounted = provider if isinstance(provider, FastMCP) else getattr(provider, "server", None)
         if isinstance(mounted, FastMCP):
             yield from servers_of(mounted, seen | {id(server)})
 

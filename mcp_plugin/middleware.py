@@ -144,11 +144,20 @@ class PolicyMiddleware(Lists):
         Raises:
             MCPError: `METHOD_NOT_FOUND`, `INVALID_PARAMS`, or `INVALID_REQUEST` for a refusal.
         """
+        server_context = fastmcp_context(context)
+        if self._forward_bearer or not await self._shield.needed(server_context.fastmcp):
+            return await self._decide(context, call_next)
+        with self._shield.hiding(server_context.request_context):
+            return await self._decide(context, call_next)
+
+    async def _decide(
+        self,
+        context: MiddlewareContext[mcp_types.Request[Any, Any]],
+        call_next: CallNext[mcp_types.Request[Any, Any], Any],
+    ) -> Any:
         method = context.method or ""
         server = fastmcp_context(context).fastmcp
         force_private_cache(server)
-        if not self._forward_bearer:
-            self._shield.hide(server, fastmcp_context(context).request_context)
         for see_to in (compare_nothing, bind_to_callers):
             see_to(sdk_server(server))
         if method in FASTMCP_HOOKED:
@@ -335,7 +344,9 @@ class PolicyMiddleware(Lists):
             # A nested call ends with the one that makes it.
             run_call=None
             if running() is not None
-            else partial(self._enforcer.run, caller, action, decision, may_cut=cuttable),
+            else partial(
+                self._enforcer.revocations.run, caller, action, decision, may_cut=cuttable
+            ),
         )
 
     def _bind_session(self, context: MiddlewareContext[Any]) -> None:
@@ -347,13 +358,13 @@ class PolicyMiddleware(Lists):
         server_context = fastmcp_context(context)
         carrying = server_context.request_context
         request = carrying.request if carrying else None
-        if request is None or self._sessions == "unbound" or server_context.fastmcp.auth:
+        if request is None:
             return
         manager = manager_of(request.scope)
-        if manager is None:
+        if manager is None and self._sessions == "bound" and not server_context.fastmcp.auth:
             raise refuse_unbound()
-        if not manager.stateless:
-            binding = bind_sessions(manager, self._enforcer)
+        if manager is not None and not manager.stateless:
+            binding = bind_sessions(manager, self._enforcer, sessions=self._sessions)
             binding.bind(server_context.session_id, request.scope)
 
     def _trust(self, context: MiddlewareContext[Any]) -> None:

@@ -13,6 +13,7 @@ from fastmcp.server.middleware import Middleware
 from fastmcp.server.middleware.caching import ResponseCachingMiddleware
 from fastmcp.server.middleware.logging import LoggingMiddleware
 from fastmcp.server.middleware.tool_injection import ToolInjectionMiddleware
+from fastmcp.server.providers import AggregateProvider, FastMCPProvider
 from fastmcp.server.transforms import PromptsAsTools, ResourcesAsTools
 from fastmcp.server.transforms.search import RegexSearchTransform
 from fastmcp.tools import Tool, ToolResult
@@ -248,7 +249,7 @@ async def test_response_for_one_caller_is_not_served_to_another(serve_open, gran
     assert await served.refusal("whose", bearer=bob) == UNAVAILABLE
 
 
-@pytest.mark.parametrize("where", ["outside", "inside", "mounted"])
+@pytest.mark.parametrize("where", ["outside", "inside", "mounted", "aggregated"])
 async def test_response_cache_is_refused_wherever_it_stands(
     serve_open, grants, plain_pdp, where, caplog
 ):
@@ -261,10 +262,13 @@ async def test_response_cache_is_refused_wherever_it_stands(
 
     policy = PolicyMiddleware(plain_pdp, registry=CollectorRegistry())
     mcp = notifier()
-    if where == "mounted":
+    if where in {"mounted", "aggregated"}:
         mcp.add_middleware(ResponseCachingMiddleware())
         child, mcp = mcp, FastMCP("parent")
-        mcp.mount(child, namespace="ns")
+        if where == "mounted":
+            mcp.mount(child, namespace="ns")
+        else:
+            mcp.add_provider(AggregateProvider([FastMCPProvider(child)]))
         mcp.add_middleware(policy)
     else:
         mcp.add_middleware(ResponseCachingMiddleware())

@@ -4,6 +4,8 @@ import pytest
 from fastmcp import Context, FastMCP
 from fastmcp.server import create_proxy
 from fastmcp.server.dependencies import get_http_headers
+from fastmcp.server.providers import AggregateProvider, Provider
+from fastmcp.tools import Tool
 
 from mcp_plugin import PolicyMiddleware
 from tests.mcp_plugin.conftest import serving
@@ -27,7 +29,7 @@ class Watch:
 
 @pytest.fixture
 async def upstream():
-    """A server of somebody else's, which keeps what it is sent."""
+    """A third party's server, which records what it receives."""
     from starlette.middleware import Middleware
 
     Watch.seen = []
@@ -46,10 +48,22 @@ async def upstream():
 
 
 def front(upstream, shape):
+    if shape == "config":
+        return create_proxy({"mcpServers": {"one": {"url": upstream.url}}})
     proxy = create_proxy(upstream.url)
     if shape == "proxy":
         return proxy
+    if shape == "proxy of a proxy":
+        return create_proxy(FastMCP("middle", providers=[proxy.providers[-1]]))
     outer = FastMCP("outer")
+    if shape == "aggregate":
+        outer.add_provider(AggregateProvider([proxy.providers[-1]]))
+        return outer
+    if shape == "nested":
+        middle = FastMCP("middle")
+        middle.mount(proxy)
+        outer.mount(middle)
+        return outer
     outer.mount(proxy)
 
     @outer.tool
@@ -82,12 +96,62 @@ async def test_a_proxied_server_gets_no_bearer(upstream, serve_plain, grants, ki
     assert await served.refusal("far", bearer="unknown" * 6) == "Invalid MCP token."
 
 
+@pytest.mark.parametrize("shape", ["config", "proxy of a proxy", "aggregate", "nested"])
+async def test_other_shapes_of_proxies_send_no_bearer(upstream, serve_plain, grants, shape):
+    bearer = grants.token("*", "resources/read:*")
+    grants.lay()
+    served = await serve_plain(front(upstream, shape))
+    async with served.client(bearer) as client:
+        assert (await client.call_tool("far")).data == "far away"
+        assert (await client.read_resource("data://far"))[0].text == "far data"
+    assert Watch.seen
+    assert not [headers for headers in Watch.seen if b"authorization" in headers]
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+async def test_component_taken_from_a_proxy_sends_no_bearer(
+    upstream, serve_plain, grants, is_changed
+):
+    bearer = grants.token("*", "resources/read:*")
+    grants.lay()
+    proxy = create_proxy(upstream.url)
+    mcp = FastMCP("own")
+    tool = await proxy.get_tool("far")
+    mcp.add_tool(Tool.from_tool(tool, name="far") if is_changed else tool)
+    mcp.add_resource(await proxy.get_resource("data://far"))
+    Watch.seen.clear()
+    served = await serve_plain(mcp)
+    async with served.client(bearer) as client:
+        assert (await client.call_tool("far")).data == "far away"
+        assert (await client.read_resource("data://far"))[0].text == "far data"
+    assert Watch.seen
+    assert not [headers for headers in Watch.seen if b"authorization" in headers]
+
+
 async def test_a_bearer_is_sent_on_where_the_server_says_so(upstream, serve_plain, grants):
     bearer = grants.token("*")
     grants.lay()
     served = await serve_plain(front(upstream, "proxy"), forward_bearer=True)
     assert await served.call("far", bearer=bearer) == "far away"
     assert any(h.get(b"authorization") == f"Bearer {bearer}".encode() for h in Watch.seen)
+
+
+async def test_provider_of_unknown_type_may_send_a_bearer_and_gets_none(serve_plain, grants):
+    def bearer_seen() -> bool:
+        return "authorization" in get_http_headers(include={"authorization"})
+
+    class UnknownProvider(Provider):
+        async def _list_tools(self):
+            return [Tool.from_function(bearer_seen)]
+
+    bearer = grants.token("*")
+    grants.lay()
+    served = await serve_plain(FastMCP("own", providers=[UnknownProvider()]))
+    assert await served.call("bearer_seen", bearer=bearer) is False
+    forwarding = await serve_plain(
+        FastMCP("own", providers=[UnknownProvider()]), forward_bearer=True
+    )
+    assert await forwarding.call("bearer_seen", bearer=bearer) is True
 
 
 async def test_a_server_without_proxies_keeps_its_requests_as_they_are(serve_plain, grants):
