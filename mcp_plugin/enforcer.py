@@ -2,11 +2,10 @@
 
 import difflib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import cache
-from typing import TypeVar
 
 from cachetools import LRUCache
 from prometheus_client import CollectorRegistry, Counter
@@ -22,8 +21,6 @@ from mcp_plugin.spans import SPANS
 from pdp_client import PDP, Action, Decision, Reason, ReasonClass
 from pdp_client.reasons import quote
 
-Result = TypeVar("Result")
-
 _MOST_MISSPELT = 256
 """URIs that are remembered, so that each is logged once."""
 
@@ -37,7 +34,6 @@ class Enforcer:
         pdp: the PDP that decides.
         requires_auth: whether a bearer that fails authentication is refused.
         revocations: ends what runs when access ends.
-        on_revocation: whether it does.
         list_changes: notifies the sessions whose lists changed.
     """
 
@@ -61,8 +57,9 @@ class Enforcer:
         self._public_tools = self._unchecked = frozenset(public_tools)
         self._list_without_token = list_without_token
         self._shadow = shadow if isinstance(shadow, bool) else frozenset(shadow)
-        self.revocations = Revocations(pdp, counted, requires_auth=require_auth)
-        self.on_revocation = on_revocation
+        self.revocations = Revocations(
+            pdp, counted, requires_auth=require_auth, on_revocation=on_revocation
+        )
         self.list_changes = ListChanges(self.visible)
         self.revocations.on_new_state = self.list_changes.registry_moved
         self._failures = _failures(registry)
@@ -132,8 +129,7 @@ class Enforcer:
     async def refuse_spelling(self, caller: Caller, action: Action) -> None:
         """Record the refusal of a resource whose URI is spelt in another way than its own.
 
-        Returns:
-            None where the caller gets the error for a resource that does not exist.
+        To a caller whose bearer is good, the resource then does not exist.
 
         Raises:
             CallDenied: the caller's bearer is refused.
@@ -150,24 +146,6 @@ class Enforcer:
         if self.requires_auth and decision.reason_class is ReasonClass.AUTHENTICATION:
             raise self._refused(decision, action)
         self._count(decision.reason)
-
-    async def run(
-        self,
-        caller: Caller,
-        action: Action,
-        decision: Decision,
-        call: Callable[[], Awaitable[Result]],
-        *,
-        may_cut: bool = True,
-    ) -> Result:
-        """Run a decided request; see `Revocations.run`.
-
-        Raises:
-            CallDenied: access ended while it ran.
-        """
-        if self.on_revocation == "finish":
-            return await call()
-        return await self.revocations.run(caller, action, decision, call, may_cut=may_cut)
 
     async def require_authenticated(self, caller: Caller) -> None:
         """Require a bearer that is valid now, for requests that need no other grant.

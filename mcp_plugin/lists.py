@@ -1,13 +1,14 @@
 """FastMCP's lists, filtered to what the caller may use."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import mcp_types
 from fastmcp.prompts import Prompt
 from fastmcp.resources import Resource, ResourceTemplate
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools import Tool
+from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 
 from mcp_plugin.enforcer import Enforcer
 from mcp_plugin.fastmcp_compat import sdk_context
@@ -19,9 +20,6 @@ from mcp_plugin.runner import fastmcp_context
 from pdp_client import Action
 
 Component = TypeVar("Component")
-
-
-_SESSION: Final = "mcp-session-id"
 
 
 class Lists(Middleware):
@@ -97,7 +95,12 @@ class Lists(Middleware):
         server_context = fastmcp_context(context)
         carrying = server_context.request_context
         # A session that outlives its requests is named by a header.
-        if kind and carrying and carrying.request and _SESSION in carrying.request.headers:
+        if (
+            kind
+            and carrying
+            and carrying.request
+            and MCP_SESSION_ID_HEADER in carrying.request.headers
+        ):
             self._enforcer.list_changes.remember(
                 server_context.session_id,
                 kind,

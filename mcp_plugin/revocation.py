@@ -22,7 +22,7 @@ from mcp_plugin.exceptions import CallDenied
 from mcp_plugin.http.request import Caller
 from mcp_plugin.metrics import Metrics
 from pdp_client import PDP, Action, Credential, Decision, Reason, ReasonClass
-from pdp_client.freshness.cache import State
+from pdp_client.freshness.cache import State, state_of
 from pdp_client.reasons import quote
 
 OnRevocation = Literal["end", "finish"]
@@ -65,7 +65,7 @@ class _Holder:
     caller: Caller
     work: set[OpenWork] = field(default_factory=set)
     state: State | None = None
-    checked_at: float = -float("inf")
+    checked_at: float = 0.0
     was_valid: bool = False
     opened_at: float = field(default_factory=time.monotonic)
 
@@ -77,14 +77,19 @@ class Revocations:
         on_new_state: called when the registry has moved while something is open.
     """
 
-    def __init__(self, pdp: PDP, metrics: Metrics, *, requires_auth: bool) -> None:
+    def __init__(
+        self, pdp: PDP, metrics: Metrics, *, requires_auth: bool, on_revocation: OnRevocation
+    ) -> None:
         """Create it; nothing runs until something is open.
 
         Args:
             pdp: checks credentials.
             metrics: counts what was ended.
             requires_auth: whether callers that fail authentication are refused.
+            on_revocation: with `finish` nothing is ended. Streams are still watched, because
+                their sessions get `list_changed`.
         """
+        self._ends = on_revocation == "end"
         self._pdp = pdp
         self._metrics = metrics
         self._requires_auth = requires_auth
@@ -95,7 +100,7 @@ class Revocations:
     @property
     def is_strict(self) -> bool:
         """Whether nothing may be sent after a revocation that has returned."""
-        return self._pdp.consistency == "strict"
+        return self._ends and self._pdp.consistency == "strict"
 
     async def run(
         self,
@@ -118,7 +123,7 @@ class Revocations:
         Raises:
             CallDenied: access ended while it ran.
         """
-        if caller.bearer is None or proven(decision) is None:
+        if not self._ends or caller.bearer is None or proven(decision) is None:
             return await call()
         with anyio.CancelScope() as scope:
             work = OpenWork("call", action, scope.cancel if may_cut else lambda: None)
@@ -147,12 +152,17 @@ class Revocations:
         """
         watch = self._watches.setdefault(asyncio.get_running_loop(), _Watch(self))
         key = sha256((caller.bearer or "").encode()).digest()
+        is_new = key not in watch.holders
         holder = watch.holders.setdefault(key, _Holder(caller))
         holder.work.add(work)
         if decision is not None:
             holder.was_valid = True
-            holder.state = holder.state or _state_of(decision)
-            holder.checked_at = max(holder.checked_at, time.monotonic())
+        # A decision of another state than the last check may have been overtaken by a revocation.
+        state = state_of(decision) if decision is not None else None
+        if is_new:
+            holder.state, holder.checked_at = state, time.monotonic()
+        elif state != holder.state:
+            holder.state = None
         holder.was_valid = holder.was_valid or was_valid or self._requires_auth
         watch.start()
         try:
@@ -169,7 +179,7 @@ class Revocations:
 
     def end(self, work: OpenWork, reason: Reason, credential: Credential | None) -> None:
         """End something, record and count it."""
-        if work.reason is not None:
+        if work.reason is not None or not self._ends:
             return
         work.reason = reason
         _log.info(
@@ -257,11 +267,3 @@ def may_cut(meta: Any) -> bool:
 
 def _refuses(reason: Reason) -> bool:
     return reason.reason_class is ReasonClass.AUTHENTICATION or reason is Reason.LOCKDOWN
-
-
-def _state_of(decision: Decision) -> State | None:
-    parts = (decision.epoch, decision.revision, decision.policy, decision.site)
-    epoch, revision, policy, site = parts
-    if epoch is None or revision is None or policy is None or site is None:
-        return None
-    return epoch, revision, policy, site

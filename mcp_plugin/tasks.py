@@ -98,7 +98,7 @@ class PolicyTasks(TasksExtension):
             self.policy.enforcer, caller, server=self.server, name=named, tool=tool, sent=sent
         )
         enforcer = self.policy.enforcer
-        if caller.bearer is None or enforcer.on_revocation == "finish":
+        if caller.bearer is None:
             with decision_scope(decision):
                 yield
             return

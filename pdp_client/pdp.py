@@ -15,7 +15,7 @@ from pdp_client.bearer.verifier import BearerVerifier, Credential
 from pdp_client.decision import Action, Context, Decision, Visible
 from pdp_client.evaluator import Consistency, Evaluator, SharedState, log_outage
 from pdp_client.exceptions import ConfigurationError, PDPError
-from pdp_client.freshness.cache import DecisionCache
+from pdp_client.freshness.cache import DecisionCache, State, state_of
 from pdp_client.observer import Observer, Observers
 from pdp_client.opa.client import CATCH_UP, OPAClient
 from pdp_client.opa.limits import cut, is_too_large
@@ -265,7 +265,7 @@ class PDP:
         self._observers.notify(lambda one: one.authenticated(visible.reason, seconds=seconds))
         return credential, visible.reason
 
-    async def registry_state(self) -> tuple[int, int, str, str] | None:
+    async def registry_state(self) -> State | None:
         """Return the state that decisions are made from now, as `strict` or `bounded` has it.
 
         Returns:
@@ -273,11 +273,7 @@ class PDP:
             outage.
         """
         _, visible = await self._evaluator.authenticate(None, Context(server=self._server))
-        found = visible.epoch, visible.revision, visible.policy, visible.site
-        epoch, revision, policy, site = found
-        if epoch is None or revision is None or policy is None or site is None:
-            return None
-        return epoch, revision, policy, site
+        return state_of(visible)
 
     def record_end(
         self, action: Action, reason: Reason, *, credential: Credential | None = None

@@ -7,6 +7,8 @@ quote a caller.
 from enum import StrEnum
 from typing import Final
 
+from lictor_common.text import printable
+
 _QUOTED_LENGTH: Final = 64
 """Characters of a caller's text that a message quotes."""
 
@@ -120,6 +122,4 @@ def message(reason: Reason, **details: str) -> str:
 def _plain(text: str) -> str:
     # The rules in Rego quote and cut in the same way (`_quoted` in lictor.rego).
     cut = text if len(text) <= _QUOTED_LENGTH else f"{text[: _QUOTED_LENGTH - 1]}…"
-    if cut.isprintable():
-        return cut
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+    return printable(cut)

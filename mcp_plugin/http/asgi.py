@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from fastmcp import FastMCP
+from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp.shared.inbound import (
     MCP_METHOD_HEADER,
     MCP_NAME_HEADER,
@@ -36,6 +37,8 @@ _WITHOUT_ORIGIN: Final = frozenset(
 """Schemes whose pages have the origin `null`, or that have no pages."""
 
 _log = logging.getLogger(__name__)
+
+SESSION: Final = MCP_SESSION_ID_HEADER.encode()
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -65,33 +68,35 @@ class RequestBody:
         return self._messages.pop(0) if self._messages else await self._receive()
 
 
-def method_and_name(body: bytes | None) -> tuple[str, str] | None:
-    """Return the method of a body that is one JSON-RPC message, and the name it is about, if any.
-
-    Returns:
-        None for any other body.
-    """
+def message_in(body: bytes | None) -> dict[str, Any] | None:
+    """Return the JSON-RPC message that a body is; None for anything else, a batch included."""
     try:
         message: Any = json.loads(body or b"")
     except (ValueError, RecursionError):
         return None
-    if not isinstance(message, dict) or not isinstance(message.get("method"), str):
+    return message if isinstance(message, dict) else None
+
+
+def method_and_name(message: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    """Return the method of a request or notification, and the name it is about, if any.
+
+    Returns:
+        None for another message.
+    """
+    method = message.get("method") if message else None
+    if message is None or not isinstance(method, str):
         return None
-    method, params = message["method"], message.get("params")
+    params = message.get("params")
     name = params.get(NAME_BEARING_METHODS.get(method, "")) if isinstance(params, dict) else None
     return method, name if isinstance(name, str) else ""
 
 
-def is_reply(body: bytes | None) -> bool:
-    """Return whether a body is a client's response to a request of the server's (JSON-RPC 2.0 §5).
+def is_reply(message: Mapping[str, Any] | None) -> bool:
+    """Return whether this is a client's response to a request of the server's (JSON-RPC 2.0 §5).
 
     Elicitation, sampling and roots are such requests.
     """
-    try:
-        message: Any = json.loads(body or b"")
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(message, dict) or "method" in message:
+    if message is None or "method" in message:
         return False
     return "id" in message and ("result" in message or "error" in message)
 
@@ -103,8 +108,7 @@ def needs_a_look(headers: Headers) -> bool:
     """
     names = {name.lower() for name, _ in headers}
     version = header(headers, MCP_PROTOCOL_VERSION_HEADER.encode())
-    # Without a version, or with several, it is unclear which one the SDK goes by.
-    older = not version or version in HANDSHAKE_PROTOCOL_VERSIONS
+    older = version is None or version in HANDSHAKE_PROTOCOL_VERSIONS
     return older and not names.isdisjoint((MCP_METHOD_HEADER.encode(), MCP_NAME_HEADER.encode()))
 
 
@@ -115,10 +119,10 @@ def is_misrouted(headers: Headers, body: bytes | None) -> bool:
     only once.
     """
     texts = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
-    if find_duplicated_routing_header(texts) or is_repeated(headers, MCP_PROTOCOL_VERSION_HEADER):
+    if find_duplicated_routing_header(texts):
         return True
     said = dict(texts)
-    found = method_and_name(body)
+    found = method_and_name(message_in(body))
     if found is None:
         return True
     method, name = found

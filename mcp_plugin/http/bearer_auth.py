@@ -29,7 +29,7 @@ from mcp_plugin.enforcer import Enforcer
 from mcp_plugin.fastmcp_compat import sdk_server
 from mcp_plugin.http import asgi
 from mcp_plugin.http.request import Outcome, extract, mistake_in
-from mcp_plugin.http.sessions import HEADER, bind_sessions
+from mcp_plugin.http.sessions import bind_sessions
 from mcp_plugin.http.streams import guard_response
 from mcp_plugin.middleware import PolicyMiddleware
 from mcp_plugin.protocol.param_headers import compare_nothing
@@ -199,9 +199,6 @@ class BearerAuthMiddleware:
             if content is not None and asgi.is_misrouted(headers, content):
                 await self._mismatch(send, origin)
                 return
-        if self._policy.enforcer.on_revocation == "finish" or bearer is None:
-            await self._app(scope, body.receive, send)
-            return
         await guard_response(
             self._app,
             scope,
@@ -238,11 +235,11 @@ class BearerAuthMiddleware:
             return self._in_open_session(scope)  # its stream, or its end
         if not self._policy.enforcer.requires_auth:
             return True
-        content = await body.read(asgi.MAX_BODY)
-        if asgi.is_reply(content):
+        sent = asgi.message_in(await body.read(asgi.MAX_BODY))
+        if asgi.is_reply(sent):
             # To a request that the server sent within a session, as while a public tool runs.
             return self._in_open_session(scope)
-        found = asgi.method_and_name(content)
+        found = asgi.method_and_name(sent)
         return found is not None and self._policy.enforcer.is_open(*found)
 
     def _in_open_session(self, scope: Scope) -> bool:
@@ -250,7 +247,7 @@ class BearerAuthMiddleware:
 
         The SDK checks which caller owns the session.
         """
-        named = asgi.header(scope["headers"], HEADER)
+        named = asgi.header(scope["headers"], asgi.SESSION)
         return bool(named) and self._policy.enforcer.is_open("ping", "")
 
     async def _mismatch(self, send: Send, origin: str | None) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from urllib.parse import parse_qsl
@@ -50,6 +50,11 @@ def extract(
         return "malformed", ""
     # Bytes that are not ASCII become U+FFFD, which the PDP refuses like any other stray character.
     return "bearer", token.lstrip(b" ").decode("ascii", errors="replace")
+
+
+def bearer_of(scope: Mapping[str, Any]) -> str | None:
+    """Return the bearer of an HTTP request as its client sent it; see `extract`."""
+    return extract(headers_of(scope), scope.get("query_string", b""))[1]
 
 
 @dataclass(frozen=True, slots=True)

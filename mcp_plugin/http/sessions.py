@@ -20,16 +20,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mcp_plugin.enforcer import Enforcer
 from mcp_plugin.http import asgi
-from mcp_plugin.http.passthrough import headers_of
-from mcp_plugin.http.request import extract
+from mcp_plugin.http.request import bearer_of
 from mcp_plugin.http.streams import guard_response
 from pdp_client import Reason
 from pdp_client.reasons import message
 
 Sessions = Literal["bound", "unbound"]
 """`bound`: a session belongs to the bearer that opened it; `unbound`: to any caller with its id."""
-
-HEADER: Final = b"mcp-session-id"
 
 _GONE: Final = 404
 _FAILED: Final = 400
@@ -48,13 +45,15 @@ _log = logging.getLogger(__name__)
 class SessionBinding:
     """ASGI middleware around a session manager that refuses requests of other bearers."""
 
-    def __init__(self, app: ASGIApp, enforcer: Enforcer) -> None:
+    def __init__(self, app: ASGIApp, enforcer: Enforcer, *, sessions: Sessions) -> None:
         """Create the middleware.
 
         Args:
             app: the session manager's own application.
             enforcer: ends streams when their caller's access ends.
+            sessions: whether requests of other bearers are refused.
         """
+        self._is_bound = sessions == "bound"
         self._manager_app = app
         self._enforcer = enforcer
         # An owner that is forgotten ends the session, as if it had been idle for too long.
@@ -68,18 +67,18 @@ class SessionBinding:
             self._anonymous[session_id] = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward a request, or answer that there is no such session."""
+        """Forward a request; answer 404 if the session belongs to another bearer."""
         if scope["type"] != "http" or isinstance(scope.get("user"), AuthenticatedUser):
             await self._app(scope, receive, send)
             return
-        session_id = asgi.header(scope["headers"], HEADER)
+        session_id = asgi.header(scope["headers"], asgi.SESSION)
         if session_id is None and self._is_crowded(scope):
             error = {"code": INTERNAL_ERROR, "message": "Too many open sessions"}
             await asgi.respond(send, 503, {"jsonrpc": "2.0", "id": None, "error": error})
             return
-        if session_id is not None and session_id in self._anonymous and scope["method"] != "DELETE":
+        if session_id is not None and session_id in self._anonymous:
             self._anonymous[session_id] = None  # it is in use
-        if session_id is not None and self._owners.get(session_id) != _fingerprint(scope):
+        if self._is_foreign(session_id, scope):
             # As the SDK says it of a session that does not exist.
             error = {"code": INVALID_REQUEST, "message": "Session not found"}
             await asgi.respond(send, 404, {"jsonrpc": "2.0", "id": None, "error": error})
@@ -92,7 +91,7 @@ class SessionBinding:
             if session_id is not None and (sent["status"] == _GONE or scope["method"] == "DELETE"):
                 self._anonymous.pop(session_id, None)
             elif session_id is None and sent["status"] < _FAILED:
-                opened = asgi.header(sent.get("headers", ()), HEADER)
+                opened = asgi.header(sent.get("headers", ()), asgi.SESSION)
                 if opened:
                     self.bind(opened, scope)
             await send(sent)
@@ -100,18 +99,20 @@ class SessionBinding:
         await self._app(scope, receive, send_bound)
 
     async def _app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._enforcer.on_revocation == "finish":
-            await self._manager_app(scope, receive, send)
-            return
-        _, bearer = extract(headers_of(scope), scope.get("query_string", b""))
         await guard_response(
             self._manager_app,
             scope,
             receive,
             send,
             enforcer=self._enforcer,
-            bearer=bearer,
+            bearer=bearer_of(scope),
         )
+
+    def _is_foreign(self, session_id: str | None, scope: Scope) -> bool:
+        """Return whether a request names a session of another bearer, or of an unknown one."""
+        if session_id is None or not self._is_bound:
+            return False
+        return self._owners.get(session_id) != _fingerprint(scope)
 
     def _is_crowded(self, scope: Scope) -> bool:
         """Return whether an anonymous caller would open one session too many."""
@@ -124,15 +125,18 @@ class SessionBinding:
         return opens and len(self._anonymous) >= MAX_ANONYMOUS
 
 
-def bind_sessions(manager: Any, enforcer: Enforcer) -> SessionBinding:
+def bind_sessions(
+    manager: Any, enforcer: Enforcer, *, sessions: Sessions = "bound"
+) -> SessionBinding:
     """Bind the sessions of a session manager; further calls change nothing.
 
     Args:
         manager: the SDK's `StreamableHTTPSessionManager`.
         enforcer: ends streams when their caller's access ends.
+        sessions: `unbound` only watches over the streams.
     """
     if not isinstance(manager.asgi_app, SessionBinding):
-        manager.asgi_app = SessionBinding(manager.asgi_app, enforcer)
+        manager.asgi_app = SessionBinding(manager.asgi_app, enforcer, sessions=sessions)
     binding: SessionBinding = manager.asgi_app
     return binding
 
@@ -166,5 +170,5 @@ def _endpoints(scope: Scope) -> Iterator[Any]:
 
 def _fingerprint(scope: Scope) -> str:
     """Return what a session is bound to: the bearer's SHA-256; empty for an anonymous caller."""
-    _, bearer = extract(headers_of(scope), scope.get("query_string", b""))
+    bearer = bearer_of(scope)
     return "" if bearer is None else sha256(bearer.encode()).hexdigest()

@@ -57,7 +57,7 @@ async def guard_response(
             if work.reason is None:
                 await response.send(sent)
 
-        session_id = asgi.header(scope["headers"], b"mcp-session-id") if is_stream else None
+        session_id = asgi.header(scope["headers"], asgi.SESSION) if is_stream else None
         with (
             revocations.opened(caller, work, was_valid=was_valid),
             enforcer.list_changes.streaming(session_id),

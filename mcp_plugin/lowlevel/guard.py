@@ -111,8 +111,7 @@ class PolicyGuard:
     def protect(self, server: Server[Any]) -> None:
         """Guard a server; add other middleware before calling this."""
         server.middleware.append(_Guard(self, server))
-        if self.sessions == "bound":
-            _bind_on_creation(server, self.enforcer)
+        _bind_on_creation(server, self.enforcer, sessions=self.sessions)
         compare_nothing(server)
         bind_to_callers(server)
 
@@ -169,25 +168,25 @@ def _is_spelt_as_known(uri: str, listed: Any, templates: Sequence[Any]) -> bool:
     return expands and is_canonical(uri)
 
 
-def _bind_on_creation(server: Server[Any], enforcer: Enforcer) -> None:
+def _bind_on_creation(server: Server[Any], enforcer: Enforcer, *, sessions: Sessions) -> None:
     """Bind the sessions of the server's HTTP application, which may not have been made yet."""
     make = server.streamable_http_app
 
     @functools.wraps(make)
     def bound(**settings: Any) -> Starlette:
-        if settings.get("event_store") is not None:
+        if settings.get("event_store") is not None and sessions == "bound":
             # It has no notion of sessions: any caller could have another's events replayed.
             raise ConfigurationError(
                 "the SDK's event store would replay any session's events to every caller; use "
                 'FastMCP, which separates them, or say sessions="unbound"'
             )
         app = make(**settings)
-        bind_sessions(server.session_manager, enforcer)
+        bind_sessions(server.session_manager, enforcer, sessions=sessions)
         return app
 
     server.streamable_http_app = bound  # type: ignore[method-assign]
     with suppress(RuntimeError):  # there is none yet
-        bind_sessions(server.session_manager, enforcer)
+        bind_sessions(server.session_manager, enforcer, sessions=sessions)
 
 
 class _Guard:
@@ -220,7 +219,7 @@ class _Guard:
             return await self._used(ctx, call_next)
 
     def _require_bound(self, ctx: Context) -> None:
-        """Refuse a session without an owner, as of a session manager made by hand."""
+        """Refuse a session without an owner, such as one of a hand-made session manager."""
         if ctx.request is None or self._policy.sessions == "unbound":
             return
         manager = manager_of(ctx.request.scope)
@@ -234,7 +233,7 @@ class _Guard:
             caller = self._policy.caller(ctx.request)
             action, decision, found = await self._decided(ctx, caller)
             with decision_scope(decision):
-                return await self._enforcer.run(
+                return await self._enforcer.revocations.run(
                     caller,
                     action,
                     decision,

@@ -12,8 +12,7 @@ from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateBoundary, authenticated_principal
 
 from mcp_plugin.fastmcp_compat import request_state_security
-from mcp_plugin.http.passthrough import headers_of
-from mcp_plugin.http.request import extract
+from mcp_plugin.http.request import bearer_of
 from mcp_plugin.lowlevel.components import Context
 
 
@@ -34,5 +33,5 @@ def _caller(context: Context) -> str | None:
     known = authenticated_principal(context)
     if known is not None or context.request is None:
         return known
-    _, bearer = extract(headers_of(context.request.scope))
+    bearer = bearer_of(context.request.scope)
     return None if bearer is None else sha256(bearer.encode()).hexdigest()

@@ -13,10 +13,20 @@ from typing import Any, Generic, TypeAlias
 
 from cachetools import TLRUCache
 
+from pdp_client.decision import Decision, Visible
 from pdp_client.opa.query import CacheKey, Response
 
 State: TypeAlias = tuple[int, int, str, str]
 """Epoch, revision, and the revisions of the product's and of the site's rules."""
+
+
+def state_of(response: Decision | Visible) -> State | None:
+    """Return the state that a response was made from; None if it does not say."""
+    epoch, revision = response.epoch, response.revision
+    policy, site = response.policy, response.site
+    if epoch is None or revision is None or policy is None or site is None:
+        return None
+    return epoch, revision, policy, site
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +108,9 @@ class DecisionCache(Generic[Response]):
 
     def _put(self, key: CacheKey, response: Response) -> None:
         # Only a response from exactly this state: OPA may be ahead of the known state.
-        made_from = (response.epoch, response.revision, response.policy, response.site)
-        if response.valid_until is not None and made_from == self._state:
+        made_from = state_of(response)
+        if made_from is None or made_from != self._state:
+            return
+        if response.valid_until is not None:
             cached = replace(response, cached=True)
             self._entries[key] = _Entry(cached, self._clock(), response.valid_until)

@@ -58,7 +58,7 @@ class RevisionSource(Protocol):
     """A source of the registry's latest revision."""
 
     async def read(self) -> LatestRevision:
-        """Return the latest revision, as of after this call began.
+        """Return the latest revision, read after this call began.
 
         Raises:
             PDPError: it cannot be read, or the value is not trustworthy.

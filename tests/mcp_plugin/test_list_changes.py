@@ -43,17 +43,18 @@ async def session(served, bearer):
         yield client, heard
 
 
-async def test_only_sessions_whose_lists_changed_are_told(serve_plain, grants):
+@pytest.mark.parametrize("on_revocation", ["end", "finish"])
+async def test_only_sessions_whose_lists_changed_are_told(serve_plain, grants, on_revocation):
     mine, other = grants.token("first", "prompts/get:*"), grants.token("first")
     grants.lay()
-    served = await serve_plain(shop())
+    served = await serve_plain(shop(), on_revocation=on_revocation)
     async with session(served, mine) as (client, heard), session(served, other) as (quiet, nothing):
         assert [tool.name for tool in await client.list_tools()] == ["first"]
         assert [prompt.name for prompt in await client.list_prompts()] == ["ask"]
         await quiet.list_tools()
         await asyncio.sleep(0.3)  # the registry's state is read for the first time
         grants.change(mine, "first", "second", "prompts/get:*")
-        await until(lambda: "notifications/tools/list_changed" in heard, "it is told")
+        await until(lambda: "notifications/tools/list_changed" in heard, "the client is notified")
         assert {tool.name for tool in await client.list_tools()} == {"first", "second"}
         await asyncio.sleep(0.3)
         assert heard == ["notifications/tools/list_changed"]

@@ -8,13 +8,17 @@ import time
 
 import httpx2
 import pytest
-from fastmcp import Context, FastMCP
+from fastmcp import Client, Context, FastMCP
+from fastmcp.client.transports import StreamableHttpTransport
 from mcp import MCPError
 from prometheus_client import CollectorRegistry
 from support.waiting import until
 
 from mcp_plugin import BearerAuth, PolicyMiddleware
-from pdp_client import PDP, BearerVerifier, FileRecord
+from mcp_plugin.http.request import Caller
+from mcp_plugin.metrics import metrics
+from mcp_plugin.revocation import OpenWork, Revocations
+from pdp_client import PDP, Action, BearerVerifier, FileRecord
 from tests.mcp_plugin.conftest import serving
 
 pytestmark = pytest.mark.anyio
@@ -338,3 +342,75 @@ async def test_in_strict_no_message_follows_a_revocation_that_has_returned(
     # One message may have been checked just before.
     assert max(seen) <= sent + 1
     assert served.mcp.sent < sent + 100
+
+
+async def test_streams_of_unbound_sessions_are_closed_too(serve_plain, grants):
+    served = await serve_plain(slow_server(), sessions="unbound")
+    bearer = grants.token("*")
+    grants.lay()
+    async with stream_of(served, bearer) as stream:
+        grants.revoke(bearer)
+        async with asyncio.timeout(10):
+            assert await stream.aread() == b""
+    assert ended_of(served) == {("stream", "invalid_token"): 1}
+
+
+async def test_a_call_that_waits_for_its_client_is_ended(serve_plain, grants):
+    mcp = FastMCP("asking")
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    @mcp.tool
+    async def ask(ctx: Context) -> str:
+        answer = await ctx.elicit("Which?", response_type=str)
+        return f"secret for {answer.data}"
+
+    async def answer(message, response_type, params, context):
+        asked.set()
+        await answered.wait()
+        return response_type(value="x")
+
+    bearer = grants.token("*")
+    grants.lay()
+    served = await serve_plain(mcp)
+    transport = StreamableHttpTransport(served.url, headers={"Authorization": f"Bearer {bearer}"})
+    async with Client(transport, mode="legacy", elicitation_handler=answer) as client:
+        running = asyncio.create_task(client.call_tool("ask", raise_on_error=False))
+        await asyncio.wait_for(asked.wait(), 20)
+        grants.revoke(bearer)
+        result = await running
+        answered.set()
+    assert result.content[0].text == "Invalid MCP token."
+
+
+async def test_a_decision_of_an_older_state_is_checked_again(plain_pdp, grants):
+    """A call decided before a revocation, and opened after the check that the revocation caused."""
+    revocations = Revocations(
+        plain_pdp, metrics(CollectorRegistry()), requires_auth=True, on_revocation="end"
+    )
+    bearer = grants.token("*")
+    grants.lay()
+    decision = await plain_pdp.authorize(bearer, tool="wait")
+    caller, ended = Caller(bearer, "http"), asyncio.Event()
+    first = OpenWork("call", Action(name="first"), lambda: None)
+    late = OpenWork("call", Action(name="late"), ended.set)
+    with revocations.opened(caller, first, decision=decision):
+        grants.revoke(bearer)
+        await until(lambda: first.reason, "the check has been made")
+        with revocations.opened(caller, late, decision=decision):
+            async with asyncio.timeout(5):
+                await ended.wait()
+
+
+async def test_finish_leaves_streams_open(serve_plain, grants):
+    served = await serve_plain(slow_server(), on_revocation="finish")
+    bearer = grants.token("*")
+    grants.lay()
+    async with stream_of(served, bearer) as stream:
+        reading = asyncio.create_task(stream.aread())
+        await until(lambda: slow_holders(served), "the stream is watched")
+        (holder,) = slow_holders(served)
+        grants.revoke(bearer)
+        await until(lambda: holder.state and holder.state[1] > 42, "the revocation is known")
+        assert not reading.done()
+        reading.cancel()
+    assert ended_of(served) == {}

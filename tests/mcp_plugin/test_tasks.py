@@ -141,7 +141,7 @@ async def test_running_task_is_cancelled_when_its_callers_access_ends(grants, pl
         task = await call_tool_task(mine, "hold", {})
         await asyncio.wait_for(shop.held.wait(), 30)
         grants.revoke(bearer)
-        await until(lambda: shop.cancelled, "the worker is told to stop")
+        await until(lambda: shop.cancelled, "the worker is cancelled")
         assert "secret" not in await result_of(task)
         # The worker goes on with others' tasks.
         assert "swept by" in await result_of(await call_tool_task(theirs, "sweep", {}))

@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import warnings
 
 import httpx2
 import pytest
 from fastmcp import Client, Context, FastMCP
 from fastmcp.client.transports import StreamableHttpTransport
 from fastmcp.server.event_store import EventStore
+from mcp import MCPError
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp_types import SamplingMessage, TextContent
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -259,3 +262,47 @@ async def test_anonymous_sessions_leave_room_for_others(http, plain_pdp, grants,
         assert (await opened[0].post("ping")).status_code == 200
         assert await opened[0].status("DELETE") == 200
         assert await Session(http, served.url).open()
+
+
+@pytest.mark.parametrize("kind", ["sampling", "roots", "refused"])
+async def test_an_anonymous_client_answers_other_requests_of_the_server(plain_pdp, kind):
+    policy = PolicyMiddleware(plain_pdp, public_tools={"ask"}, registry=CollectorRegistry())
+    mcp = FastMCP("asking", auth=BearerAuth(policy, base_url="https://mcp.example.org"))
+    mcp.add_middleware(policy)
+
+    @mcp.tool
+    async def ask(ctx: Context) -> str:
+        # FastMCP 4 has neither; the SDK still has both.
+        if kind == "roots":
+            return str((await ctx.session.list_roots()).roots[0].uri)
+        said = SamplingMessage(role="user", content=TextContent(type="text", text="Say it"))
+        try:
+            answer = await ctx.session.create_message([said], max_tokens=9)
+        except MCPError as error:
+            return str(error)
+        return answer.content.text
+
+    async def sample(messages, params, context):
+        if kind == "refused":
+            raise ValueError("no")
+        return "something"
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the newest protocol has deprecated both
+        async with (
+            serving(mcp) as served,
+            asyncio.timeout(30),
+            Client(
+                StreamableHttpTransport(served.url), mode="legacy", sampling_handler=sample,
+                roots=["file:///home"],
+            ) as client,
+        ):  # fmt: skip
+            text = (await client.call_tool("ask")).data
+    assert (
+        text
+        in {
+            "sampling": ["something"],
+            "roots": ["file:///home"],
+            "refused": ["no"],
+        }[kind]
+    )
