@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import tempfile
+import uuid
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
@@ -123,6 +124,12 @@ def redis_process():
             # Not on PATH, no wheel for this machine, and not Debian: there is none to test with.
             pytest.skip(str(reason))
         yield server
+
+
+@pytest.fixture
+def namespace():
+    """A namespace of the test's own in a Redis that it may share."""
+    return f"test-{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import json
-import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -176,11 +175,6 @@ def turn_claims():
 @pytest.fixture
 def server(redis_process):
     return redis_process
-
-
-@pytest.fixture
-def namespace():
-    return f"test-{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture

@@ -191,6 +191,46 @@ async def test_odd_report_ends_no_server_and_steers_no_terminal(two):
     await two.roles()
 
 
+NAMES = (
+    "lease", "fence", "run", "forgotten", "published", "reports", "wakes", "newest", "caching",
+    "alone", "usage:count", "usage:last",
+)  # fmt: skip
+"""Every key that the servers share in Redis."""
+ODD = {
+    "bytes": lambda pipeline, key: pipeline.set(key, b"\xff\xed\xa0\x80\x1b[2J\0"),
+    "number": lambda pipeline, key: pipeline.set(key, str(2**63 - 1)),
+    "JSON": lambda pipeline, key: pipeline.set(key, '{"v": NaN, "\\ud800": [[[1e999]]]}'),
+    "list": lambda pipeline, key: pipeline.rpush(key, b"\xff", "x"),
+    "hash": lambda pipeline, key: pipeline.hset(key, mapping={b"\xff": b"\xff", "opa-a": "[]"}),
+    "sorted set": lambda pipeline, key: pipeline.zadd(key, {b"\xff": float("inf"), "x": -1}),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+async def test_odd_values_in_redis_end_no_server(two, kind):
+    token = two.tokens[0]
+    with two.redis.client() as client:
+        for _ in range(5):
+            with client.pipeline() as pipeline:
+                for name in NAMES:
+                    pipeline.delete(f"{{lictor}}:{name}")
+                    ODD[kind](pipeline, f"{{lictor}}:{name}")
+                pipeline.publish("{lictor}:news", b"\xff\x1b[2J")
+                pipeline.execute()
+            for side in two.sides:
+                printed = await asyncio.to_thread(side.run.run, "status")
+                assert "Traceback" not in printed.stderr
+                assert "\x1b" not in printed.stdout + printed.stderr
+        client.delete(*(f"{{lictor}}:{name}" for name in NAMES))
+        client.set("{lictor}:run", client.info("server")["run_id"])
+    await two.roles()
+    await two.until_revoked(two.following, token)
+    await two.nobody_allows(token)
+    for side in two.sides:
+        assert side.run.running["serve"].poll() is None
+        await side.until_reason(two.bystander, Reason.OK)
+
+
 async def test_revocation_on_either_server_reaches_both(two):
     for side, token in zip((two.publishing, two.following), two.tokens, strict=True):
         code, out, err = await side.command("token", "revoke", token["id"], "--wait=20")

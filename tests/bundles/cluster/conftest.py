@@ -21,11 +21,6 @@ def server(redis_process):
 
 
 @pytest.fixture
-def namespace():
-    return f"test-{uuid.uuid4().hex[:8]}"
-
-
-@pytest.fixture
 async def redis(server):
     """A client as the product makes it."""
     client = connect(server.url)

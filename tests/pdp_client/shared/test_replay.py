@@ -8,19 +8,17 @@ import time
 
 import pytest
 from support.clock import ManualClock
+from support.replay import EXP, seen, turn
 from support.waiting import until
 
 from lictor_common.redis import key
 from pdp_client.bearer.replay import ReplayGuard
 from pdp_client.bearer.verifier import Credential
-from pdp_client.exceptions import BearerRejected
-from pdp_client.reasons import Reason
 from pdp_client.shared.connection import connect
 from pdp_client.shared.replay import SharedReplay
 
 pytestmark = pytest.mark.anyio
 
-EXP = 1_790_000_000
 LATER = EXP + 500
 
 
@@ -38,21 +36,6 @@ def new_guard(connected, namespace, clock):
         return SharedReplay(connected(), **options)
 
     return new
-
-
-def turn(*, jti="j1", exp=EXP, iss="daedalus", **claims):
-    return Credential(
-        kind="jwt", kid="k1", claims={"iss": iss, "sub": "u", "jti": jti, "exp": exp, **claims}
-    )
-
-
-async def seen(guard, credential):
-    """Whether the guard calls it a replay."""
-    try:
-        await guard.check(credential)
-    except BearerRejected as rejected:
-        return rejected.reason is Reason.REPLAYED
-    return False
 
 
 async def _asked(guard):

@@ -38,9 +38,10 @@ MISSING = (
     Neo4jUnavailableError,
     MountRefusedError,
     DownloadUnavailableError,
+    # A Redis or a Neo4j that the environment names is not ours to kill: the fault skips, saying so.
     pytest.skip.Exception,
 )
-"""What says that a part of a deployment cannot be had here, and why; a server that was lent to us is not killed."""
+"""Raised where a deployment lacks a part on this machine. The row is skipped, and the reason printed."""
 
 FAMILIES = {
     "one": Family(ONE, ProxiedDeployment, 4),
