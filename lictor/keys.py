@@ -127,7 +127,7 @@ class KeyFolder:
         """Sign a team's JWT with the newest key that the registry holds active.
 
         Raises:
-            NoSigningKeyError: there is no such key.
+            NoSigningKeyError: the registry holds none active.
             KeyFileUnusableError: the file cannot be read.
         """
         now = int(clock())
@@ -145,7 +145,7 @@ class KeyFolder:
         """Sign a JWT with the issuer's newest key that the registry holds active.
 
         Raises:
-            NoSigningKeyError: there is no such key.
+            NoSigningKeyError: the registry holds none active.
             KeyFileUnusableError: the file cannot be read.
         """
         newest = self._newest(issuer, active_kids)

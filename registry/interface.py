@@ -39,10 +39,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """The changes after a revision, as of `version`. Settings are complete, and not in `changes`.
+    """The changes between a revision and `version`. `settings` is complete; `changes` omits it.
 
     Attributes:
-        head: the hash of the log's newest entry as of `version`. A registry that was reset to an
+        head: the hash of the log's newest entry at `version`. A registry that was reset to an
             earlier state and written again can have the same version, but has another head.
     """
 
@@ -56,7 +56,7 @@ class Delta:
 class Export:
     """Every record as published, by kind and id. `records` can be read once.
 
-    Each record is as of `version` or later. To get one consistent state, apply
+    Each record was read at `version` or later. To get one consistent state, apply
     `changed_since(version.revision)` after reading all records.
     """
 

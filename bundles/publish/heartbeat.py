@@ -62,7 +62,7 @@ class Heartbeat:
     def document(
         self, *, epoch: int, reconciled_at: float, accepted: Mapping[str, list[str]]
     ) -> dict[str, Any]:
-        """The document of the heartbeat bundle, as of now."""
+        """Return the heartbeat bundle's current document."""
         while self._reached and self._reached[0][1] <= self._clock() - _SETTLED:
             self._settled = max(self._settled, self._reached.popleft()[0])
         return {

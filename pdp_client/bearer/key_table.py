@@ -91,7 +91,7 @@ class KeyTable:
 
     @property
     def problems(self) -> tuple[ConfigurationError, ...]:
-        """Why key files have not taken effect, as of the last check."""
+        """Why the last check did not put key files into effect."""
         return self._problems
 
     def current(self) -> tuple[int, Table]:

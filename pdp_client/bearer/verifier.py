@@ -98,9 +98,9 @@ class BearerVerifier:
 
     @property
     def problems(self) -> tuple[ConfigurationError, ...]:
-        """Why key files are not in effect as they stand, as of their last check.
+        """Why the last check did not put key files into effect.
 
-        The last valid content stays in effect meanwhile. Messages name only the kid of a key.
+        Their last valid content stays in effect. Messages name only the kid of a key.
         """
         return self._bindings.problems
 

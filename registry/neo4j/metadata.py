@@ -36,7 +36,7 @@ NO_REGISTRY = (
 BEFORE_ALL = -(2**63)
 """As a revision; an entry written by another program may have any number."""
 
-# After the `WITH`, a query reads the state as of when it has the lock.
+# What follows the `WITH` reads the state under the lock.
 _WRITE_LOCK = "MERGE (l:WriteLock {one: 1}) SET l.held = true REMOVE l.held WITH count(l) AS held"
 _HOLD = "MATCH (r:Registry) SET r.held = true REMOVE r.held WITH count(r) AS held"
 _STATE = """
