@@ -8,7 +8,7 @@ open is checked again. In `strict`, a stream is checked before each of its messa
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -34,7 +34,11 @@ POLL_EVERY: Final = 0.05
 _CHECK_AT_LEAST_EVERY: Final = 15.0
 """Seconds after which a credential is checked although nothing moved: time ends credentials too."""
 
-_AT_ONCE: Final = 16
+_BATCH: Final = 100
+"""Credentials that are checked with one query."""
+
+_AT_ONCE: Final = 2
+"""Queries at once: decisions come first."""
 
 Result = TypeVar("Result")
 
@@ -197,17 +201,33 @@ class Revocations:
         """Return the registry's state; None in an outage."""
         return await self._pdp.registry_state()
 
-    async def examine(self, holder: _Holder, state: State | None) -> None:
-        """Check a credential, and end what is open for it if it is refused."""
-        credential, reason = await self._pdp.authenticate(
-            holder.caller.bearer, transport=holder.caller.transport
-        )
-        if _refuses(reason) and holder.was_valid:
-            for work in [*holder.work]:
-                self.end(work, reason, credential)
-        if _refuses(reason) or reason is Reason.OK:
-            holder.was_valid = holder.was_valid or reason is Reason.OK
-            holder.state, holder.checked_at = state, time.monotonic()
+    async def examine(self, holders: Sequence[_Holder], state: State) -> None:
+        """Check credentials with one query, and end what is open for those that are refused.
+
+        Args:
+            holders: the credentials; all came over the same transport.
+            state: the registry's state, or an older one.
+        """
+        transport = holders[0].caller.transport
+        if len(holders) == 1:
+            checked = [await self._pdp.authenticate(holders[0].caller.bearer, transport=transport)]
+        else:
+            bearers = [one.caller.bearer or "" for one in holders]
+            checked, checked_in = await self._pdp.authenticate_all(bearers, transport=transport)
+            if any(reason is Reason.UNAVAILABLE for _, reason in checked):
+                # One may be at fault, or all together too large: that must not keep the others.
+                middle = len(holders) // 2
+                await self.examine(holders[:middle], state)
+                await self.examine(holders[middle:], state)
+                return
+            state = checked_in or state
+        for holder, (credential, reason) in zip(holders, checked, strict=True):
+            if _refuses(reason) and holder.was_valid:
+                for work in [*holder.work]:
+                    self.end(work, reason, credential)
+            if _refuses(reason) or reason is Reason.OK:
+                holder.was_valid = holder.was_valid or reason is Reason.OK
+                holder.state, holder.checked_at = state, time.monotonic()
 
 
 class _Watch:
@@ -244,15 +264,25 @@ class _Watch:
         due = [one for one in lasting if one.state != state or one.checked_at < oldest]
         slots = asyncio.Semaphore(_AT_ONCE)
 
-        async def examine(holder: _Holder) -> None:
+        async def examine(holders: Sequence[_Holder]) -> None:
             async with slots:
-                await self._revocations.examine(holder, state)
+                await self._revocations.examine(holders, state)
 
-        await asyncio.gather(*map(examine, due))
+        await asyncio.gather(*map(examine, _batches(due)))
         if state != self._state:
             moved, self._state = self._state is not None, state
             if moved and self._revocations.on_new_state is not None:
                 self._revocations.on_new_state()
+
+
+def _batches(holders: Sequence[_Holder]) -> Iterator[Sequence[_Holder]]:
+    """Split holders into batches, each of one transport."""
+    by_transport: dict[str, list[_Holder]] = {}
+    for one in holders:
+        by_transport.setdefault(one.caller.transport, []).append(one)
+    for same in by_transport.values():
+        for start in range(0, len(same), _BATCH):
+            yield same[start : start + _BATCH]
 
 
 def may_cut(meta: Any) -> bool:

@@ -155,6 +155,27 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Callers:
+    """Why each of several callers is refused, whatever it wants to do.
+
+    Attributes:
+        reason: why all of them are, such as `stale_data` or `lockdown`; otherwise `ok`.
+        reasons: for each of them, in the order of the query; empty if that is unknown.
+        epoch: as in `Decision`.
+        revision: as in `Decision`.
+        policy: as in `Decision`.
+        site: as in `Decision`.
+    """
+
+    reason: Reason
+    reasons: tuple[Reason, ...] = ()
+    epoch: int | None = None
+    revision: int | None = None
+    policy: str | None = None
+    site: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Visible:
     """The actions of a list that a caller may see.
 

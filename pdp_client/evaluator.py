@@ -16,13 +16,13 @@ from cachetools import LRUCache
 from pdp_client.bearer.replay import ReplayGuard
 from pdp_client.bearer.verification_cache import VerificationCache, Verified
 from pdp_client.bearer.verifier import Credential
-from pdp_client.decision import Action, Context, Decision, Visible
+from pdp_client.decision import Action, Callers, Context, Decision, Visible
 from pdp_client.exceptions import BearerRejected, EvaluationError, PDPError, RuleError
 from pdp_client.freshness.cache import DecisionCache, State
 from pdp_client.freshness.revision import LatestRevision, RevisionSource
 from pdp_client.opa.client import OPAClient
 from pdp_client.opa.limits import fitting, is_too_large
-from pdp_client.opa.query import DecisionQuery, Query, Response, VisibleQuery
+from pdp_client.opa.query import CacheableQuery, CallersQuery, DecisionQuery, Response, VisibleQuery
 from pdp_client.reasons import Reason, message
 from pdp_client.usage import UsageCounter
 
@@ -180,6 +180,39 @@ class Evaluator:
             visible = Visible(indices=(), reason=Reason.UNAVAILABLE, errors=_rule_errors(error))
         return verified.credential if verified else None, visible
 
+    async def authenticate_all(
+        self, bearers: Sequence[str], context: Context
+    ) -> tuple[list[tuple[Credential | None, Reason]], Callers]:
+        """Check several bearers as `authenticate` does one, with one query for all of them.
+
+        Returns:
+            For each bearer, the credential that it proved, if any, and why it is refused or `ok`;
+            and OPA's response.
+        """
+        found: list[Verified | Reason] = []
+        try:
+            async with asyncio.timeout(self._deadline):
+                for bearer in bearers:
+                    found.append(await self._verified_or_reason(bearer))
+                latest = await self._revisions.read() if self._strict and self._revisions else None
+                sent = [one.opa_input for one in found if isinstance(one, Verified)]
+                callers = await self._opa.query_until_current(
+                    CallersQuery(credentials=sent, context=context),
+                    latest.version if latest else None,
+                )
+        except (PDPError, TimeoutError) as error:
+            log_outage(error)
+            callers = Callers(reason=Reason.UNAVAILABLE)
+            found += [Reason.UNAVAILABLE] * (len(bearers) - len(found))
+        reasons = iter(callers.reasons)
+        checked: list[tuple[Credential | None, Reason]] = [
+            (one.credential, next(reasons, callers.reason))
+            if isinstance(one, Verified)
+            else (None, one)
+            for one in found
+        ]
+        return checked, callers
+
     async def aclose(self) -> None:
         """Wait for the queries under way."""
         for cache in (self._decisions, self._lists):
@@ -196,6 +229,14 @@ class Evaluator:
             return None
         verified = self._bearers.verify(bearer)
         await self._replay.check(verified.credential)
+        return verified
+
+    async def _verified_or_reason(self, bearer: str) -> Verified | Reason:
+        try:
+            verified = self._bearers.verify(bearer)
+            await self._replay.check(verified.credential)
+        except BearerRejected as error:
+            return error.reason
         return verified
 
     async def _visible(
@@ -230,7 +271,7 @@ class Evaluator:
         self,
         cache: DecisionCache[Response] | None,
         verified: Verified | None,
-        query: Query[Response],
+        query: CacheableQuery[Response],
         *,
         rejected: bool = False,
     ) -> tuple[Response, int]:

@@ -13,14 +13,14 @@ from typing import Any, Generic, TypeAlias
 
 from cachetools import TLRUCache
 
-from pdp_client.decision import Decision, Visible
+from pdp_client.decision import Callers, Decision, Visible
 from pdp_client.opa.query import CacheKey, Response
 
 State: TypeAlias = tuple[int, int, str, str]
 """Epoch, revision, and the revisions of the product's and of the site's rules."""
 
 
-def state_of(response: Decision | Visible) -> State | None:
+def state_of(response: Decision | Visible | Callers) -> State | None:
     """Return the state that a response was made from; None if it does not say."""
     epoch, revision = response.epoch, response.revision
     policy, site = response.policy, response.site

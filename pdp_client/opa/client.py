@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from lictor_common.version import RegistryVersion
-from pdp_client.opa.query import Query, Response
+from pdp_client.opa.query import AnyResponse, Query
 from pdp_client.opa.retry import RetryCoordinator
 from pdp_client.opa.transport import Transport
 from pdp_client.reasons import Reason
@@ -41,11 +41,11 @@ class OPAClient:
 
     async def query_until_current(
         self,
-        query: Query[Response],
+        query: Query[AnyResponse],
         min_version: RegistryVersion | None = None,
         *,
         timeout: float | None = None,  # noqa: ASYNC109 - for a task that outlives its caller
-    ) -> Response:
+    ) -> AnyResponse:
         """Query OPA until the response is not behind, or the time for that is up.
 
         Args:
@@ -86,7 +86,7 @@ class OPAClient:
             if holds_turn:
                 self._retries.release()
 
-    def _check_version(self, response: Response, wanted: RegistryVersion) -> Response:
+    def _check_version(self, response: AnyResponse, wanted: RegistryVersion) -> AnyResponse:
         """The response, which is `behind` where it was made from less than was wanted."""
         if response.epoch is None or response.revision is None:
             return response

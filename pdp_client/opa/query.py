@@ -6,23 +6,24 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
-from pdp_client.decision import Action, Context, Decision, Visible
-from pdp_client.opa.response import parse_decision, parse_visible
+from pdp_client.decision import Action, Callers, Context, Decision, Visible
+from pdp_client.opa.response import parse_callers, parse_decision, parse_visible
 from pdp_client.reasons import Reason
 
-Entrypoint: TypeAlias = Literal["decision", "visible"]
+Entrypoint: TypeAlias = Literal["decision", "visible", "callers"]
 """The rules of package `lictor` that are queried. A caller's text never becomes part of a URL."""
 
 CacheKey: TypeAlias = bytes
 """Everything in a verified query that its response may depend on."""
 
 Response = TypeVar("Response", Decision, Visible)
+AnyResponse = TypeVar("AnyResponse", Decision, Visible, Callers)
 
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
-class Query(Protocol[Response]):
-    """A query, of either kind."""
+class Query(Protocol[AnyResponse]):
+    """A query, of any kind."""
 
     @property
     def entrypoint(self) -> Entrypoint: ...
@@ -31,7 +32,7 @@ class Query(Protocol[Response]):
         """Return the `input` document, without the version that the response must be made from."""
         ...
 
-    def parse(self, result: Any) -> Response:
+    def parse(self, result: Any) -> AnyResponse:
         """Read the `result` of a response.
 
         Raises:
@@ -39,9 +40,13 @@ class Query(Protocol[Response]):
         """
         ...
 
-    def when_behind(self, response: Response) -> Response:
+    def when_behind(self, response: AnyResponse) -> AnyResponse:
         """Return the result to use for a response made from older data than required."""
         ...
+
+
+class CacheableQuery(Query[Response], Protocol[Response]):
+    """A query whose response may be cached."""
 
     def cache_key(self, credential_key: str) -> CacheKey | None:
         """Return the response's cache key; None if the query cannot be written as JSON.
@@ -144,6 +149,34 @@ class VisibleQuery:
         if text is None:
             return None
         return _key(credential_key, self.context, text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallersQuery:
+    """Is any of these credentials refused, whatever it wants to do?
+
+    Attributes:
+        credentials: the credentials as sent to OPA.
+        context: the context of the check.
+    """
+
+    credentials: Sequence[Mapping[str, Any]]
+    context: Context
+
+    entrypoint: ClassVar[Entrypoint] = "callers"
+
+    def as_input(self) -> dict[str, Any]:
+        """As `Query.as_input`."""
+        return {"credentials": self.credentials, "context": self.context.as_input()}
+
+    def parse(self, result: Any) -> Callers:
+        """As `Query.parse`."""
+        return parse_callers(result, count=len(self.credentials))
+
+    def when_behind(self, response: Callers) -> Callers:
+        """As `Query.when_behind`."""
+        del response
+        return Callers(reason=Reason.BEHIND)
 
 
 def _key(credential_key: str, context: Context, text: str) -> CacheKey:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pdp_client.decision import Decision, Principal, Visible
+from pdp_client.decision import Callers, Decision, Principal, Visible
 from pdp_client.exceptions import ResponseUnusableError
 from pdp_client.reasons import Reason
 
@@ -86,6 +86,31 @@ def parse_visible(result: Any, *, count: int) -> Visible:
         policy=_optional_text(result.get("policy")),
         site=_optional_text(result.get("site")),
         valid_until=_seconds(result.get("valid_until")),
+    )
+
+
+def parse_callers(result: Any, *, count: int) -> Callers:
+    """Read the `result` of `lictor/callers` for `count` credentials.
+
+    Raises:
+        ResponseUnusableError: anything is missing, of another type, or not one reason for each.
+    """
+    if not isinstance(result, dict):
+        raise ResponseUnusableError("the response for callers must be an object")
+    reason = _reason(result.get("reason"))
+    reasons = tuple(map(_reason, _texts(result.get("reasons"))))
+    # Without the data's state, nothing is said about any of them.
+    if len(reasons) != count and (reasons or reason is Reason.OK):
+        raise ResponseUnusableError("`reasons` must be one for each credential")
+    _no_obligations(result)
+    epoch, revision = _version_of(result, required=reason is Reason.OK)
+    return Callers(
+        reason=reason,
+        reasons=reasons,
+        epoch=epoch,
+        revision=revision,
+        policy=_optional_text(result.get("policy")),
+        site=_optional_text(result.get("site")),
     )
 
 

@@ -6,11 +6,12 @@ measurements that justify it.
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import httptools
 
 from pdp_client.exceptions import OPAUnreachableError, ResponseUnusableError
+from pdp_client.opa.query import Entrypoint
 from pdp_client.opa.wire import LARGEST, decode_error, decode_result, encode_query
 
 _MOST_IDLE = 32
@@ -28,7 +29,7 @@ class UnixSocketTransport:
                 f"Host: opa\r\n{authorization}Content-Type: application/json\r\n"
                 "Content-Length: "
             ).encode()
-            for rule in ("decision", "visible")
+            for rule in get_args(Entrypoint)
         }
         self._idle: list[_Connection] = []
         self._closed = False

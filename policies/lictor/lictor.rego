@@ -247,9 +247,11 @@ _preconditions_met if {
 }
 
 _shards_are_current if {
-	count({id | some id in caller.shards; not registry.shard_is_current(id)}) == 0
+	_caller_shards_are_current
 	_tags_are_current
 }
+
+_caller_shards_are_current if count({id | some id in caller.shards; not registry.shard_is_current(id)}) == 0
 
 _tags_are_current if data.site.manifest.libraries == false
 

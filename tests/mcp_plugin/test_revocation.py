@@ -5,9 +5,11 @@ import contextlib
 import json
 import threading
 import time
+from collections import Counter
 
 import httpx2
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fastmcp import Client, Context, FastMCP
 from fastmcp.client.transports import StreamableHttpTransport
 from mcp import MCPError
@@ -18,8 +20,9 @@ from mcp_plugin import BearerAuth, PolicyMiddleware
 from mcp_plugin.http.request import Caller
 from mcp_plugin.metrics import metrics
 from mcp_plugin.revocation import OpenWork, Revocations
-from pdp_client import PDP, Action, BearerVerifier, FileRecord
+from pdp_client import PDP, Action, BearerVerifier, FileRecord, Issuer, Keyring
 from tests.mcp_plugin.conftest import serving
+from tests.pdp_client.conftest import Signer
 
 pytestmark = pytest.mark.anyio
 
@@ -28,6 +31,11 @@ HELLO = {
     "capabilities": {},
     "clientInfo": {"name": "t", "version": "1"},
 }
+
+TEAM = {
+    "iss": "mnemosyne", "typ": "team", "iat": 1_700_000_000, "exp": 4_102_444_800,
+    "sub": "team:7f000000-0000-4000-8000-000000000001", "jti": "jti-docs",
+}  # fmt: skip
 
 
 def slow_server():  # noqa: C901 - a list of tools
@@ -399,6 +407,102 @@ async def test_a_decision_of_an_older_state_is_checked_again(plain_pdp, grants):
         with revocations.opened(caller, late, decision=decision):
             async with asyncio.timeout(5):
                 await ended.wait()
+
+
+async def test_many_credentials_are_checked_with_few_queries(plain_pdp, grants, monkeypatch):
+    revocations = Revocations(
+        plain_pdp, metrics(CollectorRegistry()), requires_auth=True, on_revocation="end"
+    )
+    bearers = [grants.token("*") for _ in range(250)]
+    grants.lay()
+    async with open_for(revocations, bearers) as open_work:
+        grants.revoke(bearers[7])
+        await until(lambda: open_work[7].reason, "it is ended")
+        state = await plain_pdp.registry_state()
+        await until(lambda: all_checked(revocations, state), "all have been checked")
+        sent = count_queries(plain_pdp, monkeypatch)
+        grants.revoke(bearers[120])
+        await until(lambda: open_work[120].reason, "it is ended")
+        state = await plain_pdp.registry_state()
+        await until(lambda: all_checked(revocations, state), "all have been checked")
+    assert [n for n, one in enumerate(open_work) if one.reason] == [7, 120]
+    assert sent["callers"] == 3
+
+
+async def test_credentials_too_large_for_one_query_are_checked_too(plain_opa, grants):
+    """A hundred JWTs with long claims, which together exceed what OPA accepts."""
+    signer = Signer("team-1", "EdDSA", Ed25519PrivateKey.generate())
+    jwts = [
+        signer.sign_bytes(
+            b'{"alg": "EdDSA", "kid": "team-1", "typ": "JWT"}',
+            json.dumps({**TEAM, "pad": "é" * 2500, "n": n}, ensure_ascii=False).encode(),
+        )
+        for n in range(100)
+    ]
+    opaque = grants.token("*")
+    grants.lay()
+    keys = Keyring.from_jwks({"keys": [signer.public_jwk()]})
+    verifier = BearerVerifier([Issuer("mnemosyne", keys)])
+    async with PDP(opa_url=plain_opa.unix_url, verifier=verifier, deadline=10) as pdp:
+        revocations = Revocations(
+            pdp, metrics(CollectorRegistry()), requires_auth=True, on_revocation="end"
+        )
+        async with open_for(revocations, [*jwts, opaque]) as open_work:
+            grants.revoke(opaque)
+            await until(lambda: open_work[-1].reason, "it is ended")
+            state = await pdp.registry_state()
+            await until(lambda: all_checked(revocations, state), "all have been checked")
+            assert not any(one.reason for one in open_work[:-1])
+
+
+async def test_rules_of_an_earlier_version_check_one_by_one(plain_pdp, grants, monkeypatch):
+    """OPA refuses the entrypoint that checks many at once."""
+    query = plain_pdp._transport.query
+
+    async def without_callers(entrypoint, document):
+        return await query("unknown" if entrypoint == "callers" else entrypoint, document)
+
+    plain_pdp._transport._heads["unknown"] = plain_pdp._transport._heads["callers"].replace(
+        b"lictor/callers", b"lictor/unknown"
+    )
+    monkeypatch.setattr(plain_pdp._transport, "query", without_callers)
+    revocations = Revocations(
+        plain_pdp, metrics(CollectorRegistry()), requires_auth=True, on_revocation="end"
+    )
+    bearers = [grants.token("*") for _ in range(20)]
+    grants.lay()
+    async with open_for(revocations, bearers) as open_work:
+        grants.revoke(bearers[7])
+        await until(lambda: open_work[7].reason, "it is ended")
+        state = await plain_pdp.registry_state()
+        await until(lambda: all_checked(revocations, state), "all have been checked")
+    assert [n for n, one in enumerate(open_work) if one.reason] == [7]
+
+
+@contextlib.asynccontextmanager
+async def open_for(revocations, bearers):
+    """Something open for each bearer."""
+    with contextlib.ExitStack() as exit_:
+        work = [OpenWork("stream", Action(name=str(n)), lambda: None) for n in range(len(bearers))]
+        for bearer, one in zip(bearers, work, strict=True):
+            exit_.enter_context(revocations.opened(Caller(bearer, "http"), one))
+        yield work
+
+
+def all_checked(revocations, state):
+    (watch,) = revocations._watches.values()
+    return all(one.state == state for one in watch.holders.values())
+
+
+def count_queries(pdp, monkeypatch):
+    sent, query = Counter(), pdp._transport.query
+
+    async def counting(entrypoint, document):
+        sent[entrypoint] += 1
+        return await query(entrypoint, document)
+
+    monkeypatch.setattr(pdp._transport, "query", counting)
+    return sent
 
 
 async def test_finish_leaves_streams_open(serve_plain, grants):

@@ -10,7 +10,7 @@ from support.faults import ALLOW
 
 from pdp_client.decision import Action, Decision, Principal
 from pdp_client.exceptions import ResponseUnusableError
-from pdp_client.opa.response import parse_decision, parse_visible
+from pdp_client.opa.response import parse_callers, parse_decision, parse_visible
 from pdp_client.reasons import Reason
 
 DENY = {**ALLOW, "allow": False, "reason": "token_expired", "reasons": ["token_expired"]}
@@ -198,6 +198,47 @@ def test_well_formed_list_is_sorted_positions():
 def test_malformed_list_is_unusable(field, odd):
     with pytest.raises(ResponseUnusableError):
         parse_visible(with_(LIST, field, odd), count=3)
+
+
+CALLERS = {"reason": "ok", "reasons": ["ok", "token_expired"], "epoch": 1, "revision": 42}
+
+
+def test_well_formed_callers_have_a_reason_each():
+    callers = parse_callers(CALLERS, count=2)
+    assert callers.reasons == (Reason.OK, Reason.TOKEN_EXPIRED)
+    assert (callers.reason, callers.epoch, callers.revision) == ("ok", 1, 42)
+
+
+def test_callers_without_reasons_are_usable_only_in_an_outage():
+    stale = parse_callers({"reason": "stale_data", "reasons": []}, count=2)
+    assert (stale.reason, stale.reasons, stale.epoch) == (Reason.STALE_DATA, (), None)
+    with pytest.raises(ResponseUnusableError):
+        parse_callers({**CALLERS, "reasons": []}, count=2)
+
+
+@pytest.mark.parametrize(
+    ("field", "odd"),
+    [
+        *[("reason", odd) for odd in (MISSING, None, "fine", [], 1)],
+        *[
+            ("reasons", odd)
+            for odd in (MISSING, None, "ok", {}, ["ok"], ["ok"] * 3, ["ok", 1], ["ok", "fine"])
+        ],
+        *[("epoch", odd) for odd in (MISSING, None, "1", True)],
+        *[("revision", odd) for odd in (MISSING, None, 42.0, [])],
+        *[(field, odd) for field in ("policy", "site") for odd in (1, [], False)],
+        ("obligations", ["log"]),
+    ],
+)
+def test_malformed_callers_are_unusable(field, odd):
+    with pytest.raises(ResponseUnusableError):
+        parse_callers(with_(CALLERS, field, odd), count=2)
+
+
+@pytest.mark.parametrize("odd", [None, [], "ok", True, 1])
+def test_callers_that_are_no_object_are_unusable(odd):
+    with pytest.raises(ResponseUnusableError):
+        parse_callers(odd, count=2)
 
 
 @given(JSON, st.integers(0, 5))

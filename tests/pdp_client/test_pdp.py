@@ -8,7 +8,7 @@ from support.faults import ALLOW, always, answer, faulty
 from support.plain_opa import make_dataset
 from support.waiting import until
 
-from pdp_client import PDP, Action, BearerRejected, BearerVerifier, Issuer, Reason
+from pdp_client import PDP, Action, BearerRejected, BearerVerifier, FileRecord, Issuer, Reason
 from pdp_client.exceptions import ConfigurationError, OPAUnreachableError, ResponseUnusableError
 from pdp_client.opa.transport import open_transport
 
@@ -312,6 +312,46 @@ async def test_bad_bearer_sees_what_is_listable_and_keeps_its_reason(
     expired = signer.token({**team_claims, "exp": 1_000, "iat": 1})
     listed = await pdp.visible(expired, actions=actions)
     assert (listed.indices, listed.reason) == ((1,), Reason.TOKEN_EXPIRED)
+
+
+BEARERS = ["alice", "switched-off", "nobody", "run-out", "\ud800", "a.b.c", "of-bob", "alice"]
+
+
+async def test_bearers_checked_together_have_the_reasons_of_each(
+    make_pdp, table_dataset, signer, team_claims, tmp_path
+):
+    bearers = [*BEARERS, signer.token({**team_claims, "exp": 1_000, "iat": 1})]
+    record = tmp_path / "decisions.jsonl"
+    pdp = make_pdp(record=FileRecord(record))
+    checked, state = await pdp.authenticate_all(bearers)
+    together = record.read_text().splitlines()
+    singly = [await pdp.authenticate(bearer) for bearer in bearers]
+    assert checked == singly
+    assert len({reason for _, reason in checked}) > 4
+    assert state == await pdp.registry_state()
+    assert state[:2] == (1, 42)
+    assert len(together) == sum(reason is not Reason.OK for _, reason in checked)
+    assert await pdp.authenticate_all([]) == ([], state)
+
+
+async def test_bearers_checked_together_in_an_outage_keep_what_python_refuses(make_pdp):
+    pdp = make_pdp(opa_url="unix:///nowhere/opa.sock")
+    checked, state = await pdp.authenticate_all(["alice", "\ud800"])
+    assert checked[0][1] is Reason.UNAVAILABLE
+    assert checked[1] == await pdp.authenticate("\ud800")
+    assert checked[1][1] is not Reason.UNAVAILABLE
+    assert state is None
+
+
+async def test_deadline_covers_all_bearers_checked_together(make_pdp):
+    class Hangs:
+        async def check(self, _):
+            await asyncio.Event().wait()
+
+    pdp = make_pdp(deadline=0.05, replay=Hangs())
+    checked, state = await pdp.authenticate_all(["alice", "bob"])
+    assert [reason for _, reason in checked] == [Reason.UNAVAILABLE] * 2
+    assert state is None
 
 
 async def test_public_tool_is_allowed_without_opa_and_libraries(make_pdp):

@@ -15,7 +15,11 @@ default allow := false
 allow if {
 	_role == "query"
 	input.method == "POST"
-	input.path in [["v1", "data", "lictor", "decision"], ["v1", "data", "lictor", "visible"]]
+	input.path in [
+		["v1", "data", "lictor", "decision"],
+		["v1", "data", "lictor", "visible"],
+		["v1", "data", "lictor", "callers"],
+	]
 	input.params == {"strict-builtin-errors": ["true"]}
 }
 

@@ -9,6 +9,7 @@ _strict := {"strict-builtin-errors": ["true"]}
 test_a_query_token_asks_for_decisions_and_nothing_else if {
 	_allowed("asks", "POST", ["v1", "data", "lictor", "decision"], _strict)
 	_allowed("asks", "POST", ["v1", "data", "lictor", "visible"], _strict)
+	_allowed("asks", "POST", ["v1", "data", "lictor", "callers"], _strict)
 	_allowed("asks", "GET", ["health"], {})
 	not _allowed("asks", "GET", ["v1", "data", "registry"], _strict)
 	not _allowed("asks", "POST", ["v1", "data"], _strict)
@@ -37,6 +38,7 @@ test_a_query_has_exactly_the_parameters_of_the_client if {
 	] {
 		not _allowed("asks", "POST", ["v1", "data", "lictor", "decision"], params)
 		not _allowed("asks", "POST", ["v1", "data", "lictor", "visible"], params)
+		not _allowed("asks", "POST", ["v1", "data", "lictor", "callers"], params)
 	}
 }
 

@@ -67,11 +67,12 @@ async def test_opa_without_the_token_answers_nothing(opa):
                 assert "lib-a" not in text
 
 
-async def test_opa_with_the_token_answers_both_entrypoints(opa):
-    for rule in ("decision", "visible"):
+async def test_opa_with_the_token_answers_its_entrypoints(opa):
+    for rule in ("decision", "visible", "callers"):
         status, text = await opa("POST", f"/v1/data/lictor/{rule}{STRICT}", json=QUERY)
         assert status == 200
-        assert json.loads(text)["result"]["reason"] == "missing_token"
+        expected = "ok" if rule == "callers" else "missing_token"
+        assert json.loads(text)["result"]["reason"] == expected
     assert (await opa("GET", "/health"))[0] == 200
 
 
@@ -90,7 +91,7 @@ REFUSED_QUERIES = [
 
 
 async def test_query_with_other_parameters_is_refused(opa):
-    for rule in ("decision", "visible"):
+    for rule in ("decision", "visible", "callers"):
         for query in REFUSED_QUERIES:
             url = URL(f"http://opa/v1/data/lictor/{rule}{query}", encoded=True)
             for method in ("POST", "GET"):

@@ -185,7 +185,23 @@ def an_answer_holds_until_it_says(opa, chance):
     return None
 
 
+def callers_together_are_each_as_if_alone(opa, chance):
+    """Many credentials are checked with one query: the same reasons, whatever the data."""
+    laid, queries = _sound(chance)
+    credentials = [query["credential"] for query in queries]
+    answers(opa, laid, [])
+    asked = {"input": {"now": NOW, "credentials": credentials}}
+    together, each = (
+        json.loads(opa.request("POST", f"/v1/data/model/{rule}", asked)).get("result")
+        for rule in ("callers", "each_caller")
+    )
+    if together == each or (together == [] and {*each} == {"stale_data"}):
+        return None
+    return json.dumps([credentials, together, each])
+
+
 LAWS = (
     removing_a_grant_gives_nothing, renaming_principals_changes_nothing, a_site_rule_never_widens,
     order_never_matters, an_answer_holds_until_it_says,
+    callers_together_are_each_as_if_alone,
 )  # fmt: skip

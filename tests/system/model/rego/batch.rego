@@ -18,6 +18,18 @@ lists[i] := {"indices": answer.indices, "reason": answer.reason} if {
 
 answers := {"decisions": decisions, "lists": lists}
 
+# What is said of all callers together, and of each of them without any action.
+callers := reasons if {
+	now := input.now
+	reasons := data.lictor.callers.reasons with input as {"credentials": input.credentials} with time.now_ns as now
+}
+
+each_caller := [reason |
+	now := input.now
+	some credential in input.credentials
+	reason := data.lictor.visible.reason with input as {"credential": credential, "actions": []} with time.now_ns as now
+]
+
 # Until when each answer holds, if nothing but time goes by.
 ends[i] := end if {
 	now := input.now
