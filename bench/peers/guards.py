@@ -9,7 +9,7 @@ import os
 import tempfile
 from pathlib import Path
 
-GRANTED = {"tools:search", "tools:c_search", "resources:data://open", "prompts:ask"}
+GRANTED = {"tools:search", "tools:c_search", "tools:wait", "resources:data://open", "prompts:ask"}
 FORBIDDEN_TOPIC = "secret"
 """The rule on an argument: callers must not search for this, if the rule gets arguments."""
 
@@ -138,7 +138,68 @@ def _evaluated(asked):
     return {"decision": granted(kind or "tools", name, asked)}
 
 
+def sapl(*, gone=False):
+    """sapl-fastmcp: what carries its decorator is a subscription to SAPL; see `decorator`."""
+    from sapl_base import AuthorizationDecision, Decision, MultiAuthorizationDecision
+    from sapl_base.transport import HttpPdpClient, HttpPdpClientOptions
+    from sapl_fastmcp.middleware import SAPLMiddleware
+
+    if gone:
+        return SAPLMiddleware(HttpPdpClient(HttpPdpClientOptions(base_url=f"http://{NOWHERE}")))
+    kinds = {"call": "tools", "read": "resources", "get": "prompts"}
+    shelves = {"open_shelf": "data://open", "shut_shelf": "data://shut"}
+
+    def decided(subscription):
+        asked = subscription.resource
+        name = asked.get("uri") or shelves.get(asked["name"], asked["name"])
+        allowed = granted(kinds[subscription.action], name, asked.get("arguments"))
+        return AuthorizationDecision(decision=Decision.PERMIT if allowed else Decision.DENY)
+
+    class Stub:
+        async def decide_once(self, subscription):
+            return decided(subscription)
+
+        async def multi_decide_all_once(self, several):
+            found = {name: decided(one) for name, one in several.subscriptions.items()}
+            return MultiAuthorizationDecision(decisions=found)
+
+    return SAPLMiddleware(Stub())
+
+
+def governance_toolkit(*, gone=False):  # noqa: ARG001 - it has no decision point elsewhere
+    """Microsoft's toolkit has no middleware for FastMCP: its gateway, called before each tool."""
+    from agent_os.integrations.base import GovernancePolicy
+    from agent_os.mcp_gateway import MCPGateway
+    from fastmcp.exceptions import ToolError
+    from fastmcp.server.middleware import Middleware
+
+    class Gateway(Middleware):
+        async def on_call_tool(self, context, call_next):
+            names = [one.removeprefix("tools:") for one in GRANTED if one.startswith("tools:")]
+            policy = GovernancePolicy(allowed_tools=names, blocked_patterns=[FORBIDDEN_TOPIC])
+            called = context.message
+            allowed, reason = MCPGateway(policy).intercept_tool_call(
+                "ada", called.name, called.arguments or {}
+            )
+            if not allowed:
+                raise ToolError(reason)
+            return await call_next(context)
+
+    return Gateway()
+
+
+def decorator(name):
+    """What a peer needs on each function; with most, nothing."""
+    if name != "sapl-fastmcp":
+        return lambda function: function
+    from sapl_fastmcp.decorators import pre_enforce
+
+    return pre_enforce(stealth=True)
+
+
 GUARDS = {
+    "sapl-fastmcp": sapl,
+    "agent-governance-toolkit": governance_toolkit,
     "fastmcp": fastmcp_auth,
     "permit-fastmcp": permit,
     "cerbos-fastmcp": cerbos,

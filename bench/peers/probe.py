@@ -14,10 +14,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
-from guards import GRANTED, GUARDS
+from guards import GRANTED, GUARDS, decorator
 
 BEARER = "good-bearer"
+WAITS = 1.0
+"""Seconds that the tool `wait` takes."""
 LISTED = {
     "tools": "name",
     "resources": "uri",
@@ -26,7 +29,7 @@ LISTED = {
 }
 
 
-def server(guard, *, auth=True, later=()):
+def server(name, *middleware, auth=True):
     """Two of everything; a tool and a resource are both named `search`."""
     from fastmcp import FastMCP
     from fastmcp.server.auth.providers.jwt import StaticTokenVerifier
@@ -34,26 +37,33 @@ def server(guard, *, auth=True, later=()):
     tokens = {BEARER: {"client_id": "ada", "sub": "ada", "scopes": []}}
     mcp = FastMCP("probe", auth=StaticTokenVerifier(tokens=tokens) if auth else None)
     child = FastMCP("child")
+    guarded = decorator(name)
     for one in (mcp, child):
-        one.tool(_search, name="search")
-        one.tool(lambda: "deleted", name="delete")
+        one.tool(guarded(lambda topic="": _search(topic)), name="search")
+        one.tool(guarded(lambda: "deleted"), name="delete")
+    mcp.tool(guarded(lambda seconds=WAITS: _wait(seconds)), name="wait")
     mcp.mount(child, "c")
-    mcp.resource("data://open", name="open_shelf")(lambda: "open")
-    mcp.resource("data://shut", name="shut_shelf")(lambda: "shut")
-    mcp.resource("data://search", name="search")(lambda: "a resource of the tool's name")
-    mcp.resource("data://of/{name}", name="any_shelf")(lambda name: name)
-    mcp.prompt(lambda: "asked", name="ask")
-    mcp.prompt(lambda: "shut", name="shut")
+    mcp.resource("data://open", name="open_shelf")(guarded(lambda: "open"))
+    mcp.resource("data://shut", name="shut_shelf")(guarded(lambda: "shut"))
+    mcp.resource("data://search", name="search")(guarded(lambda: "a resource of the tool's name"))
+    mcp.resource("data://of/{name}", name="any_shelf")(guarded(lambda name: name))
+    mcp.prompt(guarded(lambda: "asked"), name="ask")
+    mcp.prompt(guarded(lambda: "shut"), name="shut")
     if hasattr(mcp, "completion"):
         mcp.completion(lambda *_: ["completed"])
         _add_unknown(mcp)
-    for middleware in (guard, *later):
-        mcp.add_middleware(middleware)
+    for one in middleware:
+        mcp.add_middleware(one)
     return mcp
 
 
 def _search(topic=""):
     return f"found {topic}".strip()
+
+
+def _wait(seconds):
+    time.sleep(seconds)
+    return "waited"
 
 
 def _add_unknown(mcp):
@@ -188,14 +198,14 @@ def over_stdio(name):
 def main(name, *options):
     guard = GUARDS[name]
     if options:
-        server(guard(), auth=False).run(show_banner=False)
+        server(name, guard(), auth=False).run(show_banner=False)
         return
     import fastmcp
 
     print(f"{name} on FastMCP {fastmcp.__version__}")
     said = []
     try:
-        with serving(server(guard())) as url:
+        with serving(server(name, guard())) as url:
             for what, came in tried(url):
                 print(f"  {what}: {came}")
             said = list(_records)
@@ -205,12 +215,18 @@ def main(name, *options):
                 ask(url, "tools/call", name="search", arguments={}),
             )
             GRANTED.add("tools:search")
-        with serving(server(guard(), later=[renaming()])) as url:
+            with ThreadPoolExecutor() as pool:
+                waiting = pool.submit(ask, url, "tools/call", name="wait", arguments={})
+                time.sleep(WAITS / 2)
+                GRANTED.discard("tools:wait")
+                print("  call wait, grant withdrawn meanwhile:", waiting.result())
+            GRANTED.add("tools:wait")
+        with serving(server(name, guard(), renaming())) as url:
             print(
                 "  call search, renamed after:", ask(url, "tools/call", name="search", arguments={})
             )
         print("  call delete over stdio:", over_stdio(name))
-        with serving(server(guard(gone=True))) as url:
+        with serving(server(name, guard(gone=True))) as url:
             print("  call search, PDP gone:", ask(url, "tools/call", name="search", arguments={}))
             print("  list tools, PDP gone:", ask(url, "tools/list"))
     except ImportError as error:
