@@ -2,7 +2,7 @@
 
 from fnmatch import fnmatch
 
-from .promises import TESTS, promises, where
+from .promises import TESTS, attacks, promises, where
 
 
 def test_every_promise_names_tests_that_exist():
@@ -11,6 +11,15 @@ def test_every_promise_names_tests_that_exist():
     for promise, names in promises():
         assert names, promise
         assert [name for name in names if name not in places] == [], promise
+
+
+def test_every_attack_names_tests_that_exist():
+    places = where()
+    assert len(attacks()) >= 100
+    assert len({attack for _, attack, _ in attacks()}) == len(attacks())
+    for _, attack, names in attacks():
+        assert names, attack
+        assert [name for name in names if name not in places] == [], attack
 
 
 def test_every_folder_of_tests_is_collected(pytestconfig):
