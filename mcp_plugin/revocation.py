@@ -34,11 +34,11 @@ POLL_EVERY: Final = 0.05
 _CHECK_AT_LEAST_EVERY: Final = 15.0
 """Seconds after which a credential is checked although nothing moved: time ends credentials too."""
 
-_BATCH: Final = 100
+_BATCH: Final = 50
 """Credentials that are checked with one query."""
 
-_AT_ONCE: Final = 2
-"""Queries at once: decisions come first."""
+_AT_ONCE: Final = 1
+"""Queries at once: decisions come first, and need a core of OPA's too."""
 
 Result = TypeVar("Result")
 
@@ -215,7 +215,7 @@ class Revocations:
             bearers = [one.caller.bearer or "" for one in holders]
             checked, checked_in = await self._pdp.authenticate_all(bearers, transport=transport)
             if any(reason is Reason.UNAVAILABLE for _, reason in checked):
-                # One may be at fault, or all together too large: that must not keep the others.
+                # One of them may be at fault: that must not keep the others open.
                 middle = len(holders) // 2
                 await self.examine(holders[:middle], state)
                 await self.examine(holders[middle:], state)

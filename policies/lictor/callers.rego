@@ -39,11 +39,30 @@ _common := _blocked | {"ok"}
 #   - input: schema.callers
 _callers_reasons := [_first(codes | _common) |
 	some credential in input.credentials
+	codes := _against(credential)
+]
 
+# Most callers hold a token that nothing speaks against. For these, the positive facts are enough: what is evaluated
+# below `with` is not shared between callers, and takes twice the time.
+_against(credential) := set() if {
+	_is_good_token(credential)
+} else := codes if {
 	# The rules about a caller read `input.credential`.
 	# regal ignore:with-outside-test-context
 	codes := _against_caller with input as {"credential": credential}
-]
+}
+
+# The facts of `caller.granted` for a token, and that they are current.
+_is_good_token(credential) if {
+	credential.kind == "token"
+	token := registry.record("tokens", credential.digest)
+	token.active == true
+	caller.is_current(token)
+	user := registry.record("users", token.user)
+	user.active == true
+	registry.shard_is_current(registry.shard("tokens", credential.digest))
+	registry.shard_is_current(registry.shard("users", token.user))
+}
 
 _against_caller := caller.reasons if {
 	_caller_shards_are_current

@@ -37,7 +37,7 @@ tools := _team.tools if input.credential.kind == "jwt"
 granted if {
 	input.credential.kind == "token"
 	_token.active == true
-	_current
+	is_current(_token)
 	_user.active == true
 }
 
@@ -87,7 +87,7 @@ reasons contains "token_deactivated" if {
 reasons contains "token_expired" if {
 	input.credential.kind == "token"
 	is_object(_token)
-	not _current
+	not is_current(_token)
 }
 
 reasons contains "user_disabled" if {
@@ -207,12 +207,15 @@ _user_id := _team.owner if input.credential.kind == "jwt"
 
 _user := registry.record("users", _user_id)
 
-# Comparing null or text with a number is defined too, hence is_number.
-_current if _token.expires_at == null
+# METADATA
+# description: Whether a token has not expired.
+# scope: document
+is_current(token) if token.expires_at == null
 
-_current if {
-	is_number(_token.expires_at)
-	registry.in_future(_token.expires_at)
+# Comparing null or text with a number is defined too, hence is_number.
+is_current(token) if {
+	is_number(token.expires_at)
+	registry.in_future(token.expires_at)
 }
 
 # An undefined ref inside `not f(…)` makes the whole expression undefined, so the negated rule stands on its own.
