@@ -29,6 +29,7 @@ _CLAUSES: Final = frozenset(
 )  # fmt: skip
 _OPENING: Final = {"(": ")", "[": "]", "{": "}"}
 _BOUND: Final = "$libraries"
+_LITERALS: Final = frozenset({"NULL", "TRUE", "FALSE"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ def why_not_limited(query: str) -> str:
         return "it cannot be read"
     if any(token.text == f"{_BOUND[0]}`libraries`" for token in tokens):
         return "write $libraries without backticks"
+    if any(token.text == ";" for token in tokens[:-1]):
+        return "it is more than one statement"
     uses = sum(token.text == _BOUND for token in tokens)
     parts = _parts(tokens)
     bounds = [sum(_bounds(part)) for part in parts]
@@ -91,6 +94,7 @@ def _bounds(tokens: Sequence[_Token]) -> Iterator[bool]:
     """Yield True for each bound of a part that surely limits it."""
     optional = False
     braces: list[bool] = []
+    computed = _computed(tokens)
     for index, token in enumerate(tokens):
         if token.word in {"MATCH", "WITH", "CALL", "YIELD"}:
             optional = index > 0 and tokens[index - 1].word == "OPTIONAL"
@@ -99,7 +103,37 @@ def _bounds(tokens: Sequence[_Token]) -> Iterator[bool]:
         elif token.text == "}" and braces:
             braces.pop()
         elif token.word == "WHERE" and not optional and all(braces) and not _in_list(tokens, index):
-            yield from filter(None, map(_is_bound, _conditions(_predicate(tokens, index + 1))))
+            for condition in _conditions(_predicate(tokens, index + 1)):
+                if _is_bound(condition) and condition[0].text not in computed:
+                    yield True
+
+
+def _computed(tokens: Sequence[_Token]) -> set[str]:
+    """Return the names that `AS` gives to anything but a variable or a property of one.
+
+    A bound on such a name says nothing about what was matched: `WITH d, 'mine' AS library`.
+    """
+    names = set()
+    for index in range(1, len(tokens) - 1):
+        if tokens[index].word == "AS":
+            before = [*_expression(tokens, index - 1)]
+            paths, dots = before[::2], before[1::2]
+            is_path = all(one.kind == "name" and one.word not in _LITERALS for one in paths)
+            if not before or not is_path or any(one.text != "." for one in dots):
+                names.add(tokens[index + 1].text)
+    return names
+
+
+def _expression(tokens: Sequence[_Token], end: int) -> Iterator[_Token]:
+    """Yield the tokens that end at an index, backwards to a comma, a clause or an open bracket."""
+    depth = 0
+    for index in range(end, -1, -1):
+        token = tokens[index]
+        depth += (token.text in _OPENING.values()) - (token.text in _OPENING)
+        ends = token.text == "," or token.word in _CLAUSES or token.word in {"DISTINCT", "YIELD"}
+        if depth < 0 or (depth == 0 and ends):
+            return
+        yield token
 
 
 def _is_call(tokens: Sequence[_Token], brace: int) -> bool:
@@ -186,6 +220,6 @@ def _is_bound(tokens: Sequence[_Token]) -> bool:
     names, dots = tokens[:-2:2], tokens[1:-2:2]
     return (
         len(names) == len(dots) + 1
-        and all(one.kind == "name" and one.word not in {"NOT", "NULL", "TRUE"} for one in names)
+        and all(one.kind == "name" and one.word not in {"NOT", *_LITERALS} for one in names)
         and all(one.text == "." for one in dots)
     )

@@ -11,6 +11,7 @@ _PARAMETER: Final = re.compile(
     re.DOTALL,
 )
 _DIALECTS: Final = ("sqlite", "postgres", "mysql")
+_INNER: Final = frozenset({"", "INNER", "CROSS", "STRAIGHT_JOIN"})
 
 
 def why_not_limited(query: str) -> str:
@@ -32,6 +33,12 @@ def why_not_limited(query: str) -> str:
         )
     if not _is_limited(tree, bounds):
         return "it does not limit itself to its libraries, in each SELECT of a UNION"
+    if not all(_is_limited(one, bounds) for one in tree.find_all(exp.DML)):
+        return "it writes in a part that does not limit itself to its libraries"
+    if any(conflict.expressions for conflict in tree.find_all(exp.OnConflict)):
+        return "it changes rows that it conflicts with, whatever library they are of"
+    if any(_is_computed(one) for one in tree.find_all(exp.In) if id(one) in bounds):
+        return "the column that it limits is made up by a subquery"
     return ""
 
 
@@ -55,9 +62,14 @@ def _is_libraries(node: exp.Expr) -> bool:
 def _bounds(tree: exp.Expr) -> Iterator[exp.In]:
     for condition in tree.find_all(exp.Where, exp.Join):
         root = condition.this if isinstance(condition, exp.Where) else condition.args.get("on")
-        outer = isinstance(condition, exp.Join) and bool(condition.side)
-        if isinstance(root, exp.Expr) and not outer:
+        drops_rows = isinstance(condition, exp.Where) or _is_inner(condition)
+        if isinstance(root, exp.Expr) and drops_rows:
             yield from _conjuncts(root)
+
+
+def _is_inner(join: exp.Expr) -> bool:
+    # An outer join keeps rows that its condition does not hold for; an anti join keeps those alone.
+    return isinstance(join, exp.Join) and not join.side and join.kind in _INNER
 
 
 def _conjuncts(node: exp.Expr) -> Iterator[exp.In]:
@@ -89,20 +101,33 @@ def _is_limited(node: exp.Expr, bounds: set[int]) -> bool:
     return any(_is_limited(source, bounds) for source in _sources(node))
 
 
+def _is_computed(bound: exp.In) -> bool:
+    """Return whether the bound's column is an expression's name in a subquery that it reads."""
+    column, select = bound.this, bound.find_ancestor(exp.Select)
+    if select is None:
+        return False
+    for source in _sources(select):
+        if isinstance(source, exp.Select):
+            for one in source.expressions:
+                if one.alias_or_name == column.name and not isinstance(one.unalias(), exp.Column):
+                    return not isinstance(one, exp.Star)
+    return False
+
+
 def _own(node: exp.Expr) -> Iterator[exp.In]:
     """Yield the bounds of a statement itself, without those of its subqueries."""
     where, joins = node.args.get("where"), node.args.get("joins") or []
     if isinstance(where, exp.Where):
         yield from _conjuncts(where.this)
     for join in joins:
-        if isinstance(join.args.get("on"), exp.Expr) and not join.side:
+        if isinstance(join.args.get("on"), exp.Expr) and _is_inner(join):
             yield from _conjuncts(join.args["on"])
 
 
 def _sources(node: exp.Expr) -> Iterator[exp.Expr]:
     """Yield the subqueries and common table expressions that a SELECT must read from."""
     first = node.args.get("from_") or node.args.get("from")
-    inner = [one.this for one in node.args.get("joins") or [] if not one.side]
+    inner = [one.this for one in node.args.get("joins") or [] if _is_inner(one)]
     tables = [first.this, *inner] if isinstance(first, exp.From) else inner
     for table in tables:
         if isinstance(table, exp.Subquery):

@@ -145,6 +145,8 @@ def decided():
         "d.library IN $libraries AND ALL(x IN d.tags WHERE x <> 'y')",
         "d.library IN $libraries RETURN d UNION MATCH (d) WHERE d.library IN $libraries",
         "d.x = 1 WITH d WHERE d.library IN $libraries",
+        "d.x = 1 WITH d, d.library AS l WHERE l IN $libraries",
+        "d.x = 1 WITH DISTINCT d AS e, count(*) AS n WHERE e.library IN $libraries",
         "d.x = 1 CALL (d) { MATCH (e WHERE e.library IN $libraries) RETURN e }",
     ],
 )
@@ -187,6 +189,12 @@ def test_cypher_binds_a_list(where):
         "MATCH (d) RETURN d.library IN $libraries",
         "MATCH (d) WHERE d.library IN $`libraries` RETURN d",
         "MATCH (d) WHERE d.a = 'x AND d.library IN $libraries RETURN d",
+        "MATCH (d) WITH d, 'mine' AS l WHERE l IN $libraries RETURN d",
+        "MATCH (d) WITH d, $mine AS l WHERE l IN $libraries RETURN d",
+        "MATCH (d) WITH d, {library: 'mine'} AS m WHERE m.library IN $libraries RETURN d",
+        "MATCH (d) UNWIND ['mine'] AS l WITH d, l WHERE l IN $libraries RETURN d",
+        "MATCH (d) WITH d, coalesce(d.library, 'mine') AS l WHERE l IN $libraries RETURN d",
+        "MATCH (d) WHERE d.library IN $libraries RETURN d; MATCH (e) RETURN e",
     ],
 )
 def test_cypher_not_restricted_to_its_libraries_is_refused(query):
@@ -222,6 +230,13 @@ def test_cypher_not_restricted_to_its_libraries_is_refused(query):
         "SELECT l IN (:libraries) FROM d",
         "SELECT * FROM d WHERE l IN (:libraries); DROP TABLE d",
         "SELECT * FROM",
+        "SELECT * FROM d ANTI JOIN e ON d.l IN (:libraries)",
+        "SELECT * FROM d FULL JOIN e ON d.l IN (:libraries)",
+        "SELECT * FROM (SELECT 'mine' AS l, a FROM d) x WHERE l IN (:libraries)",
+        "WITH x AS (SELECT coalesce(l, 'mine') AS l FROM d) SELECT * FROM x WHERE l IN (:libraries)",
+        "WITH x AS (DELETE FROM d RETURNING *) SELECT * FROM d WHERE l IN (:libraries)",
+        "WITH x AS (UPDATE d SET a = 1 RETURNING *) SELECT * FROM d WHERE l IN (:libraries)",
+        "INSERT INTO d SELECT * FROM e WHERE l IN (:libraries) ON CONFLICT (a) DO UPDATE SET a = 1",
     ],
 )
 def test_sql_not_restricted_to_its_libraries_is_refused(query):
@@ -239,6 +254,8 @@ def test_sql_not_restricted_to_its_libraries_is_refused(query):
         "SELECT a FROM d JOIN e ON d.id = e.id AND e.l IN (:libraries)",
         "SELECT a FROM (SELECT * FROM d WHERE l IN (:libraries)) x",
         "WITH x AS (SELECT * FROM d WHERE l IN (:libraries)) SELECT a FROM x",
+        "SELECT * FROM (SELECT l, a FROM d) x WHERE l IN (:libraries)",
+        "SELECT * FROM (SELECT d.library AS l, a FROM d) x WHERE l IN (:libraries)",
         "SELECT a FROM d WHERE l IN (:libraries) UNION SELECT a FROM e WHERE l IN (:libraries)",
         "DELETE FROM d WHERE l IN (:libraries)",
         "UPDATE d SET a = :a WHERE l IN (:libraries) AND id = :id",
