@@ -2,7 +2,8 @@
 
 Starts `lictor serve`, OPA, Redis and, in a process of its own, a guarded FastMCP server with a
 decision cache and a record. Every call names another tool, or reads another resource; two in a
-thousand have names of a megabyte. After each part the server's resident memory is read, beside the size of its record.
+thousand have names of a megabyte. After each part the server's resident memory is read, beside the
+size of its record.
 """
 
 import argparse

@@ -7,6 +7,9 @@ Nothing in it is about other callers.
 
 from typing import Any, Final
 
+from mcp import MCPError
+from mcp_types import INVALID_REQUEST
+
 from mcp_plugin.exceptions import ArgumentsRefusedError, CallDenied, PluginError
 from pdp_client import Reason, ReasonClass
 
@@ -58,6 +61,11 @@ def explain(error: PluginError) -> dict[str, Any]:
         "retry": "no",
         "needed": str(error),
     }
+
+
+def protocol_error(error: PluginError, code: int = INVALID_REQUEST) -> MCPError:
+    """Return the error of the protocol for a refusal, with what a client can act on in `data`."""
+    return MCPError(code=code, message=str(error), data={DENIAL: explain(error)})
 
 
 def _of_decision(denied: CallDenied) -> dict[str, Any]:

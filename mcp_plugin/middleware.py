@@ -1,7 +1,9 @@
 """The policy enforcement point: enforces the PDP's decisions on FastMCP's requests."""
 
 import logging
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,7 +19,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from mcp_plugin import messages
 from mcp_plugin.context import running
-from mcp_plugin.denials import DENIAL, explain
+from mcp_plugin.denials import DENIAL, explain, protocol_error
 from mcp_plugin.enforcer import Enforcer, named
 from mcp_plugin.exceptions import CallDenied, PluginError, TaskRefused
 from mcp_plugin.fastmcp_compat import sdk_context, sdk_server
@@ -183,11 +185,7 @@ class PolicyMiddleware(Lists):
             return await self._run(context, decision, call_next, caller=caller, action=action)
         except CallDenied as denied:
             # No caller of this hook would turn it into an error of the protocol.
-            raise MCPError(
-                code=mcp_types.INVALID_REQUEST,
-                message=str(denied),
-                data={DENIAL: explain(denied)},
-            ) from None
+            raise protocol_error(denied) from None
 
     async def on_call_tool(
         self,
@@ -287,12 +285,14 @@ class PolicyMiddleware(Lists):
         """Decide the read, and run it with the decision as the current one.
 
         Raises:
-            CallDenied: The read is denied.
+            MCPError: `INTERNAL_ERROR` for a refusal, as FastMCP has it.
             NotFoundError: The caller may read such a resource, but it does not exist.
+            PluginError: The read is denied, and it is server code that makes it.
         """
         caller = self._caller(context)
-        action, decision = await decide_read(self._enforcer, caller, context)
-        return await self._run(context, decision, call_next, caller=caller, action=action)
+        with _refusals_explained():
+            action, decision = await decide_read(self._enforcer, caller, context)
+            return await self._run(context, decision, call_next, caller=caller, action=action)
 
     async def on_get_prompt(
         self,
@@ -302,9 +302,18 @@ class PolicyMiddleware(Lists):
         """Decide the prompt, and render it with the decision as the current one.
 
         Raises:
-            CallDenied: The prompt is denied.
+            MCPError: `INTERNAL_ERROR` for a refusal, as FastMCP has it.
             NotFoundError: The caller may get such a prompt, but it does not exist.
+            PluginError: The prompt is denied, and it is server code that makes it.
         """
+        with _refusals_explained():
+            return await self._get_prompt(context, call_next)
+
+    async def _get_prompt(
+        self,
+        context: MiddlewareContext[mcp_types.GetPromptRequestParams],
+        call_next: CallNext[mcp_types.GetPromptRequestParams, PromptResult],
+    ) -> PromptResult:
         asked, server_context = context.message, fastmcp_context(context)
         prompt = None
         if len(asked.name) <= MAX_NAME:
@@ -376,3 +385,18 @@ class PolicyMiddleware(Lists):
                 raise MCPError(
                     code=mcp_types.INTERNAL_ERROR, message=message(Reason.UNAVAILABLE)
                 ) from None
+
+
+@contextmanager
+def _refusals_explained() -> Iterator[None]:
+    """Turn a refusal of a client's own request into an error of the protocol that explains it.
+
+    FastMCP would turn it into one of the same code without `data`. Server code gets the refusal.
+    """
+    nested = running() is not None
+    try:
+        yield
+    except PluginError as refused:
+        if nested:
+            raise
+        raise protocol_error(refused, mcp_types.INTERNAL_ERROR) from None

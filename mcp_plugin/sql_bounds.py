@@ -31,14 +31,12 @@ def why_not_limited(query: str) -> str:
             "each `:libraries` must stand in a WHERE, as `column IN (:libraries)` and joined to "
             "other conditions by AND alone"
         )
-    if not _is_limited(tree, bounds):
-        return "it does not limit itself to its libraries, in each SELECT of a UNION"
-    if not all(_is_limited(one, bounds) for one in tree.find_all(exp.DML)):
-        return "it writes in a part that does not limit itself to its libraries"
-    if any(conflict.expressions for conflict in tree.find_all(exp.OnConflict)):
-        return "it changes rows that it conflicts with, whatever library they are of"
     if any(_is_computed(one) for one in tree.find_all(exp.In) if id(one) in bounds):
         return "the column that it limits is made up by a subquery"
+    if not all(_is_limited(one, bounds) for one in (tree, *tree.find_all(exp.DML))):
+        return "it does not limit itself to its libraries, in each SELECT of a UNION and each write"
+    if any(conflict.expressions for conflict in tree.find_all(exp.OnConflict)):
+        return "it changes rows that it conflicts with, whatever library they are of"
     return ""
 
 

@@ -24,6 +24,7 @@ from lictor.state_dir import initialise, publish_policies
 _TIERS = {
     "tests/system/model": "model",
     "tests/system/conformance": "conformance",
+    "tests/system/clients": "conformance",
     "tests/system/docs": "docs",
     "tests/system": "system",
     "tests/bundles/cluster/test_leader_loop.py": "system",

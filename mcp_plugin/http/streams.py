@@ -1,17 +1,25 @@
 """HTTP responses of one caller, cut off when the caller's access ends.
 
 A standalone stream (GET) has no call whose cancellation would end it. In `strict`, no response may
-carry a byte after a revocation has returned, so each message waits for a check.
+carry a message of the server's after a revocation has returned, so each message waits for a check.
+What follows is the refusal alone: clients that get no response wait for it until they time out.
 """
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 import anyio
+import mcp_types
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mcp_plugin.denials import DENIAL, explain, protocol_error
 from mcp_plugin.enforcer import Enforcer
+from mcp_plugin.exceptions import CallDenied
 from mcp_plugin.http import asgi
 from mcp_plugin.http.request import Caller
 from mcp_plugin.revocation import OpenWork
-from pdp_client import Action, Reason
+from pdp_client import Action, Decision, Reason
 from pdp_client.reasons import message
 
 _GUARDED = "lictor.guarded"
@@ -43,6 +51,8 @@ async def guard_response(
         await app(scope, receive, send)
         return
     scope[_GUARDED] = True
+    body = asgi.RequestBody(receive)
+    asked = None if is_stream else asgi.message_in(await body.read(asgi.MAX_BODY))
     response = _Response(send)
     caller = Caller(bearer, "http")
     with anyio.CancelScope() as cancel:
@@ -62,9 +72,9 @@ async def guard_response(
             revocations.opened(caller, work, was_valid=was_valid),
             enforcer.list_changes.streaming(session_id),
         ):
-            await app(scope, receive, send_current)
+            await app(scope, body.receive, send_current)
     if work.reason is not None:
-        await response.end(work.reason)
+        await response.end(work.reason, asked)
 
 
 class _Response:
@@ -86,13 +96,19 @@ class _Response:
         self._is_over = sent["type"] == "http.response.body" and not sent.get("more_body")
         await self._send(sent)
 
-    async def end(self, reason: Reason) -> None:
-        """End the response without another byte of content."""
+    async def end(self, reason: Reason, asked: Mapping[str, Any] | None) -> None:
+        """End the response with the refusal alone.
+
+        Args:
+            reason: why.
+            asked: the message that it is the response to; None for a standalone stream.
+        """
         if self._is_over:
             return
         try:
             if self._is_started:
-                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+                last = _event(asked, reason) if self._head and _is_event_stream(self._head) else b""
+                await self._send({"type": "http.response.body", "body": last, "more_body": False})
             else:
                 await asgi.respond(self._send, 401, {"message": message(reason) or reason.value})
         except OSError:  # the client is gone
@@ -107,3 +123,22 @@ class _Response:
 def _is_event_stream(head: Message) -> bool:
     content = asgi.header(head.get("headers", ()), b"content-type") or ""
     return content.startswith("text/event-stream")
+
+
+def _event(asked: Mapping[str, Any] | None, reason: Reason) -> bytes:
+    """Return the event that refuses a request; empty if the message was none."""
+    if asked is None or "id" not in asked or "method" not in asked:
+        return b""
+    denied = CallDenied(Decision.refused(reason))
+    if asked["method"] == "tools/call":
+        result = mcp_types.CallToolResult(
+            content=[mcp_types.TextContent(type="text", text=str(denied))],
+            _meta={DENIAL: explain(denied)},
+            is_error=True,
+        )
+        said = {"result": result.model_dump(mode="json", by_alias=True, exclude_none=True)}
+    else:
+        error = protocol_error(denied).error
+        said = {"error": error.model_dump(mode="json", by_alias=True, exclude_none=True)}
+    document = json.dumps({"jsonrpc": "2.0", "id": asked["id"], **said})
+    return f"event: message\r\ndata: {document}\r\n\r\n".encode()

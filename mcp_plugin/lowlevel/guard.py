@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 
 from mcp_plugin import messages
 from mcp_plugin.context import decision_scope
-from mcp_plugin.denials import DENIAL, explain
+from mcp_plugin.denials import DENIAL, explain, protocol_error
 from mcp_plugin.enforcer import Enforcer
 from mcp_plugin.exceptions import PluginError
 from mcp_plugin.http.bearer_auth import verified
@@ -242,11 +242,7 @@ class _Guard:
                 )
         except PluginError as refused:
             if ctx.method != "tools/call":
-                raise MCPError(
-                    code=mcp_types.INVALID_REQUEST,
-                    message=str(refused),
-                    data={DENIAL: explain(refused)},
-                ) from None
+                raise protocol_error(refused) from None
             return mcp_types.CallToolResult(
                 content=[mcp_types.TextContent(type="text", text=str(refused))],
                 _meta={DENIAL: explain(refused)},

@@ -3,7 +3,9 @@
 import pytest
 from fastmcp import FastMCP
 from mcp import MCPError
+from mcp_types import INTERNAL_ERROR
 
+from mcp_plugin import checks_libraries
 from mcp_plugin.denials import DENIAL
 
 pytestmark = pytest.mark.anyio
@@ -110,6 +112,58 @@ async def test_errors_of_the_protocol_carry_it_too(serve_plain, grants):
     served = await serve_plain(shop(), http={"json_response": True, "stateless_http": True})
     answer = await served.raw("resources/subscribe", {"uri": "data://x"}, bearer=bearer)
     assert answer["error"]["data"][DENIAL]["reason"] == "tool_not_allowed"
-    with pytest.raises(MCPError):
-        async with served.client(bearer) as client:
-            await client.read_resource("data://x")
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_refused_reads_and_prompts_carry_it_in_data(serve_plain, grants, mode):
+    mcp = shop()
+
+    @mcp.resource("data://x")
+    def data() -> str:
+        return "secret"
+
+    @mcp.resource("data://library/{name}")
+    @checks_libraries("name")
+    def library(name: str) -> str:
+        return "secret"
+
+    @mcp.prompt
+    def ask() -> str:
+        return "secret"
+
+    bearer = grants.token("resources/read:data://library/*", libraries=["poe"])
+    grants.lay()
+    served = await serve_plain(mcp)
+    async with served.client(bearer, mode=mode) as client:
+        for asked, reason in (
+            (client.read_resource("data://x"), "tool_not_allowed"),
+            (client.read_resource("data://unknown"), "tool_not_allowed"),
+            (client.read_resource("data://library/shelley"), "library_not_allowed"),
+            (client.get_prompt("ask"), "tool_not_allowed"),
+        ):
+            with pytest.raises(MCPError) as refused:
+                await asked
+            assert refused.value.error.code == INTERNAL_ERROR
+            assert refused.value.error.data[DENIAL]["reason"] == reason
+            assert refused.value.error.data[DENIAL]["class"] == "authorisation"
+
+
+async def test_a_read_that_a_tool_makes_is_refused_by_an_exception(serve_plain, grants):
+    mcp = shop()
+
+    @mcp.resource("data://x")
+    def data() -> str:
+        return "secret"
+
+    @mcp.tool
+    async def outer() -> str:
+        try:
+            await mcp.read_resource("data://x")
+        except Exception as error:  # noqa: BLE001 - which one is asserted
+            return type(error).__name__
+        return "it ran"
+
+    bearer = grants.token("outer")
+    grants.lay()
+    served = await serve_plain(mcp)
+    assert await served.call("outer", bearer=bearer) == "CallDenied"

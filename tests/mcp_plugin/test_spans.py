@@ -19,14 +19,16 @@ CARRIED = f"00-{TRACE}-{PARENT}-01"
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def exporter():
-    """The one SDK that a process may have."""
+    """What the one SDK that a process may have exports."""
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider(shutdown_on_exit=False)
+        trace.set_tracer_provider(provider)
+        assert trace.get_tracer_provider() is provider
     exporter = InMemorySpanExporter()
-    provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    trace.set_tracer_provider(provider)
-    assert trace.get_tracer_provider() is provider
     return exporter
 
 
@@ -94,6 +96,26 @@ async def test_span_omits_a_uri_that_may_hold_arguments(serve_plain, spans, ada)
     ours = "".join(span.to_json() for of_a_name in spans().values() for span in of_a_name)
     assert "resources/read" in ours
     assert "xyzzy" not in ours
+
+
+async def test_spans_say_what_a_list_held_and_what_only_shadow_mode_let_run(
+    plain_pdp, grants, spans
+):
+    PolicyMiddleware(plain_pdp, registry=CollectorRegistry())
+    bearer = grants.token("search")
+    grants.lay()
+    actions = [Action(name="search"), Action(name="delete"), Action(name="drop")]
+    await plain_pdp.visible(bearer, actions=actions)
+    await plain_pdp.decide(bearer, Action(name="search"))
+    await plain_pdp.decide(bearer, Action(name="delete"), shadow=True)
+
+    (listed,) = spans()["lictor.list"]
+    shown = (listed.attributes["lictor.list.asked"], listed.attributes["lictor.list.shown"])
+    assert shown == (3, 1)
+    allowed, shadowed = spans()["lictor.decide"]
+    assert "lictor.shadowed" not in allowed.attributes
+    said = (shadowed.attributes["lictor.shadowed"], shadowed.attributes["lictor.allow"])
+    assert said == (True, False)
 
 
 async def test_outage_is_an_error_and_a_refusal_is_not(short_path, spans):

@@ -56,6 +56,11 @@ class Answers:
         pass
 
 
+class HangingReplayGuard:
+    async def check(self, _):
+        await asyncio.Event().wait()
+
+
 def at(epoch, revision, **changes):
     return {**ALLOW, "epoch": epoch, "revision": revision, **changes}
 
@@ -85,11 +90,7 @@ async def test_deadline_is_for_everything_together(make_pdp, kind, short_path):
 
 
 async def test_deadline_covers_the_replay_check(make_pdp):
-    class Hangs:
-        async def check(self, _):
-            await asyncio.Event().wait()
-
-    pdp = make_pdp(deadline=0.05, replay=Hangs())
+    pdp = make_pdp(deadline=0.05, replay=HangingReplayGuard())
     assert (await pdp.authorize("alice", tool="search")).reason is Reason.UNAVAILABLE
 
 
@@ -344,11 +345,7 @@ async def test_bearers_checked_together_in_an_outage_keep_what_python_refuses(ma
 
 
 async def test_deadline_covers_all_bearers_checked_together(make_pdp):
-    class Hangs:
-        async def check(self, _):
-            await asyncio.Event().wait()
-
-    pdp = make_pdp(deadline=0.05, replay=Hangs())
+    pdp = make_pdp(deadline=0.05, replay=HangingReplayGuard())
     checked, state = await pdp.authenticate_all(["alice", "bob"])
     assert [reason for _, reason in checked] == [Reason.UNAVAILABLE] * 2
     assert state is None
@@ -393,3 +390,10 @@ def test_errors_of_the_parts_become_denials():
     for error in (BearerRejected, OPAUnreachableError, ResponseUnusableError):
         assert error.code
     assert open_transport("http://[::1]:8181")
+
+
+async def test_message_of_a_refused_bearer_names_what_is_wrong(make_pdp, signer, team_claims):
+    bearer = signer.token(team_claims, kid="other")
+    decision = await make_pdp().authorize(bearer, tool="search")
+    assert (decision.allow, decision.reason) == (False, Reason.KEY_UNKNOWN)
+    assert decision.message == "Unknown signing key kid='other'."

@@ -1,20 +1,15 @@
 """MCP's conformance suite: installed from npm once, run against a server, its results read."""
 
 import asyncio
-import hashlib
 import json
 import os
 import re
-import shutil
-import subprocess
 import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.downloads import DownloadUnavailableError
-
-from bundles.opa.binary import cache_folder
+from .npm import PATIENCE, find_packages, node_in
 
 PACKAGE = Path(__file__).with_name("package.json")
 PINNED = json.loads(PACKAGE.read_text())["dependencies"]
@@ -29,9 +24,6 @@ nothing newer than 2025-11-25."""
 
 OUTSIDE = "tasks-"
 """The scenarios of an extension that the server does not offer, and lictor refuses, begin so."""
-
-PATIENCE = 240
-"""Seconds after which a run, or npm, counts as hung."""
 
 _MOMENT = re.compile(r"-\d{4}-\d\d-\d\dT[\d-]+Z$")
 """At the end of the name of each folder of results."""
@@ -58,7 +50,7 @@ class Suite:
         program = self.folder / "node_modules" / name.partition(",")[0] / "dist" / "index.js"
         with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
             process = await asyncio.create_subprocess_exec(
-                _node(self.folder), program, "server", "--url", url, *RUNS[name], "-o", folder,
+                node_in(self.folder), program, "server", "--url", url, *RUNS[name], "-o", folder,
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             )  # fmt: skip
             try:
@@ -81,38 +73,12 @@ def find_suite(environ=os.environ):
     Raises:
         DownloadUnavailableError: there is no npm, or it fails.
     """
-    pinned = hashlib.sha256(PACKAGE.read_bytes()).hexdigest()[:8]
     version = PINNED["newest"].rpartition("@")[2]
-    folder = cache_folder(environ) / f"conformance-{version}-{pinned}"
-    if not folder.exists():
-        _install(folder)
-    try:
-        _run(_node(folder), "--version")
-    except (OSError, subprocess.SubprocessError) as error:
-        raise DownloadUnavailableError(
-            f"no conformance suite: the Node in {folder}: {_said(error)}"
-        ) from None
-    return Suite(folder)
-
-
-def _install(target):
-    npm = shutil.which("npm")
-    if npm is None:
-        raise DownloadUnavailableError("no conformance suite: not in the cache, and no npm on PATH")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix="npm-") as made:
-        folder = Path(made) / "suite"
-        folder.mkdir()
-        shutil.copy(PACKAGE, folder)
-        try:
-            _run(npm, "install", "--no-package-lock", "--no-audit", "--no-fund", cwd=folder)
-        except (OSError, subprocess.SubprocessError) as error:
-            raise DownloadUnavailableError(
-                f"no conformance suite: npm install: {_said(error)}"
-            ) from None
-        # Renamed into place, so that two test runs that install at once never run half of it.
-        if not target.exists():
-            folder.rename(target)
+    return Suite(
+        find_packages(
+            PACKAGE, name=f"conformance-{version}", what="conformance suite", environ=environ
+        )
+    )
 
 
 def _outcomes(folder):
@@ -122,16 +88,3 @@ def _outcomes(folder):
             continue
         for check in json.loads(results.read_text()):
             yield scenario, f"{check['id']} {check['name']}", check["status"]
-
-
-def _node(folder):
-    return folder / "node_modules" / ".bin" / "node"
-
-
-def _run(*command, **kwargs):
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE, **kwargs)
-
-
-def _said(error):
-    lines = (getattr(error, "stderr", None) or str(error)).strip().splitlines()
-    return lines[-1][:200] if lines else type(error).__name__
