@@ -9,7 +9,8 @@ come first.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,6 +24,7 @@ _MOST: Final = 30_000
 """Lists that are remembered: three kinds for each session that the SDK allows."""
 
 _AT_ONCE: Final = 2
+_KINDS: Final = ("tool", "resource", "prompt")
 
 Visible = Callable[[Caller, Sequence[Action]], Awaitable[frozenset[int]]]
 
@@ -54,7 +56,7 @@ class ListChanges:
         self._lists: dict[str, Sequence[Action]] = {}
         self._streams: Counter[str] = Counter()
         self._running: asyncio.Task[None] | None = None
-        self._is_due = False
+        self._due: set[str] = set()
 
     @contextmanager
     def streaming(self, session_id: str | None) -> Iterator[None]:
@@ -63,6 +65,8 @@ class ListChanges:
             yield
             return
         self._streams[session_id] += 1
+        # What changed since the session listed, while it had no stream, could not be sent.
+        self._examine_soon({session_id})
         try:
             yield
         finally:
@@ -98,20 +102,24 @@ class ListChanges:
 
     def registry_moved(self) -> None:
         """Filter the lists again in the background, once more if that is under way already."""
-        self._is_due = True
-        if self._running is None or self._running.done():
+        self._examine_soon(self._streams)
+
+    def _examine_soon(self, sessions: Iterable[str]) -> None:
+        listed = (one for one in sessions if any((one, kind) in self._listed for kind in _KINDS))
+        self._due.update(listed)
+        if self._due and (self._running is None or self._running.done()):
             self._running = asyncio.ensure_future(self._run())
 
     async def _run(self) -> None:
-        while self._is_due:
-            self._is_due = False
+        while self._due:
+            due, self._due = self._due, set()
             try:
-                await self.examine()
+                await self.examine(due)
             except Exception:  # noqa: BLE001 - the next change is to be told all the same
                 _log.exception("mcp_auth.list_changed failed")
 
-    async def examine(self) -> None:
-        """Filter the lists of sessions with a stream, and notify those for which they differ."""
+    async def examine(self, sessions: AbstractSet[str]) -> None:
+        """Filter the lists of sessions again, and notify those for which they differ."""
         slots = asyncio.Semaphore(_AT_ONCE)
 
         async def examine(key: tuple[str, str], listed: _Listed) -> None:
@@ -126,5 +134,6 @@ class ListChanges:
                     self._listed.pop(key, None)
                     _log.debug("mcp_auth.list_changed error=%s", type(error).__name__)
 
-        streaming = [item for item in self._listed.items() if item[0][0] in self._streams]
-        await asyncio.gather(*(examine(*item) for item in streaming))
+        keys = ((session, kind) for session in sessions for kind in _KINDS)
+        listed = [(key, self._listed[key]) for key in keys if key in self._listed]
+        await asyncio.gather(*(examine(*one) for one in listed))

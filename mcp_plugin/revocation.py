@@ -270,8 +270,9 @@ class _Watch:
 
         await asyncio.gather(*map(examine, _batches(due)))
         if state != self._state:
-            moved, self._state = self._state is not None, state
-            if moved and self._revocations.on_new_state is not None:
+            self._state = state
+            # At the first look too: the registry may have moved since something was opened.
+            if self._revocations.on_new_state is not None:
                 self._revocations.on_new_state()
 
 
