@@ -64,6 +64,6 @@ _is_good_token(credential) if {
 	registry.shard_is_current(registry.shard("users", token.user))
 }
 
-_against_caller := caller.reasons if {
-	_caller_shards_are_current
-} else := caller.reasons | {"stale_data"}
+default _against_caller := {"stale_data"}
+
+_against_caller := caller.reasons if _caller_shards_are_current

@@ -56,6 +56,35 @@ test_callers_are_unknown_while_opa_holds_what_it_must_not if {
 	}
 }
 
+test_a_token_is_good_while_both_of_its_shards_are_current if {
+	_good({"tokens", "users"})
+	not _good({"tokens"})
+	not _good({"users"})
+}
+
+test_no_other_credential_is_a_good_token if {
+	registry := {"live": _all_live}
+	not lictor._is_good_token(object.union(_token("alice"), {"kind": "jwt"})) with data.registry as registry
+		with lictor.registry.shard as _kind
+		with lictor.registry.shard_is_current as _is_current
+		with input as {"tokens", "users"}
+}
+
+# Each kind of record has a shard of its own.
+_good(current) if {
+	lictor._is_good_token(_token("alice")) with data.registry as {"live": _all_live}
+		with lictor.registry.shard as _kind
+		with lictor.registry.shard_is_current as _is_current
+		with input as current
+}
+
+_all_live := object.union(dataset.registry.base["00"], dataset.registry.live)
+
+# regal ignore:argument-always-wildcard
+_kind(kind, _) := kind
+
+_is_current(id) if id in input
+
 _token(bearer) := {"kind": "token", "digest": crypto.sha256(bearer)}
 
 _tokens := ["alice", "switched-off", "run-out", "odd-expiry", "of-bob", "of-nobody", "rotated-away", "unknown"]
