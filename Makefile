@@ -72,7 +72,7 @@ test: $(VENV)/dev ## Run the tests of every promise, in under four minutes
 .PHONY: $(TIERS:%=test-%)
 test-system: $(VENV)/dev ## Faults, scenarios, killed processes, several servers
 test-model: $(VENV)/dev ## Ten thousand queries to OPA and to a model of the rules
-test-conformance: $(VENV)/dev ## MCP's conformance suite (needs npm)
+test-conformance: $(VENV)/dev ## MCP's conformance suite and TypeScript clients (need npm)
 test-neo4j: $(VENV)/dev ## A real Neo4j (needs a JDK and Maven)
 test-docs: $(VENV)/dev ## Every command and table of the docs
 $(TIERS:%=test-%):
@@ -128,6 +128,11 @@ opa-test: $(VENV)/dev ## Check, test and lint the Rego
 .PHONY: mutants
 mutants: $(VENV)/dev ## Change lictor's own Rego in many small ways, each of which a test must notice
 	lictor policies mutate --product --threshold 100
+
+.PHONY: mutants-python
+mutants-python: $(VENV)/dev ## Change the client and the plugin in small ways (SAMPLE=N, SEED=N, MODULES=globs)
+	python tests/system/mutation/run.py $(if $(SAMPLE),--sample $(SAMPLE)) --seed $(or $(SEED),1) \
+	  --workers $(WORKERS) $(foreach module,$(MODULES),'$(module)')
 
 .PHONY: lint
 lint: $(VENV)/dev ## Check format, lint, import arrows and types

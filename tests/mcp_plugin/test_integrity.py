@@ -184,6 +184,38 @@ async def test_inner_middleware_cannot_rename_a_call_later(serve_open, plain_pdp
     assert not shop.taken() & {"delete", "secret", "hidden"}
 
 
+READS_ARGUMENTS = """package site
+
+deny contains {"action": a.name, "code": "all", "message": "Not all."} if {
+	some a in data.lictor.actions
+	a.arguments.what == "all"
+}
+"""
+
+
+class ChangesArguments(Middleware):
+    async def on_call_tool(self, context, call_next):
+        message = context.message.model_copy(update={"arguments": {"what": "all"}})
+        return await call_next(context.copy(message=message))
+
+
+@pytest.mark.parametrize("read", [True, False])
+async def test_inner_middleware_cannot_change_arguments_that_a_rule_reads(
+    serve_open, plain_pdp, grants, read
+):
+    shop = RecordingServer()
+    shop.mcp.add_middleware(PolicyMiddleware(plain_pdp, registry=CollectorRegistry()))
+    shop.mcp.add_middleware(ChangesArguments())
+    bearer = grants.token("delete")
+    grants.rules(READS_ARGUMENTS, arguments=read)
+    served = await serve_open(shop.mcp)
+    async with served.client(bearer) as client:
+        await client.list_tools()
+        said = await text(client, "delete", {"what": "one"})
+    assert said == (UNAVAILABLE if read else "deleted all")
+    assert shop.taken() == (set() if read else {"delete"})
+
+
 async def test_middleware_outside_the_policy_is_seen_through(serve_plain, modest):
     shop = RecordingServer()
     shop.mcp.add_middleware(Renames())
@@ -211,6 +243,21 @@ async def test_inner_middleware_is_reported_at_the_first_request(
     assert second["result"]["content"][0]["text"] == "looked"
     reported = [record.getMessage() for record in caplog.records if "order" in record.getMessage()]
     assert reported == ["mcp_auth.order sealed, as these are inside the policy: LoggingMiddleware"]
+
+
+async def test_tool_may_list_with_middleware_inside_the_policy(serve_open, plain_pdp, modest):
+    shop = RecordingServer()
+
+    @shop.mcp.tool(name="look")
+    async def names(ctx: Context) -> str:
+        return ", ".join(sorted(tool.name for tool in await ctx.fastmcp.list_tools()))
+
+    shop.mcp.add_middleware(PolicyMiddleware(plain_pdp, registry=CollectorRegistry()))
+    shop.mcp.add_middleware(LoggingMiddleware())
+    served = await serve_open(shop.mcp)
+    async with served.client(modest) as client:
+        await client.list_tools()
+        assert await text(client, "look") == "look"
 
 
 class AnswersItself(Middleware):

@@ -424,6 +424,32 @@ async def test_a_decision_of_an_older_state_is_checked_again(plain_pdp, grants):
                 await ended.wait()
 
 
+async def test_optional_authentication_ends_what_a_revoked_bearer_runs(serve_plain, grants):
+    served = await serve_plain(slow_server(), require_auth=False)
+    bearer = grants.token("*")
+    grants.lay()
+    running = asyncio.create_task(call_of(served, bearer, "wait"))
+    await until(lambda: served.mcp.started, "it runs")
+    grants.revoke(bearer)
+    assert await running == "Invalid MCP token."
+    assert served.mcp.ended == ["wait cancelled"]
+
+
+async def test_optional_authentication_lets_a_bad_bearers_call_go_on(serve_plain, grants):
+    """It was never more than an anonymous caller's, so nothing has ended."""
+    served = await serve_plain(slow_server(), require_auth=False)
+    good = grants.token("*")
+    grants.lay()
+    async with stream_of(served, good) as stream:
+        bad = asyncio.create_task(call_of(served, "never-a-token-of-anybody", "wait"))
+        await until(lambda: served.mcp.started, "it runs")
+        grants.revoke(good)
+        async with asyncio.timeout(10):
+            await stream.aread()
+        served.mcp.release.set()
+        assert await bad == "secret of wait"
+
+
 async def test_many_credentials_are_checked_with_few_queries(plain_pdp, grants, monkeypatch):
     revocations = Revocations(
         plain_pdp, metrics(CollectorRegistry()), requires_auth=True, on_revocation="end"

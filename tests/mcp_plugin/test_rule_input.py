@@ -15,6 +15,7 @@ TELLS = """package site
 
 deny contains {"action": a, "code": "told", "message": json.marshal(a)} if some a in data.lictor.actions
 """
+ANNOTATIONS = {"audience": ["user"], "lastModified": "2026-01-12T15:00:58Z", "priority": 0.5}
 OLD = """package site
 
 deny contains {"action": a, "code": "old", "message": "Too old."} if {
@@ -52,7 +53,7 @@ def versions():
     for number in ("1", "2"):
         add_version(mcp, number)
 
-    @mcp.resource("data://{name}", tags={"any"}, annotations={"priority": 0.5})
+    @mcp.resource("data://{name}", tags={"any"}, annotations=ANNOTATIONS)
     def any_shelf(name: str) -> str:
         return name
 
@@ -92,7 +93,7 @@ async def test_rule_input_has_name_version_tags_uri_hints_and_arguments(grants, 
     }  # fmt: skip
     assert await refusal(client.read_resource("data://x")) == {
         "method": "resources/read", "name": "data://x", "uri": "data://x", "tags": ["any"],
-        "annotations": {"priority": 0.5},
+        "annotations": ANNOTATIONS,
     }  # fmt: skip
     assert await refusal(client.get_prompt("ask", {"n": "x"}, version="1")) == {
         "method": "prompts/get", "name": "ask", "version": "1", "tags": ["v1"],
@@ -102,7 +103,7 @@ async def test_rule_input_has_name_version_tags_uri_hints_and_arguments(grants, 
     argument = {"name": "name", "value": "x"}
     assert await refusal(client.complete(ref, argument, {"other": "y"})) == {
         "method": "completion/complete", "name": "data://{name}", "uri": "data://{name}",
-        "tags": ["any"], "annotations": {"priority": 0.5},
+        "tags": ["any"], "annotations": ANNOTATIONS,
         "arguments": {"name": "x", "other": "y"},
     }  # fmt: skip
     of_prompt = await refusal(client.complete({"type": "ref/prompt", "name": "ask"}, argument))

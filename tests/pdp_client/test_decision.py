@@ -71,6 +71,48 @@ def test_well_formed_allow_is_an_allow():
     assert decision.uses_arguments is False
 
 
+@pytest.mark.parametrize("kind", ["token", "team", "jwt"])
+def test_every_part_of_a_decision_is_kept(kind):
+    principal = {"type": kind, "id": "x", "name": None, "user": "ada"}
+    response = {**ALLOW, "principal": principal, "message": "m", "policy": "p1", "site": "s1"}
+    decision = parse_decision(response)
+    assert decision.principal == Principal(type=kind, id="x", name=None, user="ada")
+    assert (decision.message, decision.policy, decision.site) == ("m", "p1", "s1")
+    assert not decision.shadowed
+
+
+REFUSED = {
+    **DENY, "reason": "site_rule", "reasons": ["site:closed", "site_rule", "tool_not_allowed"],
+    "shadow": {"libraries": ["b", "a", "b"]},
+}  # fmt: skip
+
+
+def test_denied_action_in_shadow_mode_runs_with_its_libraries():
+    decision = parse_decision(REFUSED, shadow=True)
+    assert (decision.allow, decision.shadowed, decision.runs) == (False, True, True)
+    assert decision.libraries == ("a", "b")
+    assert decision.reason is Reason.SITE_RULE
+    # Without shadow mode, what OPA says about it counts for nothing.
+    enforced = parse_decision(REFUSED)
+    assert (enforced.shadowed, enforced.runs, enforced.libraries) == (False, False, ())
+    not_shadowed = parse_decision({**REFUSED, "shadow": None}, shadow=True)
+    assert (not_shadowed.shadowed, not_shadowed.runs) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"principal": None}, {"epoch": None}, {"revision": None}, {"shadow": []}, {"shadow": {}},
+        {"shadow": {"libraries": "a"}}, {"reason": "token_expired", "reasons": ["token_expired"]},
+        {"reasons": ["site_rule", "user_disabled"]},
+        {"reason": "unavailable", "reasons": ["unavailable"]},
+    ],
+)  # fmt: skip
+def test_shadow_of_anything_but_a_denied_action_is_unusable(changes):
+    with pytest.raises(ResponseUnusableError):
+        parse_decision({**REFUSED, **changes}, shadow=True)
+
+
 def test_well_formed_denial_keeps_its_reasons():
     reasons = ["user_disabled", "site:closed", "site_rule", "token_expired"]
     decision = parse_decision(
@@ -165,6 +207,8 @@ def test_well_formed_list_is_sorted_positions():
     visible = parse_visible({**LIST, "indices": [2, 0]}, count=3)
     assert visible.indices == (0, 2)
     assert (visible.reason, visible.epoch, visible.revision) == ("ok", 1, 42)
+    whole = parse_visible({**LIST, "policy": "p1", "site": "s1", "valid_until": 5}, count=3)
+    assert (whole.policy, whole.site, whole.valid_until) == ("p1", "s1", 5.0)
     # Without these it is not remembered.
     assert (visible.policy, visible.site, visible.valid_until) == (None, None, None)
 
@@ -207,6 +251,8 @@ def test_well_formed_callers_have_a_reason_each():
     callers = parse_callers(CALLERS, count=2)
     assert callers.reasons == (Reason.OK, Reason.TOKEN_EXPIRED)
     assert (callers.reason, callers.epoch, callers.revision) == ("ok", 1, 42)
+    whole = parse_callers({**CALLERS, "policy": "p1", "site": "s1"}, count=2)
+    assert (whole.policy, whole.site) == ("p1", "s1")
 
 
 def test_callers_without_reasons_are_usable_only_in_an_outage():

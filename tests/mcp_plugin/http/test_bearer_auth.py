@@ -245,6 +245,18 @@ async def test_several_protocol_versions_in_one_request_are_refused(start, ada):
         assert answer.json()["error"]["code"] == HEADER_MISMATCH
 
 
+async def test_header_mismatch_is_a_json_rpc_error_that_pages_can_read(start, ada):
+    wire = await start()
+    method = ("Mcp-Method", "tools/list")
+    for lines in ([method], [method, ("MCP-Protocol-Version", "2025-06-18")]):
+        answer = await wire.call("search", bearer=ada, headers=[("Origin", BASE), *lines])
+        assert (answer.status_code, answer.json()) == (400, {
+            "jsonrpc": "2.0", "id": None,
+            "error": {"code": HEADER_MISMATCH, "message": "Headers do not match the body"},
+        })  # fmt: skip
+        assert answer.headers["access-control-allow-origin"] == BASE
+
+
 async def test_resource_at_a_root_has_no_slash(start):
     wire = await start(http={"path": "/"})
     found = await wire.request("GET", "/.well-known/oauth-protected-resource")
@@ -516,6 +528,13 @@ async def test_tool_gets_no_bearer_and_spans_get_its_label(start, ada):
     assert token.client_id == token.token
     assert token.client_id.startswith("lct_…")
     assert ada[:12] not in repr(token)
+
+
+async def test_access_token_of_a_jwt_has_its_claims_and_its_end():
+    claims = {"iss": "mnemosyne", "typ": "team", "sub": "team:docs", "exp": 4_102_444_800}
+    token = access_token(Credential(kind="jwt", kid="k", claims=claims))
+    assert (token.client_id, token.subject) == ("team:docs", "team:docs")
+    assert (token.expires_at, token.scopes, token.claims) == (4_102_444_800, [], claims)
 
 
 async def test_rejected_request_is_recorded_without_its_bearer(start, plain_opa, ada, tmp_path):

@@ -12,7 +12,7 @@ from fastmcp.server.event_store import EventStore
 from mcp import MCPError
 from mcp.server.lowlevel import Server
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp_types import SamplingMessage, TextContent
+from mcp_types import INTERNAL_ERROR, SamplingMessage, TextContent
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -179,6 +179,7 @@ async def test_server_whose_sessions_cannot_be_bound_accepts_none(http, low, gra
             grants.lay()
             answer = await Session(http, served.url, bearer).post("initialize", HELLO)
             assert f'"{status}"' in answer.text
+            assert (f'"code":{INTERNAL_ERROR}' in answer.text) is (status == "error")
     assert caplog.text.count("mcp_auth.sessions this server's sessions cannot be bound") == 1
 
 
@@ -257,7 +258,10 @@ async def test_anonymous_sessions_leave_room_for_others(http, plain_pdp, grants,
     async with serving(mcp) as served:
         opened = [await Session(http, served.url).open() for _ in range(3)]
         refused = await Session(http, served.url).post("initialize", HELLO)
-        assert (refused.status_code, "Too many open sessions" in refused.text) == (503, True)
+        assert (refused.status_code, refused.json()) == (503, {
+            "jsonrpc": "2.0", "id": None,
+            "error": {"code": INTERNAL_ERROR, "message": "Too many open sessions"},
+        })  # fmt: skip
         assert await Session(http, served.url, bearer).open()
         assert (await opened[0].post("ping")).status_code == 200
         assert await opened[0].status("DELETE") == 200

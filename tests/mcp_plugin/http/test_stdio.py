@@ -6,9 +6,12 @@ import sys
 import pytest
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport
+from prometheus_client import CollectorRegistry
 
-from mcp_plugin import StdioBearer
-from pdp_client import ConfigurationError
+from mcp_plugin import CallDenied, PolicyMiddleware, StdioBearer
+from mcp_plugin.http.request import Caller
+from mcp_plugin.http.stdio import NO_IDENTITY
+from pdp_client import Action, ConfigurationError
 
 SERVER = """
 import os, sys
@@ -144,3 +147,12 @@ def test_variable_that_is_not_set_is_refused_at_once(monkeypatch, value):
         monkeypatch.setenv("ADA", value)
     with pytest.raises(ConfigurationError, match="ADA"):
         StdioBearer.from_environment("ADA")
+
+
+@pytest.mark.anyio
+async def test_refusal_without_an_identity_says_where_one_comes_from(plain_pdp, grants):
+    grants.lay()
+    enforcer = PolicyMiddleware(plain_pdp, registry=CollectorRegistry()).enforcer
+    with pytest.raises(CallDenied) as denied:
+        await enforcer.enforce(Caller(None, "stdio"), Action(name="search"))
+    assert str(denied.value) == NO_IDENTITY

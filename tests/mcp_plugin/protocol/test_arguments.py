@@ -393,6 +393,14 @@ async def test_arguments_of_a_proxied_tool_are_read_by_its_schema(serve_plain, g
     assert await said(served, "run", {"opts": {"maxRows": 10}, "day": "2024-01-01"}) == "ran"
 
 
+def test_member_named_by_a_pattern_gets_the_defaults_of_its_schema():
+    option = {"type": "object", "properties": {"n": {"default": 1}, "m": {}}}
+    schema = {"properties": {"a": {"type": "object", "patternProperties": {"^x-": option}}}}
+    assert apply_defaults(schema, {"a": {"x-one": {"m": 2}}}) == {"a": {"x-one": {"m": 2, "n": 1}}}
+    with pytest.raises(ArgumentsRefusedError):
+        apply_defaults(schema, {"a": {"one": {"m": 2}}})
+
+
 def test_unions_within_unions_end_in_a_refusal_not_in_hours():
     tree = {"type": "object", "properties": {"next": {"$ref": "#/$defs/T"}, "n": {"default": 1}}}
     other = {"type": "object", "properties": {"next": {"$ref": "#/$defs/T"}, "m": {"default": 1}}}

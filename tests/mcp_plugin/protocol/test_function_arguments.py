@@ -109,6 +109,11 @@ class Record:
     b: str = "x"
 
 
+class Node(BaseModel):
+    n: int = 1
+    next: "Node | None" = None
+
+
 class Level(enum.IntEnum):
     LOW = 1
 
@@ -139,6 +144,7 @@ CONVERTED = [
     (Decimal, "1e3"), (Decimal, "NaN"), (int, "1_000"), (int, " 5 "), (float, "inf"), (float, 2**53 + 1), (bool, "on"),
     (bool, 0), (Literal[1, 2], True), (set[int], ["2", 1]), (tuple[int, ...], ["1"]), (dict[int, str], {"01": "a"}),
     (dict[UUID, int], {UPPER: 1}), (dict[bool, int], {"true": 1}), (Numbers, ["1"]), (deque[int], ["1"]),
+    (Annotated[list[int], AfterValidator(lambda v: v[:1])], [1, 2]), (set[int], [1, 1]),
     (Annotated[list[str], BeforeValidator(lambda v: v.split(","))], "a,b"), (Annotated[str, AfterValidator(str.strip)], " a "),
 ]  # fmt: skip
 UNCHANGED = [
@@ -149,7 +155,7 @@ UNCHANGED = [
     (SecretStr, "s"), (Decimal, 0.1), (Decimal, 1000), (int, 5.0), (int, 2**70), (float, 1), (Literal["a"], "a"),
     (set[int], [2, 1]), (frozenset[str], ["b", "a"]), (deque[int], [1, 2]), (tuple[int, str], [1, "x"]),
     (dict[int, str], {"1": "a"}), (int | str, "5"), (UUID | str, UPPER), (date | str, "1704067200"), (Numbers, [1, 2]),
-    (re.Pattern, "a+"), (Any, {"a": [1, None, True, 1.5]}), (int | None, None),
+    (Node, {"n": 1, "next": {"n": 2, "next": None}}), (re.Pattern, "a+"), (Any, {"a": [1, None, True, 1.5]}), (int | None, None),
 ]  # fmt: skip
 
 
@@ -175,3 +181,26 @@ def test_unchanged_value_is_written_back(kind, value):
 def test_defaults_and_computed_members_are_written_too():
     assert written(Record, {"a": 5}) == {"a": 5, "b": "x"}
     assert written(Computed, {"a": 3}) == {"a": 3, "b": 4}
+
+
+def test_default_set_of_several_types_is_written_in_one_order():
+    def tool(x: set[int | str] = {"b", 1, "a"}): ...  # noqa: B006
+
+    assert written_back(tool, {}, strict=False) == {"x": ["a", "b", 1]}
+
+
+def test_strict_server_gets_the_arguments_that_are_of_their_types():
+    def tool(n: int, day: date = date(2024, 1, 1)): ...
+
+    assert written_back(tool, {"n": 5}, strict=True) == {"n": 5, "day": "2024-01-01"}
+    for odd in ("5", True, 5.5, None):
+        with pytest.raises(ArgumentsRefusedError) as refused:
+            written_back(tool, {"n": odd}, strict=True)
+        assert refused.value.parameter == "n"
+
+
+def test_parameter_with_an_alias_is_named_by_it():
+    def tool(rows: Annotated[int, Field(alias="maxRows")] = 10): ...
+
+    assert written_back(tool, {}, strict=False) == {"maxRows": 10}
+    assert written_back(tool, {"maxRows": 5}, strict=False) == {"maxRows": 5}

@@ -11,6 +11,7 @@ from mcp.shared.exceptions import MCPDeprecationWarning
 
 from mcp_plugin import AllowedLibraries, current_decision
 from mcp_plugin.integrity import FASTMCP_HOOKED
+from mcp_plugin.protocol.actions import of_message
 from mcp_plugin.protocol.methods import EXEMPT, LISTS
 
 pytestmark = pytest.mark.anyio
@@ -318,3 +319,18 @@ async def test_disconnected_client_leaves_no_decision(serve_plain, grants):
 
     assert current_decision() is None
     assert await served.call("search", bearer=bearer) == ["lib-a"]
+
+
+def test_listening_is_decided_by_the_names_of_what_is_listened_to():
+    def listening(**notifications):
+        found = of_message("subscriptions/listen", {"notifications": notifications})
+        return [(one.method, one.name, one.uri) for one in found]
+
+    listen, subscribe = "subscriptions/listen", "resources/subscribe"
+    uris = [f"data://{number}" for number in range(65)]
+    assert listening() == [(listen, "", None)]
+    assert listening(toolsListChanged=True) == [(listen, "toolsListChanged", None)]
+    assert listening(resourceSubscriptions=uris[:64]) == [
+        (subscribe, uri, uri) for uri in uris[:64]
+    ]
+    assert listening(resourceSubscriptions=uris) == [(listen, "resourceSubscriptions", None)]

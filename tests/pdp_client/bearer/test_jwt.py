@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from pdp_client.bearer.jwt import MAX_BEARER_LENGTH, base64url, json_object, parse_jwt
 from pdp_client.reasons import Reason
+from tests.pdp_client.conftest import encode
 
 HEADER = b'{"alg":"EdDSA","kid":"k-EdDSA"}'
 
@@ -197,3 +198,10 @@ def test_jwt_repr_and_errors_hide_its_parts(signer, team_claims, verifier):
     with pytest.raises(Exception, match="Invalid MCP token") as caught:
         verifier.verify(token[:-4] + "AAAA")
     assert str(caught.value) == "Invalid MCP token."
+
+
+@pytest.mark.parametrize("length", range(1, 4))
+def test_canonical_base64url_of_every_last_byte_is_decoded(length):
+    for last in range(256):
+        raw = bytes(length - 1) + bytes([last])
+        assert base64url(encode(raw)) == raw

@@ -146,7 +146,35 @@ def test_file_is_looked_at_once_in_a_period(path, keys, verifying):
     assert keys.accepted(verifier, keys.first)
 
 
-@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda raw: repr(raw[:12]))
+def test_file_is_read_again_beside_a_keyring_that_is_not_a_file(path, keys, verifying, turn_keys):
+    verifier = verifying(Issuer("daedalus", turn_keys), Issuer("mnemosyne", KeyringFile(path)))
+    assert keys.verdicts(verifier, keys.first, keys.second) == [True, False]
+
+    replace(path, keys.second)
+
+    assert keys.verdicts(verifier, keys.first, keys.second) == [False, True]
+
+
+def test_file_of_one_mebibyte_is_read_whole_and_a_longer_one_is_refused(path, keys, verifying):
+    keyset = path.read_text()
+    path.write_text(keyset.ljust(1024 * 1024))
+    assert keys.accepted(verifying(Issuer("mnemosyne", KeyringFile(path))), keys.first)
+    path.write_text(keyset.ljust(1024 * 1024 + 1))
+    with pytest.raises(KeyringError, match="is longer than 1 MiB"):
+        KeyringFile(path)
+
+
+def test_file_without_a_usable_key_is_refused_at_the_start(path):
+    path.write_text(json.dumps({"keys": [{"kty": "EC", "kid": "k1"}]}))
+    with pytest.raises(KeyringError, match="k1"):
+        KeyringFile(path)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    GARBAGE,
+    ids=["empty", "binary", "pem", "array", "no kty", "keys twice", "weak key", "too long"],
+)
 def test_key_file_replaced_by_garbage_keeps_the_last_good_keys(
     garbage, path, keys, verifying, kept
 ):

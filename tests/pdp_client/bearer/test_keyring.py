@@ -261,3 +261,16 @@ def test_kid_in_two_keyrings_is_a_configuration_error(team_keys, signer):
         BearerVerifier([Issuer("mnemosyne", team_keys), Issuer("daedalus", other)])
     with pytest.raises(ConfigurationError):
         BearerVerifier([Issuer("mnemosyne", team_keys), Issuer("mnemosyne", team_keys)])
+
+
+@pytest.mark.parametrize("length", [1, 256])
+def test_kid_of_one_to_256_characters_is_usable(length):
+    jwk = oct_jwk(bytes(32), kid="k" * length)
+    assert Keyring.from_jwks({"keys": [jwk]}).get("k" * length) is not None
+
+
+def test_eddsa_key_of_another_type_is_refused_beside_good_keys(signer):
+    wrong = {"kty": "EC", "crv": "P-256", "kid": "wrong", "alg": "EdDSA"}
+    assert "kid 'wrong': kty and crv do not go with alg EdDSA" in keys_refused(
+        signer.public_jwk(), wrong
+    )

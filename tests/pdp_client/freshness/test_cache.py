@@ -11,7 +11,8 @@ from support.waiting import until
 from pdp_client import Action, BearerVerifier, Issuer, Keyring, Reason
 from pdp_client.bearer.opaque import digest
 from pdp_client.decision import Context, Decision
-from pdp_client.freshness.cache import DecisionCache
+from pdp_client.exceptions import OPAUnreachableError
+from pdp_client.freshness.cache import DecisionCache, state_of
 from pdp_client.opa.query import DecisionQuery
 
 pytestmark = pytest.mark.anyio
@@ -21,6 +22,7 @@ pytestmark = pytest.mark.anyio
 async def test_cache_answers_an_equal_call_until_something_changes(shared_deployment, consistency):
     bearer, other = await shared_deployment.publish_token(), await shared_deployment.publish_token()
     pdp = shared_deployment.pdp(cache=True, consistency=consistency)
+    assert pdp.consistency == consistency
     hit = await shared_deployment.wait_until_cached(pdp, bearer)
     assert hit.allow
     asked = shared_deployment.count_queries(pdp)
@@ -305,6 +307,32 @@ async def test_closed_pdp_answers_waiting_calls(shared_deployment):
     assert (await waiting).reason in {Reason.OK, Reason.UNAVAILABLE}
 
 
+LIMITED = """package site
+
+deny contains {"action": a, "code": "large", "message": "Too large."} if {
+	some a in data.lictor.actions
+	a.name == "transfer"
+	a.arguments.amount > 100
+}
+"""
+
+
+async def test_decision_without_arguments_is_not_reused_for_others(
+    make_shared_deployment, monkeypatch
+):
+    # Another tool makes the PDP forget that rules read this one's arguments.
+    monkeypatch.setattr("pdp_client.evaluator._MOST_GUESSES", 1)
+    deployment = await make_shared_deployment(site=LIMITED)
+    bearer = await deployment.publish_token()
+    pdp = deployment.pdp(cache=True)
+    await deployment.wait_until_cached(pdp, bearer)
+
+    for amount, allow in ((1, True), (500, False), (1, True), (501, False)):
+        decision = await pdp.decide(bearer, Action(name="transfer", arguments={"amount": amount}))
+        assert decision.allow is allow, amount
+        assert (await pdp.authorize(bearer, tool="search")).allow
+
+
 STATE = (1, 5, "p", "s")
 
 
@@ -335,6 +363,34 @@ def test_keys_of_the_cache_are_of_one_size_and_tell_questions_apart():
     assert len(keys) == 2 * len(others)
     assert {len(key) for key in keys} == {32}
     assert query(q=1).cache_key("ada") == query(q=1).cache_key("ada")
+
+
+@pytest.mark.parametrize("part", ["epoch", "revision", "policy", "site"])
+def test_response_without_a_part_of_its_state_has_none(part):
+    assert state_of(response(2000.0)) == STATE
+    assert state_of(replace(response(2000.0), **{part: None})) is None
+
+
+async def test_closing_the_cache_waits_for_queries_that_fail():
+    cache, release, ended = DecisionCache(maxsize=10), asyncio.Event(), []
+
+    async def fail():
+        await release.wait()
+        ended.append(True)
+        raise OPAUnreachableError("down")
+
+    waiting = asyncio.ensure_future(cache.get_or_query(STATE, b"key", fail))
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(cache.aclose())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    release.set()
+
+    await closing
+
+    assert ended
+    with pytest.raises(OPAUnreachableError):
+        await waiting
 
 
 async def test_cache_drops_what_has_expired_without_being_asked_for_it():

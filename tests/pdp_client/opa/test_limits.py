@@ -74,6 +74,14 @@ async def test_record_truncates_a_long_name(pdp):
     assert line["reason"] == "tool_not_allowed"
 
 
+async def test_record_of_a_too_large_action_keeps_its_method_and_tags(pdp):
+    tags = ["t" * (MAX_TAG + 1), "write"]
+    await pdp.decide("everything", Action(method="prompts/get", name="plain", tags=tags))
+    (line,) = pdp.lines()
+    assert line["action"]["method"] == "prompts/get"
+    assert line["action"]["tags"] == ["t" * MAX_TAG, "write"]
+
+
 async def test_action_at_the_limits_is_decided_by_opa(pdp):
     action = Action(
         name="x" * MAX_NAME,
