@@ -55,6 +55,8 @@ async def guard_response(
     asked = None if is_stream else asgi.message_in(await body.read(asgi.MAX_BODY))
     response = _Response(send)
     caller = Caller(bearer, "http")
+    # Where authentication is optional, a bearer that was never valid has no access that could end.
+    was_valid = was_valid or (is_stream and await revocations.is_valid(caller))
     with anyio.CancelScope() as cancel:
         work = OpenWork("stream", Action(method=scope["method"], name=""), cancel.cancel)
 
