@@ -112,7 +112,8 @@ class MCPEndpoint:
 
 
 @asynccontextmanager
-async def serving(mcp, metrics=None, *, grace=None, **http):
+async def serving(mcp, metrics=None, *, grace=20, **http):
+    # With a limit, so that a test which fails while a call runs ends nevertheless.
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         app = mcp.http_app(**http)

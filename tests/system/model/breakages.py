@@ -12,6 +12,7 @@ POLICIES = "policies/lictor"
 DECISION, GRANTS, SITE = "lictor.rego", "grants.rego", "refused_by_site.rego"
 VISIBLE, REASONS = "visible.rego", "reasons.rego"
 CALLER, REGISTRY = "caller/caller.rego", "registry/registry.rego"
+CALLERS = "callers.rego"
 BREAKAGES = {
     "lockdown stops nothing": [
         (DECISION, "\tlive.settings.lockdown == false\n\t_shards_are_current", "\t_shards_are_current"),
@@ -40,7 +41,7 @@ BREAKAGES = {
     "an epoch alone is ignored": [(REGISTRY, "\tnot input.min_epoch\n", "")],
     "a newer epoch must have the revision too": [(REGISTRY, "live.epoch > input.min_epoch", "live.epoch < 0")],
     "a disabled user calls": [
-        (CALLER, "\t_current\n\t_user.active == true\n", "\t_current\n"),
+        (CALLER, "\tis_current(_token)\n\t_user.active == true\n", "\tis_current(_token)\n"),
         (CALLER, "\tis_object(_token)\n\tnot _user.active == true\n", "\tis_object(_token)\n\tfalse\n"),
     ],
     "a disabled owner's team calls": [
@@ -103,6 +104,9 @@ LAW_BREAKAGES = {
     ],
     "order_never_matters": [
         (GRANTS, "\tsome pattern in caller.tools\n\tnot _qualified(pattern)", "\tpattern := caller.tools[0]\n\tnot _qualified(pattern)"),
+    ],
+    "callers_together_are_each_as_if_alone": [
+        (CALLERS, "\tuser.active == true\n", ""),
     ],
     "an_answer_holds_until_it_says": [
         (CALLER, "deadlines contains _token.expires_at if {", "deadlines contains _token.expires_at + 1 if {"),
