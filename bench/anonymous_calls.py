@@ -8,26 +8,22 @@ size of its record.
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import os
 import tempfile
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
 import uvicorn
-from fastmcp import FastMCP
-from prometheus_client import CollectorRegistry
 
 from bench.fleet import free_port
-from bundles.opa.binary import find_opa
+from bench.served import guarded, new_pdp, report, start_lictor
 from lictor.settings import Settings
-from mcp_plugin import PolicyMiddleware
-from pdp_client import PDP, BearerVerifier, FileRecord
+from pdp_client import FileRecord
 from pdp_client.shared import Shared
-from tests.support.lictor_processes import LictorProcesses
 from tests.support.redis import redis_server
 
 HEADERS = {
@@ -41,21 +37,12 @@ LONG = 1_000_000
 def serve(state, redis_url, port, record):
     async def run():
         shared = Shared(redis_url, key_file=state / "newest.key", timeout=5)
-        async with PDP(
-            opa_url=f"unix://{state / 'opa' / 'opa.sock'}",
-            opa_token_file=state / "opa" / "client.token",
-            verifier=BearerVerifier([]),
-            shared=shared,
-            cache=True,
-            record=FileRecord(record),
-            deadline=5,
-        ) as pdp:
-            policy = PolicyMiddleware(pdp, public_tools={"ping"}, registry=CollectorRegistry())
+        settings = {"shared": shared, "cache": True, "record": FileRecord(record)}
+        async with new_pdp(state, **settings) as pdp:
             # Without `BearerAuth`, which would turn all of them away before any decision.
-            mcp = FastMCP("bench")
+            mcp, _ = guarded(pdp, auth=False, public_tools={"ping"})
             mcp.resource("data://{name}", name="data")(lambda name: name)
             mcp.tool(lambda: "pong", name="ping")
-            mcp.add_middleware(policy)
             app = mcp.http_app(stateless_http=True, json_response=True)
             await uvicorn.Server(uvicorn.Config(app, port=port, log_level="error")).serve()
 
@@ -67,7 +54,7 @@ def resident_mb(pid):
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-async def call(http, url, numbers, refused):
+async def call(http, url, numbers, statuses):
     for n in numbers:
         # Two in a thousand are as long as a request may be.
         name = f"{n}-{'x' * LONG}" if n % 1000 < 2 else f"stranger-{n}"
@@ -75,28 +62,21 @@ async def call(http, url, numbers, refused):
         method = "tools/call" if n % 2 else "resources/read"
         body = {"jsonrpc": "2.0", "id": n, "method": method, "params": asked}
         answer = await http.post(url, json=body, headers=HEADERS)
-        refused[answer.status_code] = refused.get(answer.status_code, 0) + 1
+        statuses[answer.status_code] += 1
 
 
 async def measure(options):
     with ExitStack() as exit_:
         folder = Path(exit_.enter_context(tempfile.TemporaryDirectory(prefix="l")))
         redis = exit_.enter_context(redis_server())
-        run = LictorProcesses(Settings(state=folder / "s", redis_url=redis.url), find_opa())
-        exit_.callback(run.stop_all)
-        for arguments in (("init",), ("policies", "build", "--sign")):
-            run.json(*arguments)
-        run.start("serve")
-        run.until((run.state / "admin.sock").exists, "lictor serve listens")
-        run.start("opa")
-        run.until((run.state / "opa" / "opa.sock").exists, "OPA listens")
+        run = start_lictor(exit_, Settings(state=folder / "s", redis_url=redis.url))
         port, record = free_port(), folder / "decisions.jsonl"
         server = multiprocessing.get_context("spawn").Process(
             target=serve, args=(run.state, redis.url, port, record), daemon=True
         )
         server.start()
         exit_.callback(server.kill)
-        url, statuses, rows = f"http://127.0.0.1:{port}/mcp", {}, []
+        url, statuses, rows = f"http://127.0.0.1:{port}/mcp", Counter(), []
         async with httpx2.AsyncClient(timeout=60) as http:
             ping = {"jsonrpc": "2.0", "id": 0, "method": "tools/call", "params": {"name": "ping"}}
             for _ in range(200):
@@ -136,10 +116,7 @@ def main():
     parser.add_argument("--parts", type=int, default=10)
     parser.add_argument("--json", type=Path, help="where to write the result")
     options = parser.parse_args()
-    result = asyncio.run(measure(options))
-    print(json.dumps(result, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(result) + "\n")
+    report(asyncio.run(measure(options)), options.json)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,6 @@ import argparse
 import asyncio
 import contextlib
 import io
-import json
-import os
-import socket
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -19,18 +16,12 @@ from functools import partial
 from pathlib import Path
 
 import httpx2
-import uvicorn
-from fastmcp import FastMCP
-from prometheus_client import CollectorRegistry
 
 from bench.fleet import percentile
-from bundles.opa.binary import find_opa
+from bench.served import guarded, new_pdp, report, serving, start_lictor
 from lictor.cli import run as run_command
 from lictor.settings import Settings
-from mcp_plugin import BearerAuth, PolicyMiddleware
-from pdp_client import PDP, BearerVerifier
 from pdp_client.shared import Shared
-from tests.support.lictor_processes import LictorProcesses
 from tests.support.redis import redis_server
 from tests.support.waiting import until
 
@@ -92,42 +83,16 @@ async def measure(options):
         folder = Path(exit_.enter_context(tempfile.TemporaryDirectory(prefix="l")))
         redis = exit_.enter_context(redis_server()) if options.consistency == "strict" else None
         settings = Settings(state=folder / "s", **({"redis_url": redis.url} if redis else {}))
-        run = LictorProcesses(settings, find_opa())
-        exit_.callback(run.stop_all)
-        os.environ.update({name: v for name, v in run.env.items() if name.startswith("LICTOR_")})
-        for arguments in (("init",), ("user", "add", "ada"), ("policies", "build", "--sign")):
-            run.json(*arguments)
-        run.start("serve")
-        run.until((run.state / "admin.sock").exists, "lictor serve listens")
-        run.start("opa")
-        run.until((run.state / "opa" / "opa.sock").exists, "OPA listens")
+        run = start_lictor(exit_, settings, ("user", "add", "ada"))
 
         def new_token():
             return run.json("token", "create", "--user=ada", "--tool=*")
 
         tokens = [await asyncio.to_thread(new_token) for _ in range(options.streams)]
         shared = Shared(redis.url, key_file=run.state / "newest.key", timeout=5) if redis else None
-        pdp = await exit_.enter_async_context(
-            PDP(
-                opa_url=f"unix://{run.state / 'opa' / 'opa.sock'}",
-                opa_token_file=run.state / "opa" / "client.token",
-                verifier=BearerVerifier([]),
-                shared=shared,
-                consistency=options.consistency,
-                deadline=5,
-            )
-        )
-        policy = PolicyMiddleware(pdp, registry=CollectorRegistry())
-        mcp = FastMCP("bench", auth=BearerAuth(policy, base_url="http://127.0.0.1:9"))
-        mcp.add_middleware(policy)
-        listener = exit_.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(
-            uvicorn.Config(mcp.http_app(), log_level="warning", timeout_graceful_shutdown=1)
-        )
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        await until(lambda: server.started, "uvicorn listens")
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
+        pdp = new_pdp(run.state, shared=shared, consistency=options.consistency)
+        mcp, _ = guarded(await exit_.enter_async_context(pdp))
+        url = f"http://127.0.0.1:{await exit_.enter_async_context(serving(mcp))}/mcp"
         limits = httpx2.Limits(max_connections=None)
         http = await exit_.enter_async_context(httpx2.AsyncClient(timeout=None, limits=limits))
 
@@ -153,8 +118,6 @@ async def measure(options):
                 print(f"{number + 1} revoked", flush=True)
         for stream in streams:
             await stream.close()
-        server.should_exit = True
-        await serving
     took.sort()
     return {
         "consistency": options.consistency,
@@ -174,10 +137,7 @@ def main():
     parser.add_argument("--patience", type=float, default=30.0, help="seconds for a stream to end")
     parser.add_argument("--json", type=Path, help="where to write the result")
     options = parser.parse_args()
-    result = asyncio.run(measure(options))
-    print(json.dumps(result, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(result) + "\n")
+    report(asyncio.run(measure(options)), options.json)
 
 
 if __name__ == "__main__":

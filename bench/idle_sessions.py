@@ -8,10 +8,7 @@ new state, and how long decisions take meanwhile, beside the same decisions whil
 
 import argparse
 import asyncio
-import json
 import multiprocessing
-import os
-import socket
 import statistics
 import tempfile
 import threading
@@ -20,18 +17,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx2
-import uvicorn
-from fastmcp import FastMCP
-from prometheus_client import CollectorRegistry
 
 from bench.ending import HELLO, run_here
 from bench.fleet import percentile
 from bench.generated import GeneratedRegistry, fill_sqlite
-from bundles.opa.binary import find_opa
+from bench.served import guarded, new_pdp, report, serving, start_lictor
 from lictor.settings import Settings
-from mcp_plugin import BearerAuth, PolicyMiddleware
-from pdp_client import PDP, BearerVerifier
-from tests.support.lictor_processes import LictorProcesses
 from tests.support.waiting import until
 
 
@@ -94,33 +85,14 @@ async def measure(options):
     async with AsyncExitStack() as exit_:
         folder = Path(exit_.enter_context(tempfile.TemporaryDirectory(prefix="l")))
         settings = Settings(state=folder / "s")
-        run = LictorProcesses(settings, find_opa())
-        exit_.callback(run.stop_all)
-        os.environ.update({name: v for name, v in run.env.items() if name.startswith("LICTOR_")})
-        for arguments in (("init",), ("policies", "build", "--sign")):
-            run.json(*arguments)
-        fill_sqlite(settings.registry.removeprefix("sqlite:///"), generated)
-        run.start("serve")
-        run.until((run.state / "admin.sock").exists, "lictor serve listens")
-        run.start("opa")
-        run.until((run.state / "opa" / "opa.sock").exists, "OPA listens")
-        pdp = await exit_.enter_async_context(
-            PDP(
-                opa_url=f"unix://{run.state / 'opa' / 'opa.sock'}",
-                opa_token_file=run.state / "opa" / "client.token",
-                verifier=BearerVerifier([]),
-                deadline=5,
-            )
+        run = start_lictor(
+            exit_,
+            settings,
+            fill=lambda: fill_sqlite(settings.registry.removeprefix("sqlite:///"), generated),
         )
-        policy = PolicyMiddleware(pdp, registry=CollectorRegistry())
-        mcp = FastMCP("bench", auth=BearerAuth(policy, base_url="http://127.0.0.1:9"))
-        mcp.add_middleware(policy)
-        listener = exit_.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1024))
-        server = uvicorn.Server(
-            uvicorn.Config(mcp.http_app(), log_level="error", timeout_graceful_shutdown=1)
-        )
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        await until(lambda: server.started, "uvicorn listens")
+        pdp = await exit_.enter_async_context(new_pdp(run.state))
+        mcp, policy = guarded(pdp)
+        port = await exit_.enter_async_context(serving(mcp))
         *bearers, deciding = (generated.bearer(n) for n in range(generated.tokens))
 
         async def is_ready():
@@ -129,7 +101,6 @@ async def measure(options):
         await until(is_ready, "OPA knows the tokens")
         spawn = multiprocessing.get_context("spawn")
         found = spawn.Queue()
-        port = listener.getsockname()[1]
         sessions = spawn.Process(target=client, args=(port, bearers, found), daemon=True)
         began = time.monotonic()
         sessions.start()
@@ -183,9 +154,7 @@ async def measure(options):
             print({k: v and round(v, 1) for k, v in rows[-1].items()}, flush=True)
         ended = sorted(n for what, n in events if what == "ended")
         assert ended == victims, "a stream of another token ended"
-        server.should_exit = True
         sessions.kill()
-        await serving
     checked = sorted(row["checked_ms"] for row in rows)
     return {
         "sessions": options.sessions,
@@ -208,10 +177,7 @@ def main():
     parser.add_argument("--pause", type=float, default=4.0, help="seconds between two revocations")
     parser.add_argument("--json", type=Path, help="where to write the result")
     options = parser.parse_args()
-    result = asyncio.run(measure(options))
-    print(json.dumps(result, indent=1))
-    if options.json:
-        options.json.write_text(json.dumps(result) + "\n")
+    report(asyncio.run(measure(options)), options.json)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,14 @@ It stands in `_meta` of an error result, and in `data` of a protocol error. Not 
 Nothing in it is about other callers.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
+import mcp_types
 from mcp import MCPError
-from mcp_types import INVALID_REQUEST
 
+from mcp_plugin.context import running
 from mcp_plugin.exceptions import ArgumentsRefusedError, CallDenied, PluginError
 from pdp_client import Reason, ReasonClass
 
@@ -63,9 +66,33 @@ def explain(error: PluginError) -> dict[str, Any]:
     }
 
 
-def protocol_error(error: PluginError, code: int = INVALID_REQUEST) -> MCPError:
+def protocol_error(error: PluginError, code: int = mcp_types.INVALID_REQUEST) -> MCPError:
     """Return the error of the protocol for a refusal, with what a client can act on in `data`."""
     return MCPError(code=code, message=str(error), data={DENIAL: explain(error)})
+
+
+def tool_result(error: PluginError) -> mcp_types.CallToolResult:
+    """Return the result of a refused tool call, with what a client can act on in `_meta`."""
+    return mcp_types.CallToolResult(
+        content=[mcp_types.TextContent(type="text", text=str(error))],
+        _meta={DENIAL: explain(error)},
+        is_error=True,
+    )
+
+
+@contextmanager
+def refusals_explained() -> Iterator[None]:
+    """Turn a refusal of a client's own request into an error of the protocol that explains it.
+
+    FastMCP would turn it into one of the same code without `data`. Server code gets the refusal.
+    """
+    nested = running() is not None
+    try:
+        yield
+    except PluginError as refused:
+        if nested:
+            raise
+        raise protocol_error(refused, mcp_types.INTERNAL_ERROR) from None
 
 
 def _of_decision(denied: CallDenied) -> dict[str, Any]:

@@ -1,9 +1,7 @@
 """The policy enforcement point: enforces the PDP's decisions on FastMCP's requests."""
 
 import logging
-from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,7 +17,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from mcp_plugin import messages
 from mcp_plugin.context import running
-from mcp_plugin.denials import DENIAL, explain, protocol_error
+from mcp_plugin.denials import DENIAL, explain, protocol_error, refusals_explained
 from mcp_plugin.enforcer import Enforcer, named
 from mcp_plugin.exceptions import CallDenied, PluginError, TaskRefused
 from mcp_plugin.fastmcp_compat import sdk_context, sdk_server
@@ -290,7 +288,7 @@ class PolicyMiddleware(Lists):
             PluginError: The read is denied, and it is server code that makes it.
         """
         caller = self._caller(context)
-        with _refusals_explained():
+        with refusals_explained():
             action, decision = await decide_read(self._enforcer, caller, context)
             return await self._run(context, decision, call_next, caller=caller, action=action)
 
@@ -306,7 +304,7 @@ class PolicyMiddleware(Lists):
             NotFoundError: The caller may get such a prompt, but it does not exist.
             PluginError: The prompt is denied, and it is server code that makes it.
         """
-        with _refusals_explained():
+        with refusals_explained():
             return await self._get_prompt(context, call_next)
 
     async def _get_prompt(
@@ -385,18 +383,3 @@ class PolicyMiddleware(Lists):
                 raise MCPError(
                     code=mcp_types.INTERNAL_ERROR, message=message(Reason.UNAVAILABLE)
                 ) from None
-
-
-@contextmanager
-def _refusals_explained() -> Iterator[None]:
-    """Turn a refusal of a client's own request into an error of the protocol that explains it.
-
-    FastMCP would turn it into one of the same code without `data`. Server code gets the refusal.
-    """
-    nested = running() is not None
-    try:
-        yield
-    except PluginError as refused:
-        if nested:
-            raise
-        raise protocol_error(refused, mcp_types.INTERNAL_ERROR) from None

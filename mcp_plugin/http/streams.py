@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import anyio
-import mcp_types
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mcp_plugin.denials import DENIAL, explain, protocol_error
+from mcp_plugin.denials import protocol_error, tool_result
 from mcp_plugin.enforcer import Enforcer
 from mcp_plugin.exceptions import CallDenied
 from mcp_plugin.http import asgi
@@ -132,15 +131,9 @@ def _event(asked: Mapping[str, Any] | None, reason: Reason) -> bytes:
     if asked is None or "id" not in asked or "method" not in asked:
         return b""
     denied = CallDenied(Decision.refused(reason))
-    if asked["method"] == "tools/call":
-        result = mcp_types.CallToolResult(
-            content=[mcp_types.TextContent(type="text", text=str(denied))],
-            _meta={DENIAL: explain(denied)},
-            is_error=True,
-        )
-        said = {"result": result.model_dump(mode="json", by_alias=True, exclude_none=True)}
-    else:
-        error = protocol_error(denied).error
-        said = {"error": error.model_dump(mode="json", by_alias=True, exclude_none=True)}
-    document = json.dumps({"jsonrpc": "2.0", "id": asked["id"], **said})
+    is_call = asked["method"] == "tools/call"
+    content = tool_result(denied) if is_call else protocol_error(denied).error
+    said = content.model_dump(mode="json", by_alias=True, exclude_none=True)
+    member = "result" if is_call else "error"
+    document = json.dumps({"jsonrpc": "2.0", "id": asked["id"], member: said})
     return f"event: message\r\ndata: {document}\r\n\r\n".encode()

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 
 from mcp_plugin import messages
 from mcp_plugin.context import decision_scope
-from mcp_plugin.denials import DENIAL, explain, protocol_error
+from mcp_plugin.denials import protocol_error, tool_result
 from mcp_plugin.enforcer import Enforcer
 from mcp_plugin.exceptions import PluginError
 from mcp_plugin.http.bearer_auth import verified
@@ -243,11 +243,7 @@ class _Guard:
         except PluginError as refused:
             if ctx.method != "tools/call":
                 raise protocol_error(refused) from None
-            return mcp_types.CallToolResult(
-                content=[mcp_types.TextContent(type="text", text=str(refused))],
-                _meta={DENIAL: explain(refused)},
-                is_error=True,
-            )
+            return tool_result(refused)
 
     async def _decided(self, ctx: Context, caller: Caller) -> tuple[Action, Decision, Any]:
         """Return the action of a request, the decision that allows it, and its list entry."""

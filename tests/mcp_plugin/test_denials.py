@@ -89,17 +89,22 @@ async def test_outages_and_lockdown_say_that_time_helps(serve_plain, grants):
     assert (refused["reason"], refused["retry"]) == ("lockdown", "later")
 
 
-async def test_a_call_that_a_tool_makes_is_refused_by_an_exception(serve_plain, grants):
-    mcp = shop()
+def add_outer(mcp, act):
+    """A tool that answers with the exception in which something that it does ends."""
 
     @mcp.tool
     async def outer() -> str:
         try:
-            await mcp.call_tool("delete")
+            await act()
         except Exception as error:  # noqa: BLE001 - which one is asserted
             return type(error).__name__
         return "it ran"
 
+
+async def test_a_call_that_a_tool_makes_is_refused_by_an_exception(serve_plain, grants):
+    mcp = shop()
+
+    add_outer(mcp, lambda: mcp.call_tool("delete"))
     bearer = grants.token("outer")
     grants.lay()
     served = await serve_plain(mcp)
@@ -155,14 +160,7 @@ async def test_a_read_that_a_tool_makes_is_refused_by_an_exception(serve_plain, 
     def data() -> str:
         return "secret"
 
-    @mcp.tool
-    async def outer() -> str:
-        try:
-            await mcp.read_resource("data://x")
-        except Exception as error:  # noqa: BLE001 - which one is asserted
-            return type(error).__name__
-        return "it ran"
-
+    add_outer(mcp, lambda: mcp.read_resource("data://x"))
     bearer = grants.token("outer")
     grants.lay()
     served = await serve_plain(mcp)

@@ -405,11 +405,8 @@ async def test_a_call_that_waits_for_its_client_is_ended(serve_plain, grants):
     assert result.content[0].text == "Invalid MCP token."
 
 
-async def test_a_decision_of_an_older_state_is_checked_again(plain_pdp, grants):
+async def test_a_decision_of_an_older_state_is_checked_again(plain_pdp, grants, revocations):
     """A call decided before a revocation, and opened after the check that the revocation caused."""
-    revocations = Revocations(
-        plain_pdp, metrics(CollectorRegistry()), requires_auth=True, on_revocation="end"
-    )
     bearer = grants.token("*")
     grants.lay()
     decision = await plain_pdp.authorize(bearer, tool="wait")
@@ -452,27 +449,22 @@ async def test_optional_authentication_lets_a_bad_bearers_call_go_on(serve_plain
         assert await bad == "secret of wait"
 
 
-async def test_many_credentials_are_checked_with_few_queries(plain_pdp, grants, monkeypatch):
-    revocations = Revocations(
-        plain_pdp, metrics(CollectorRegistry()), requires_auth=True, on_revocation="end"
-    )
+async def test_many_credentials_are_checked_with_few_queries(
+    plain_pdp, grants, monkeypatch, revocations, revoke_and_settle
+):
     bearers = [grants.token("*") for _ in range(250)]
     grants.lay()
     async with open_for(revocations, bearers) as open_work:
-        grants.revoke(bearers[7])
-        await until(lambda: open_work[7].reason, "it is ended")
-        state = await plain_pdp.registry_state()
-        await until(lambda: all_checked(revocations, state), "all have been checked")
+        await revoke_and_settle(bearers[7], open_work[7])
         sent = count_queries(plain_pdp, monkeypatch)
-        grants.revoke(bearers[120])
-        await until(lambda: open_work[120].reason, "it is ended")
-        state = await plain_pdp.registry_state()
-        await until(lambda: all_checked(revocations, state), "all have been checked")
+        await revoke_and_settle(bearers[120], open_work[120])
     assert [n for n, one in enumerate(open_work) if one.reason] == [7, 120]
     assert sent["callers"] == 10
 
 
-async def test_credential_that_spoils_a_query_keeps_no_other_open(plain_pdp, grants, monkeypatch):
+async def test_credential_that_spoils_a_query_keeps_no_other_open(
+    plain_pdp, grants, monkeypatch, revocations
+):
     bearers = [grants.token("*") for _ in range(60)]
     grants.lay()
     spoiling, query = sha256(bearers[3].encode()).hexdigest(), plain_pdp._transport.query
@@ -483,9 +475,6 @@ async def test_credential_that_spoils_a_query_keeps_no_other_open(plain_pdp, gra
         return await query(entrypoint, document)
 
     monkeypatch.setattr(plain_pdp._transport, "query", spoilt)
-    revocations = Revocations(
-        plain_pdp, metrics(CollectorRegistry()), requires_auth=True, on_revocation="end"
-    )
     async with open_for(revocations, bearers) as open_work:
         for revoked in (4, 50):
             grants.revoke(bearers[revoked])
@@ -493,7 +482,9 @@ async def test_credential_that_spoils_a_query_keeps_no_other_open(plain_pdp, gra
     assert [n for n, one in enumerate(open_work) if one.reason] == [4, 50]
 
 
-async def test_rules_of_an_earlier_version_check_one_by_one(plain_pdp, grants, monkeypatch):
+async def test_rules_of_an_earlier_version_check_one_by_one(
+    plain_pdp, grants, monkeypatch, revocations, revoke_and_settle
+):
     """OPA refuses the entrypoint that checks many at once."""
     query = plain_pdp._transport.query
 
@@ -504,17 +495,31 @@ async def test_rules_of_an_earlier_version_check_one_by_one(plain_pdp, grants, m
         b"lictor/callers", b"lictor/unknown"
     )
     monkeypatch.setattr(plain_pdp._transport, "query", without_callers)
-    revocations = Revocations(
-        plain_pdp, metrics(CollectorRegistry()), requires_auth=True, on_revocation="end"
-    )
     bearers = [grants.token("*") for _ in range(20)]
     grants.lay()
     async with open_for(revocations, bearers) as open_work:
-        grants.revoke(bearers[7])
-        await until(lambda: open_work[7].reason, "it is ended")
-        state = await plain_pdp.registry_state()
-        await until(lambda: all_checked(revocations, state), "all have been checked")
+        await revoke_and_settle(bearers[7], open_work[7])
     assert [n for n, one in enumerate(open_work) if one.reason] == [7]
+
+
+@pytest.fixture
+def revocations(plain_pdp):
+    counted = metrics(CollectorRegistry())
+    return Revocations(plain_pdp, counted, requires_auth=True, on_revocation="end")
+
+
+@pytest.fixture
+def revoke_and_settle(plain_pdp, grants, revocations):
+    """Revoke a bearer, and wait until its work is ended and all others have been checked."""
+
+    async def revoke(bearer, work):
+        grants.revoke(bearer)
+        await until(lambda: work.reason, "it is ended")
+        state = await plain_pdp.registry_state()
+        (watch,) = revocations._watches.values()
+        await until(lambda: all(one.state == state for one in watch.holders.values()), "checked")
+
+    return revoke
 
 
 @contextlib.asynccontextmanager
@@ -525,11 +530,6 @@ async def open_for(revocations, bearers):
         for bearer, one in zip(bearers, work, strict=True):
             exit_.enter_context(revocations.opened(Caller(bearer, "http"), one))
         yield work
-
-
-def all_checked(revocations, state):
-    (watch,) = revocations._watches.values()
-    return all(one.state == state for one in watch.holders.values())
 
 
 def count_queries(pdp, monkeypatch):

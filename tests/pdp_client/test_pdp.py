@@ -315,7 +315,7 @@ async def test_bad_bearer_sees_what_is_listable_and_keeps_its_reason(
     assert (listed.indices, listed.reason) == ((1,), Reason.TOKEN_EXPIRED)
 
 
-BEARERS = ["alice", "switched-off", "nobody", "run-out", "\ud800", "a.b.c", "of-bob", "alice"]
+BEARERS = ["alice", "switched-off", "unknown", "run-out", "\ud800", "a.b.c", "of-bob", "alice"]
 
 
 async def test_bearers_checked_together_have_the_reasons_of_each(

@@ -41,8 +41,7 @@ def packages():
     try:
         return find_packages(FOLDER / "package.json", name="clients", what="clients from npm")
     except DownloadUnavailableError as reason:
-        # They are npm's: a machine without Node cannot run them.
-        pytest.skip(str(reason))
+        pytest.skip(str(reason))  # no npm here, or no registry to install from: the reason says so
 
 
 @pytest.fixture(scope="session")

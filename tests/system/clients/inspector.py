@@ -65,7 +65,7 @@ class Inspector:
                 "--cli", "--config", config, "--server", "shop", "--protocol-era", era,
                 "--method", method, "--format", "json", "--quiet", "--stored-auth-only",
             ]  # fmt: skip
-            # It keeps secrets in a keychain, and settings at home, unless it is told not to.
+            # Its defaults are a keychain for secrets and the user's home for settings.
             env = {**os.environ, "HOME": folder, "MCP_INSPECTOR_SECRET_STORE": "memory"}
             async with self._slots:
                 return await self._run([*self._command, *flags, *arguments], env)

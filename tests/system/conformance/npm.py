@@ -25,7 +25,7 @@ def find_packages(package, *, name, what, environ=os.environ):
         environ: says where the cache is.
 
     Raises:
-        DownloadUnavailableError: there is no npm, or it fails.
+        DownloadUnavailableError: npm is missing, or it fails.
     """
     pinned = hashlib.sha256(package.read_bytes()).hexdigest()[:8]
     folder = cache_folder(environ) / f"{name}-{pinned}"

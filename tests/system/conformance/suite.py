@@ -71,7 +71,7 @@ def find_suite(environ=os.environ):
     """The suite as pinned in package.json, installed by npm into the cache if it is not there.
 
     Raises:
-        DownloadUnavailableError: there is no npm, or it fails.
+        DownloadUnavailableError: npm is missing, or it fails.
     """
     version = PINNED["newest"].rpartition("@")[2]
     return Suite(
