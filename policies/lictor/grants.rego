@@ -2,6 +2,22 @@ package lictor
 
 import data.lictor.caller
 
+# Whether the one action of a call is granted. `_permitted` says the same of each action of a list, with less work for
+# each of 500.
+_call_permitted if {
+	"*" in caller.tools
+	input.action.method in _methods
+}
+
+_call_permitted if {
+	input.action.method == "tools/call"
+	some pattern in caller.tools
+	glob.match(pattern, null, input.action.name)
+	not _qualified(pattern)
+}
+
+_call_permitted if _may(input.action)
+
 # `*` grants everything, of any kind; this avoids checking 500 names.
 _permitted contains i if {
 	_everything

@@ -1,8 +1,8 @@
 # METADATA
 # title: The decision
 # description: |
-#   May this credential take this action, and which libraries may it touch? Both entrypoints range over
-#   `actions`: one for a call, many for a list, so that a list shows what a call would be allowed.
+#   May this credential take this action, and which libraries may it touch? `decision` is about the one
+#   `action` of a call, `visible` about all `actions` of a list; a list shows what a call would be allowed.
 # scope: subpackages
 # schemas:
 #   - input: schema.input
@@ -17,27 +17,16 @@ import data.registry.live
 # title: Decision
 # description: The complete decision on one action. Never undefined; `allow` only on positive facts.
 # entrypoint: true
-decision := {
-	"allow": allow,
-	"reason": reason,
-	"reasons": sort(reasons),
-	"message": message,
-	"principal": principal,
-	"libraries": libraries,
-	"epoch": epoch,
-	"revision": revision,
-	"policy": policy,
-	"site": site,
-	"data_age_ms": registry.age_ms,
-	"valid_until": valid_until,
-	"uses_arguments": uses_arguments,
-	"shadow": shadow,
-} if {
+decision := _allowed if {
 	registry.intact
-}
+	allow
+} else := _refused if {
+	registry.intact
+} else := _of_unknown_data
 
-# Only constants: neither rules that arrived with data nor data from elsewhere affect it.
-decision := {
+# Neither rules that arrived with data nor data from elsewhere affect these constants. They are not a default, since
+# they must conflict with a decision that arrived with data.
+_of_unknown_data := {
 	"allow": false,
 	"reason": "stale_data",
 	"reasons": ["stale_data"],
@@ -52,8 +41,40 @@ decision := {
 	"valid_until": null,
 	"uses_arguments": true,
 	"shadow": null,
-} if {
-	not registry.intact
+}
+
+_allowed := {
+	"allow": true,
+	"reason": "ok",
+	"reasons": ["ok"],
+	"message": "",
+	"principal": caller.principal,
+	"libraries": _effective_libraries,
+	"epoch": live.epoch,
+	"revision": live.revision,
+	"policy": data.lictor.manifest.revision,
+	"site": data.site.manifest.revision,
+	"data_age_ms": registry.age_ms,
+	"valid_until": _unchanged_until,
+	"uses_arguments": uses_arguments,
+	"shadow": null,
+}
+
+_refused := {
+	"allow": false,
+	"reason": _reason,
+	"reasons": sort(_reasons),
+	"message": _refusal_message,
+	"principal": principal,
+	"libraries": [],
+	"epoch": epoch,
+	"revision": revision,
+	"policy": policy,
+	"site": site,
+	"data_age_ms": registry.age_ms,
+	"valid_until": _refused_until,
+	"uses_arguments": uses_arguments,
+	"shadow": shadow,
 }
 
 # METADATA
@@ -81,13 +102,6 @@ principal := caller.principal
 library(uid) := registry.record("libraries", uid)
 
 # METADATA
-# description: The libraries that the call may touch, sorted; empty if it is denied.
-# scope: document
-default libraries := []
-
-libraries := _effective_libraries if allow
-
-# METADATA
 # description: True only if every positive fact holds and no reason for a denial applies.
 # scope: document
 default allow := false
@@ -96,7 +110,7 @@ allow if {
 	_preconditions_met
 	caller.granted
 	input.action
-	0 in _permitted
+	_call_permitted
 	count(_refusals) == 0
 }
 
@@ -117,32 +131,14 @@ shadow := {"libraries": _effective_libraries} if {
 	}
 }
 
-# METADATA
-# description: |
-#   All reasons that apply, unsorted; `ok` stands alone. The default is unreachable while every positive fact
-#   above has its denial below; if one is ever missing, the decision is an outage.
-# scope: document
-default reasons := {"unavailable"}
+# The reasons against a call. The default is unreachable while every positive fact above has its denial below; if one is
+# ever missing, the decision is an outage.
+default _reasons := {"unavailable"}
 
-reasons := {"ok"} if {
-	allow
-} else := _refusals if {
-	count(_refusals) > 0
-}
+_reasons := _refusals if count(_refusals) > 0
 
-# METADATA
-# description: The first reason that applies, in the contract's order.
-# scope: document
-reason := "ok" if {
-	allow
-} else := _first(reasons)
-
-# METADATA
-# description: The reason for people; empty if the call is allowed.
-# scope: document
-default message := ""
-
-message := _message[reason] if reason != "ok"
+# The first that applies, in the contract's order.
+_reason := _first(_reasons)
 
 # METADATA
 # description: The registry's epoch that this decision was made from, or null.
@@ -172,12 +168,20 @@ default site := null
 
 site := data.site.manifest.revision
 
-# METADATA
-# description: When time alone could change this decision, in seconds since 1970; null for never cache.
-# scope: document
-default valid_until := null
+# A query without an action has no message about it.
+default _refusal_message := ""
 
-valid_until := _unchanged_until if count(reasons & {"behind", "stale_data", "unavailable"}) == 0
+_refusal_message := _message[_reason]
+
+# When time alone could change the decision, in seconds since 1970; null for never cache.
+default _unchanged_until := null
+
+_unchanged_until := min({registry.deadline} | caller.deadlines) if data.site.manifest.clock == false
+
+# An outage may end at any time.
+default _refused_until := null
+
+_refused_until := _unchanged_until if count(_reasons & {"behind", "stale_data", "unavailable"}) == 0
 
 # METADATA
 # description: |
@@ -211,12 +215,12 @@ _cannot_concern(concern, action) if {
 	not tag in object.get(action, "tags", [])
 }
 
-_unchanged_until := min({registry.deadline} | caller.deadlines) if data.site.manifest.clock == false
-
 # A rule that hides by tag would not hide a library whose record the publisher could not read.
 _libraries_without_record := {uid | some uid in caller.libraries; library(uid).tags == null} if {
 	data.site.manifest.libraries
 }
+
+default _effective_libraries := []
 
 _effective_libraries := sort(_unhidden) if data.site.manifest.libraries == false
 
@@ -251,7 +255,11 @@ _shards_are_current if {
 	_tags_are_current
 }
 
-_caller_shards_are_current if count({id | some id in caller.shards; not registry.shard_is_current(id)}) == 0
+_caller_shards_are_current if {
+	every id in caller.shards {
+		registry.shard_is_current(id)
+	}
+}
 
 _tags_are_current if data.site.manifest.libraries == false
 
@@ -271,13 +279,10 @@ _refusals := caller.reasons | _action_refusals if {
 } else := (_blocked | caller.reasons) | _action_refusals
 
 _action_refusals contains "tool_not_allowed" if {
+	not _call_permitted
 	caller.principal.type in {"token", "team"}
-	not 0 in _permitted
 }
 
-_action_refusals contains "site_rule" if 0 in _site_denied
+_action_refusals contains "site_rule" if _call_denied
 
-_action_refusals contains sprintf("site:%v", [rule.code]) if {
-	0 in _site_denied
-	some rule in _site_rules
-}
+_action_refusals contains sprintf("site:%v", [rule.code]) if some rule in _site_rules

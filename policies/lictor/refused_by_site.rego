@@ -2,6 +2,14 @@ package lictor
 
 import data.lictor.caller
 
+# Whether a rule of the site denies the one action of a call. `_site_denied` says the same of each action of a list.
+_call_denied if {
+	some rule in data.site.deny
+	not _well_formed(rule)
+}
+
+_call_denied if some rule in _site_rules
+
 _site_denied contains i if {
 	count(_denied) > 0
 	some i, action in actions
@@ -71,7 +79,7 @@ _concerns(rule, action) if {
 	_has_all(action, _members_of(rule.action))
 }
 
-# The rules that deny the first action; for a call it is the only one.
+# The rules that deny the one action of a call.
 _site_rules contains rule if {
 	some rule in data.site.deny
 	_well_formed(rule)

@@ -80,20 +80,20 @@ reasons contains "invalid_token" if {
 
 reasons contains "token_deactivated" if {
 	input.credential.kind == "token"
-	is_object(_token)
 	not _token.active == true
+	is_object(_token)
 }
 
 reasons contains "token_expired" if {
 	input.credential.kind == "token"
-	is_object(_token)
 	not is_current(_token)
+	is_object(_token)
 }
 
 reasons contains "user_disabled" if {
 	input.credential.kind == "token"
-	is_object(_token)
 	not _user.active == true
+	is_object(_token)
 }
 
 reasons contains "key_unknown" if {
@@ -103,8 +103,8 @@ reasons contains "key_unknown" if {
 
 reasons contains "key_retired" if {
 	input.credential.kind == "jwt"
-	is_object(_key)
 	not _key.active == true
+	is_object(_key)
 }
 
 reasons contains "issuer_invalid" if {
@@ -129,26 +129,26 @@ reasons contains "invalid_token" if {
 
 reasons contains "team_unknown" if {
 	input.credential.claims.typ == "team"
-	_team_id
 	not is_object(_team)
+	_team_id
 }
 
 reasons contains "team_inactive" if {
 	input.credential.claims.typ == "team"
-	is_object(_team)
 	not _team.active == true
+	is_object(_team)
 }
 
 reasons contains "owner_disabled" if {
 	input.credential.claims.typ == "team"
-	is_object(_team)
 	not _user.active == true
+	is_object(_team)
 }
 
 reasons contains "invalid_token" if {
 	input.credential.claims.typ == "team"
-	is_object(_team)
 	not _team.active_jti == input.credential.claims.jti
+	is_object(_team)
 }
 
 # METADATA

@@ -6,15 +6,34 @@ import data.lictor.registry
 
 _second := 1000000000
 
+_long_limits := {"staleness_limit": 3600, "reconcile_limit": 3600}
+
 test_data_is_recent_up_to_its_limit if {
-	registry._recent(30 * _second, 30)
-	not registry._recent((30 * _second) + 1, 30)
-	not registry._recent(30 * _second, "30")
+	every moment, limit in {"synced_at_ns": "staleness_limit", "reconciled_at_ns": "reconcile_limit"} {
+		settings := object.union(_long_limits, {limit: 30})
+		beat := object.union({"synced_at_ns": 100, "reconciled_at_ns": 100}, {moment: 0})
+		_fresh_at(30 * _second, {"settings": settings}, beat)
+		not _fresh_at((30 * _second) + 1, {"settings": settings}, beat)
+		every odd in ["30", null, true] {
+			not _fresh_at(30 * _second, {"settings": object.union(settings, {limit: odd})}, beat)
+		}
+	}
 }
 
 test_data_may_come_five_seconds_from_the_future if {
-	registry._recent(-5 * _second, 30)
-	not registry._recent((-5 * _second) - 1, 30)
+	every moment in ["synced_at_ns", "reconciled_at_ns"] {
+		beat := object.union({"synced_at_ns": 0, "reconciled_at_ns": 0}, {moment: 5 * _second})
+		_fresh_at(0, {}, beat)
+		not _fresh_at(-1, {}, beat)
+	}
+}
+
+test_moments_are_numbers if {
+	every moment in ["synced_at_ns", "reconciled_at_ns"] {
+		every odd in ["6", null, true, [], {}] {
+			not _fresh_at(6, {}, {moment: odd})
+		}
+	}
 }
 
 test_age_is_in_whole_milliseconds if {

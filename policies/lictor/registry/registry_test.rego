@@ -21,7 +21,6 @@ test_a_token_falls_into_the_shard_of_its_digest if {
 }
 
 test_any_other_id_falls_into_the_shard_of_its_hash if {
-	# sha256("ada") starts with 5c, sha256("ünïcode/☃") with 62: 0x5c % 64 = 0x1c.
 	startswith(crypto.sha256("ada"), sprintf("%02x", [_first("ada")]))
 	registry.shard("users", "ada") == sprintf("%02x", [_first("ada") % 64])
 		with data.registry.live as {"since": _sixty_four}
@@ -45,6 +44,30 @@ test_live_comes_before_base if {
 	registry.record("users", "bob") == false with data.registry as dataset
 	registry.record("users", "eve").name == "Eve" with data.registry as dataset
 	not registry.record("users", "nobody") with data.registry as dataset
+}
+
+test_a_record_in_a_base_is_json_in_a_string if {
+	packed := {
+		"ada": `{"name":"Ada","active":true}`, "old": {"name": "Old"}, "cut": `{"name":"A`, "empty": "",
+		"list": "[1]", "text": `"text"`, "two": "{} {}", "odd": 5, "no": null,
+	}
+	base := {"00": {"users": packed}}
+	found := {id: record |
+		some id, _ in packed
+		record := registry.record("users", id) with data.registry as {"live": {"since": {"00": 7}}, "base": base}
+	}
+	found == {
+		"ada": {"name": "Ada", "active": true}, "old": {"name": "Old"}, "cut": null, "empty": null,
+		"list": [1], "text": "text", "two": null, "odd": 5, "no": null,
+	}
+}
+
+test_a_shard_is_looked_up_where_live_has_it if {
+	live := {"since": _sixty_four, "shards": {"fd": "07", "ab": "21"}}
+	registry.shard("users", "ada") == "07" with data.registry.live as live
+	registry.shard("tokens", "ab12") == "21" with data.registry.live as live
+	registry.shard("tokens", "ac12") == "none" with data.registry.live as live
+	registry.shard("users", "ada") == "none" with data.registry.live as object.union(live, {"shards": 5})
 }
 
 test_a_shard_fits_from_where_live_starts if {
@@ -107,9 +130,11 @@ test_data_is_fresh_by_numbers_only if {
 	not _fresh({}, {"revision": null})
 }
 
-default _fresh(_, _) := false
+_fresh(live, heartbeat) := _fresh_at(6, live, heartbeat)
 
-_fresh(live, heartbeat) if {
+default _fresh_at(_, _, _) := false
+
+_fresh_at(now, live, heartbeat) if {
 	settings := {"lockdown": false, "staleness_limit": 30, "reconcile_limit": 600}
 	sound := {"epoch": 2, "revision": 7, "policy": ["p"], "site": ["s"], "synced_at_ns": 5, "reconciled_at_ns": 5}
 	registry.fresh with data.registry as {
@@ -118,7 +143,7 @@ _fresh(live, heartbeat) if {
 	}
 		with data.lictor.manifest as {"revision": "p"}
 		with data.site.manifest as {"revision": "s"}
-		with time.now_ns as 6
+		with time.now_ns as now
 }
 
 _first(text) := (16 * indexof("0123456789abcdef", substring(digest, 0, 1))) + second if {

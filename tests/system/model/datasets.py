@@ -246,7 +246,7 @@ def random_dataset(chance, damaged=14):
     base = {f"{n:02x}": {"epoch": 2, "revision": 30 + n % 3} for n in range(shards)}
     since = {shard: held["revision"] - n % 2 for n, (shard, held) in enumerate(base.items())}
     settings = _settings(chance)
-    live = {"epoch": 2, "revision": 42, "since": since, "settings": settings}
+    live = {"epoch": 2, "revision": 42 + chance.randrange(2), "since": since, "settings": settings}
     maker.lay(base, live, shards)
     heartbeat = {
         "epoch": 2, "revision": 42 - chance.randrange(3), "policy": ["p0", "p1"], "site": ["s1"],
