@@ -74,7 +74,8 @@ def build_policy(opa: OPA, key: SigningKey) -> Bundle:
     _check(opa, files)
     sources = {file.name: file.content for file in files}
     revision = _revision(sources)
-    data = {"lictor": {"manifest": {"revision": revision}}}
+    # `lictor serve` writes records as JSON in strings once no rules without this are accepted.
+    data = {"lictor": {"manifest": {"revision": revision, "decodes_records": True}}}
     return sign("policy", revision=revision, roots=_POLICY_ROOTS, key=key, data=data, rego=sources)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from bundles.exceptions import StoreUnusableError
 from bundles.fleet.tracker import FleetTracker, version_of
 from bundles.publish.scan import spool_of
-from bundles.publish.shards import Header, Records, build, compact, run_offloaded
+from bundles.publish.shards import Header, Records, build, compact, is_packed, run_offloaded
 from bundles.publish.signing import Bundle, SigningKey
 from bundles.publish.store import Published, Store
 from bundles.publish.target import PublishTarget
@@ -28,6 +28,7 @@ class BaseBundles:
     Attributes:
         published: the epoch, and the revision of each shard.
         pending: shard to the moment from which `since` may be raised to its new base unconfirmed.
+        unpacked: the shards whose base holds its records as objects, as older versions wrote them.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class BaseBundles:
         self._clock = clock
         self.published = Published(epoch=0, since={})
         self.pending: dict[str, float] = {}
+        self.unpacked: set[str] = set()
         self.compacted = 0
 
     def content(self, shard: str) -> bytes:
@@ -56,15 +58,22 @@ class BaseBundles:
         return base.content
 
     async def write_all(
-        self, folder: Path, header: Header, count: int, *, on_progress: Callable[[int], None]
+        self,
+        folder: Path,
+        header: Header,
+        count: int,
+        *,
+        packed: bool,
+        on_progress: Callable[[int], None],
     ) -> dict[str, int]:
         """Write every shard anew from a scan; returns shard to revision, for `begin`."""
         since = {f"{n:02x}": header["revision"] for n in range(count)}
         for n, shard in enumerate(since):
             on_progress(n)
-            base = await self._built(folder, shard, header, {})
+            base = await self._built(folder, shard, header, {}, packed=packed)
             await asyncio.to_thread(self._store.save, base)
             self._served_bundles.put(base)
+        self.unpacked = set() if packed else {*since}
         return since
 
     def begin(self, published: Published) -> None:
@@ -73,15 +82,21 @@ class BaseBundles:
         self.published = published
         self.pending = {}
 
-    async def compact(self, shard: str, header: Header, changes: Records) -> None:
+    async def compact(self, shard: str, header: Header, changes: Records, *, packed: bool) -> None:
         """Write later changes into a shard."""
         content = self.content(shard)
-        job = partial(compact, shard=shard, header=header, changes=changes, key=self._key)
-        await self._serve(shard, await run_offloaded(len(content), job, content))
+        job = partial(
+            compact, shard=shard, header=header, changes=changes, key=self._key, packed=packed
+        )
+        await self._serve(shard, await run_offloaded(len(content), job, content), packed=packed)
 
-    async def rewrite(self, folder: Path, shard: str, header: Header, changes: Records) -> None:
+    async def rewrite(
+        self, folder: Path, shard: str, header: Header, changes: Records, *, packed: bool
+    ) -> None:
         """Write a shard anew from a scan, and what changed after that."""
-        await self._serve(shard, await self._built(folder, shard, header, changes))
+        await self._serve(
+            shard, await self._built(folder, shard, header, changes, packed=packed), packed=packed
+        )
 
     def activated(self) -> dict[str, int]:
         """Return shards whose new base every OPA has activated, with its revision, each once."""
@@ -116,9 +131,11 @@ class BaseBundles:
             if version.epoch != before.epoch or version.revision < before.since[shard]:
                 return False
             served[shard] = version.revision
-        for base in bases.values():
+        for shard, base in bases.items():
             if base is not None:
                 self._served_bundles.put(base)
+                if not is_packed(base.content):
+                    self.unpacked.add(shard)
         self.published = replace(before, bases=served)
         self.pending = {
             shard: self._clock() + GRACE
@@ -127,17 +144,23 @@ class BaseBundles:
         }
         return True
 
-    async def _built(self, folder: Path, shard: str, header: Header, changes: Records) -> Bundle:
+    async def _built(
+        self, folder: Path, shard: str, header: Header, changes: Records, *, packed: bool
+    ) -> Bundle:
         spool = spool_of(folder, shard)
-        return await run_offloaded(
-            spool.stat().st_size, build, spool, shard, header, changes, self._key
+        job = partial(
+            build, shard=shard, header=header, changes=changes, key=self._key, packed=packed
         )
+        return await run_offloaded(spool.stat().st_size, job, spool)
 
-    async def _serve(self, shard: str, base: Bundle) -> None:
+    async def _serve(self, shard: str, base: Bundle, *, packed: bool) -> None:
         """Serve a new base. Its shard's `since` stays until it has arrived everywhere."""
         await asyncio.to_thread(self._store.save, base)
         self._served_bundles.put(base)
         self.compacted += 1
+        self.unpacked -= {shard}
+        if not packed:
+            self.unpacked.add(shard)
         self._note(bases={**self.published.bases, shard: version_of(base.revision).revision})
         self.pending[shard] = self._clock() + GRACE
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from bundles.publish.records import RecordValidator, shard_of
+from bundles.publish.records import RecordValidator, shard_of, shards_of_bytes
 from registry import Delta, Ref
 
 
@@ -58,8 +58,12 @@ class LiveRecords:
         return max(counts, key=lambda shard: counts[shard]), sum(counts.values())
 
     def document(self) -> dict[str, Any]:
-        """Settings, `since` and the records by kind and id, as in the contract."""
-        document: dict[str, Any] = {"since": self.since, "settings": self.settings}
+        """Settings, `since`, `shards` and the records by kind and id, as in the contract."""
+        document: dict[str, Any] = {
+            "since": self.since,
+            "settings": self.settings,
+            "shards": shards_of_bytes(len(self.since)),
+        }
         for changes in self._changes.values():
             for ref, (_, record) in changes.items():
                 self._validator.insert(document, ref, record)

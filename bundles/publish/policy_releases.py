@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from bundles.publish.signing import Bundle
+from bundles.publish.signing import Bundle, data_of
 from bundles.publish.store import Store
 from bundles.publish.target import PublishTarget
 
@@ -25,6 +25,7 @@ class PolicyReleases:
         self._newest: dict[str, Bundle] = {}
         self._before: dict[str, tuple[str, float]] = {}
         self._seen: dict[str, int] = {}
+        self._decoding: set[str] = set()
 
     def refresh(self) -> bool:
         """Load new bundle files; True when there was one. A broken file changes nothing."""
@@ -48,6 +49,8 @@ class PolicyReleases:
                 self._before[name] = (current.revision, self._clock() + _OVERLAP)
             self._newest[name] = bundle
             found = True
+            if name == "policy" and _decodes_records(bundle):
+                self._decoding.add(bundle.revision)
         return found
 
     def accepted(self) -> dict[str, list[str]]:
@@ -64,9 +67,18 @@ class PolicyReleases:
             for name in NAMES
         }
 
+    def decode_records(self) -> bool:
+        """Return whether all rules that OPAs may run read records that are JSON in strings."""
+        return self._decoding.issuperset(self.accepted()["policy"])
+
     def serve(self) -> None:
         """Put the newest bundles out; to be called after the heartbeat that accepts them."""
         for name, bundle in self._newest.items():
             served = self._served_bundles.get(name)
             if served is None or served.etag != bundle.etag:
                 self._served_bundles.put(bundle)
+
+
+def _decodes_records(policy: Bundle) -> bool:
+    manifest = data_of(policy.content).get("lictor", {}).get("manifest", {})
+    return manifest.get("decodes_records") is True

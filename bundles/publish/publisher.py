@@ -109,6 +109,7 @@ class Publisher:
             StoreUnusableError: bundles cannot be kept.
         """
         self._store.sweep()
+        released = self._policies.refresh()
         if await asyncio.to_thread(self.bases.resume) and await self._resume():
             try:
                 await self.sync()
@@ -117,7 +118,7 @@ class Publisher:
         else:
             await self._rebuild(anew=True)
             await self.sync()
-        if self._served_bundles.get("heartbeat") is None:
+        if released or self._served_bundles.get("heartbeat") is None:
             self.publish_heartbeat()
 
     async def run(self) -> None:
@@ -190,6 +191,8 @@ class Publisher:
         `live` keeps the records until every OPA runs the new base: dropping them sooner would bring
         a revoked record back to an OPA that still has the old one.
 
+        Bases of an older version are written anew, one by one, once all rules decode records.
+
         Args:
             at_once: compact the fullest shard, whatever the size of `live`.
 
@@ -197,11 +200,18 @@ class Publisher:
             The shard that was compacted, or None.
         """
         async with self._base_lock:
+            packed = self._policies.decode_records()
             fullest = self.live.fullest(besides=self.bases.pending)
-            if fullest is None or (fullest[1] <= self._live_limit and not at_once):
+            unpacked = sorted(self.bases.unpacked - self.bases.pending.keys()) if packed else []
+            if fullest is not None and (fullest[1] > self._live_limit or at_once):
+                shard = fullest[0]
+            elif unpacked:
+                shard = unpacked[0]
+            else:
                 return None
-            shard = fullest[0]
-            await self.bases.compact(shard, self._rollback_guard.header, self.live.of_shard(shard))
+            await self.bases.compact(
+                shard, self._rollback_guard.header, self.live.of_shard(shard), packed=packed
+            )
             return shard
 
     def _until_next_compaction(self) -> float:
@@ -221,7 +231,13 @@ class Publisher:
         return self.version
 
     async def publish_external(
-        self, folder: Path, read: Scan, refs: Sequence[Ref], *, began_at: float
+        self,
+        folder: Path,
+        read: Scan,
+        refs: Sequence[Ref],
+        *,
+        began_at: float,
+        damaged: Mapping[Ref, str],
     ) -> None:
         """Publish records that were changed in the store by other means than `lictor`.
 
@@ -233,6 +249,7 @@ class Publisher:
             read: the scan.
             refs: the records that differ from what is published.
             began_at: when the scan began, in seconds since 1970.
+            damaged: what was published in a form that OPA refuses, and why.
 
         Raises:
             RegistryError: the registry cannot be written or read.
@@ -246,13 +263,20 @@ class Publisher:
         async with self._base_lock:
             for shard in sorted(rest):
                 changes = self.live.of_shard(shard, after=read.version.revision)
-                await self.bases.rewrite(folder, shard, self._rollback_guard.header, changes)
+                await self.bases.rewrite(
+                    folder,
+                    shard,
+                    self._rollback_guard.header,
+                    changes,
+                    packed=self._policies.decode_records(),
+                )
         newer = {
             ref
             for shard in self.live.since
             for ref in self.live.of_shard(shard, after=read.version.revision)
         }
         self._validator.problems = {
+            **damaged,
             **{ref: why for ref, why in read.problems.items() if ref not in newer},
             **{ref: why for ref, why in self._validator.problems.items() if ref in newer},
         }
@@ -317,6 +341,7 @@ class Publisher:
                     folder,
                     guard.header,
                     count,
+                    packed=self._policies.decode_records(),
                     on_progress=lambda done: self.reader.progress(
                         "writing the shards", done, count
                     ),

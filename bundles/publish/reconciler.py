@@ -132,18 +132,22 @@ class Reconciler:
                 if read.version.epoch != self._publisher.version.epoch:
                     # A new epoch was published from a scan of its own meanwhile.
                     return self._done(began_at, began, read, [], {})
-                refs, held = await self._compared(folder, read, shards)
+                refs, held, damaged = await self._compared(folder, read, shards)
+                for problem in damaged.values():
+                    _log.error("reconciler.base_damaged %s", problem)
                 if held and not accept:
                     made = self._done(began_at, began, read, refs, held)
                     _log.error("reconciler.held %s", made)
                     return made
-                await self._publisher.publish_external(folder, read, refs, began_at=began_at)
+                await self._publisher.publish_external(
+                    folder, read, refs, began_at=began_at, damaged=damaged
+                )
             return self._done(began_at, began, read, refs, {})
 
     async def _compared(
         self, folder: Path, read: Scan, shards: list[str]
-    ) -> tuple[list[Ref], dict[Kind, tuple[int, int]]]:
-        """The records that differ, and the kinds of which too many would go."""
+    ) -> tuple[list[Ref], dict[Kind, tuple[int, int]], dict[Ref, str]]:
+        """The records that differ, the kinds of which too many would go, and what is damaged."""
         live, bases = self._publisher.live, self._publisher.bases
         refs: list[Ref] = [
             Ref(Kind.SETTINGS, name)
@@ -151,6 +155,7 @@ class Reconciler:
             if live.settings.get(name) != read.settings.get(name)
         ]
         gone: set[Ref] = set()
+        damaged: dict[Ref, str] = {}
         published = Counter[Kind]()
         for shard in shards:
             # What was written through lictor after the scan is published already.
@@ -162,6 +167,7 @@ class Reconciler:
             )
             refs += [ref for ref in found.refs if ref not in newer]
             gone |= {ref for ref in found.gone if ref not in newer}
+            damaged |= found.damaged
             published += found.published
         held = {
             kind: (count, published[kind])
@@ -169,7 +175,7 @@ class Reconciler:
             if count > self._share * published[kind]
         }
         # What takes something away comes first: `live` may not hold all of them.
-        return sorted(refs, key=lambda ref: (ref not in gone, ref)), held
+        return sorted(refs, key=lambda ref: (ref not in gone, ref)), held, damaged
 
     def _done(
         self, began_at: float, began: float, read: Scan, refs: list[Ref], held: Mapping[Kind, Any]

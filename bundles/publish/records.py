@@ -18,6 +18,10 @@ from registry.globs import glob_fault
 from registry.interface import Fault, Published
 from registry.model import Kind, Ref
 
+REFUSED_LIBRARY: Mapping[str, Any] = {"name": "", "tags": None}
+"""What is published of a library whose record does not fit. Without a record it would have no
+tags, and no rule about tags would hide it."""
+
 _MOST_PROBLEMS = 1000
 """Records that are named; where more are malformed, something else is wrong."""
 
@@ -124,7 +128,7 @@ def find_problem(ref: Ref, record: Published | None) -> str | None:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"]))
-        return f"{ref}: {field}: {first['msg']}"
+        return ": ".join(filter(None, (str(ref), field, first["msg"])))
     return None
 
 
@@ -157,6 +161,11 @@ def shard_of(ref: Ref, shards: int) -> str:
     return f"{first % shards:02x}"
 
 
+def shards_of_bytes(shards: int) -> dict[str, str]:
+    """The shard of each first byte: what `shard_of` says, for rules to look up."""
+    return {f"{first:02x}": f"{first % shards:02x}" for first in range(256)}
+
+
 class RecordValidator:
     """Validates records for bundles. `problems` names the refused records, and why."""
 
@@ -171,8 +180,7 @@ class RecordValidator:
         fault = find_problem(ref, record)
         self._note(ref, fault)
         if fault and ref.kind is Kind.LIBRARIES:
-            # Without a record it would have no tags, and no rule about tags would hide it.
-            return {"name": "", "tags": None}
+            return dict(REFUSED_LIBRARY)
         return None if fault or isinstance(record, Fault) else record
 
     def insert(self, document: dict[str, Any], ref: Ref, record: dict[str, Any] | None) -> None:

@@ -207,7 +207,7 @@ class ServerRole:
 
     def _followed(self) -> PublicationState:
         live, heartbeat = self._document("live"), self._document("heartbeat")
-        records = (live.get(kind) for kind in live if kind not in {"since", "settings"})
+        records = (live.get(kind) for kind in live if kind not in {"since", "settings", "shards"})
         return PublicationState(
             version=self.version,
             synced_at=heartbeat.get("synced_at_ns", 0) / _NANOSECONDS,

@@ -4,6 +4,7 @@ import sqlite3
 import time
 from contextlib import AsyncExitStack
 
+import orjson
 import pytest
 
 from bundles.build.policies import build_site
@@ -63,10 +64,17 @@ class Publishing:
             pass
 
     def document(self, name):
-        """The document of a bundle that is signed."""
+        """The document of a bundle that is signed; the records of a base are decoded."""
         data = data_of(self.served_bundles.get(name).content)["registry"]
         kind, _, shard = name.partition("-")
-        return data[kind][shard] if shard else data[kind]
+        if not shard:
+            return data[kind]
+        return {
+            kind: {id_: record and orjson.loads(record) for id_, record in part.items()}
+            if isinstance(part, dict)
+            else part
+            for kind, part in data[kind][shard].items()
+        }
 
     def bases(self):
         return [name for name in self.served_bundles.names() if name.startswith("base-")]
