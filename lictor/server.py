@@ -25,7 +25,7 @@ from bundles.serve.server_role import ActivePublisher, ServerRole
 from lictor import cluster
 from lictor.exceptions import NotInitialisedError
 from lictor.settings import Settings, read_secret
-from lictor.sockets import server, tcp, unix
+from lictor.sockets import require_unused, server, tcp, unix
 from lictor.state_dir import registry_opener
 from lictor.usage import Usages
 from lictor_common.periodic import run_periodically
@@ -79,6 +79,11 @@ async def serving(
     key = SigningKey.load(settings.bundle_keys / "data.pem")
     opener = registry_opener(settings)
     async with AsyncExitStack() as exit_:
+        require_unused(settings.admin_socket)
+        # From now on the kernel keeps what OPAs request, until everything is published. One that
+        # starts beside this server, as after a reboot, would retry a refused connection less and
+        # less often: a base after a minute.
+        for_opa = exit_.enter_context(tcp(settings.bundles_url))
         registry = await exit_.enter_async_context(aclosing(await opener()))
         served = _Served(settings, registry, opener=opener, key=key, progress=progress)
         several = settings.redis_url and settings.artefacts_url
@@ -93,7 +98,6 @@ async def serving(
             registry=registry, role=served.role, fleet=served.fleet,
             propagation=PropagationTracker(served.role, served.fleet), key=key,
         )  # fmt: skip
-        for_opa = exit_.enter_context(tcp(settings.bundles_url))
         for_lictor = exit_.enter_context(unix(settings.admin_socket))
         host, port = for_opa.getsockname()[:2]
         servers = [server(bundles), server(admin)]

@@ -12,6 +12,9 @@ from starlette.applications import Starlette
 from bundles.exceptions import StoreUnusableError
 from lictor.exceptions import AlreadyRunningError, InvalidArgumentError
 
+_BACKLOG = 2048
+"""Connections that wait while a server starts: 68 for each OPA with 64 shards."""
+
 
 class Server(uvicorn.Server):
     """uvicorn, leaving signals to the command that runs it."""
@@ -41,6 +44,16 @@ def listens(path: Path) -> bool:
     return True
 
 
+def require_unused(path: Path) -> None:
+    """Check that no `lictor serve` listens at a unix socket.
+
+    Raises:
+        AlreadyRunningError: one does.
+    """
+    if listens(path):
+        raise AlreadyRunningError(f"a lictor serve listens at {path} already")
+
+
 @contextmanager
 def tcp(url: str) -> Iterator[socket.socket]:
     """Listen at an HTTP URL.
@@ -56,7 +69,9 @@ def tcp(url: str) -> Iterator[socket.socket]:
         )
     try:
         family = socket.AF_INET6 if ":" in parts.hostname else socket.AF_INET
-        listener = socket.create_server((parts.hostname, parts.port or 0), family=family)
+        listener = socket.create_server(
+            (parts.hostname, parts.port or 0), family=family, backlog=_BACKLOG
+        )
     except OSError as error:
         raise StoreUnusableError(f"cannot listen at {parts.netloc}: {error.strerror}") from None
     # asyncio sets it only where a socket names its protocol; without it, small answers wait 40 ms.
@@ -73,8 +88,7 @@ def unix(path: Path) -> Iterator[socket.socket]:
         AlreadyRunningError: another one serves this state directory.
         StoreUnusableError: it cannot be made.
     """
-    if listens(path):
-        raise AlreadyRunningError(f"a lictor serve listens at {path} already")
+    require_unused(path)
     with suppress(FileNotFoundError):
         path.unlink()
     with socket.socket(socket.AF_UNIX) as listener:
