@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.measured_opa import MeasuredOPA
 from bundles.opa.binary import find_opa
 from bundles.opa.server import client_token_file
 from lictor.settings import Settings
@@ -84,7 +85,11 @@ async def measure(rounds, pause):
         await initialise(settings, actor="bench")
         publish_policies(settings, opa)
         async with Deployment(settings, opa) as deployment:
-            await deployment.start()
+            await deployment.start_server()
+            measured = MeasuredOPA(opa, deployment.new_opa().settings)
+            deployment.opa = measured
+            deployment._exit.callback(measured.kill)
+            measured.start()
             await deployment.add_user("ada")
             for number in range(_LIBRARIES):
                 await deployment.add_library(f"lib-{number}", f"w-{number % 4}")
@@ -94,9 +99,8 @@ async def measure(rounds, pause):
             await deployment.settle()
             secret = client_token_file(deployment.opa.settings.folder).read_text()
             path = deployment.opa.settings.address.removeprefix("unix://")
-            transport, metrics_transport = (
-                cls(path, token=secret) for cls in (UnixSocketTransport, MetricsTransport)
-            )
+            transport = UnixSocketTransport(path, token=secret)
+            metrics_transport = MetricsTransport(path, token=measured.bench_token)
             verifier = deployment.keys.verifier()
             pdp = deployment.pdp(
                 record=FileRecord(Path(folder) / "record.jsonl"), verifier=verifier

@@ -18,6 +18,9 @@ class OPAProcess:
 
     def start(self):
         prepare(self.settings)
+        self._run()
+
+    def _run(self):
         log = (self.settings.folder / "opa.log").open("ab")
         with log:
             self.process = subprocess.Popen(
