@@ -163,8 +163,8 @@ faults: $(VENV)/dev ## Break every part of a running lictor, each in many ways (
 	python -m tests.system.faults --seeds $(or $(SEEDS),20) $(if $(FAULT),--fault "$(FAULT)",--write)
 
 .PHONY: bench
-bench: $(VENV)/dev ## Measure where the time of a decision goes
-	python -m bench.decision
+bench: $(VENV)/dev ## Measure decisions, peers, MCP calls, growth and the fleet, in ten minutes (FULL=1: all sizes)
+	python -m bench.run $(if $(FULL),--full) $(if $(PARTS),--only $(PARTS))
 
 .PHONY: audit
 audit: $(VENV)/dev ## Look for known vulnerabilities in what is pinned

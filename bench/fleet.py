@@ -72,7 +72,8 @@ class Fleet:
             peak = max(peak, peak_mb(self.server.pid))
         return time.monotonic() - began, peak
 
-    def opa(self, number, url, names):
+    def opa(self, number, url, names, *, tcp=0):
+        """Start an OPA that fetches these bundles; it listens on a TCP port too if one is given."""
         folder = self.settings.state / f"opa-{number}"
         setup = OPASettings(
             id=f"opa-{number}",
@@ -87,7 +88,9 @@ class Fleet:
             bundles=names,
         )
         prepare(setup)
-        process = self.run(command(self.binary, setup), f"opa-{number}", GOMEMLIMIT=self.memory)
+        also = [f"--addr=127.0.0.1:{tcp}"] if tcp else []
+        started = [*command(self.binary, setup), *also]
+        process = self.run(started, f"opa-{number}", GOMEMLIMIT=self.memory)
         self.opas.append((setup, process))
         return setup
 

@@ -1,0 +1,131 @@
+"""Medians with confidence intervals, and rounds in which contestants take turns.
+
+A shared machine is fast in one second and slow in the next. So all that is compared runs in the
+same rounds, each contestant for a moment, and in another order each time. A round gives one figure
+for each contestant: the median of its calls. Their median is the result; its interval comes from
+order statistics, and a ratio is the median of the rounds' ratios.
+"""
+
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field
+
+from bench.paired import interval
+
+WARM_UP = 3
+"""Batches of each contestant before the first round."""
+
+_LARGEST = 200
+_SLOW = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A median, and the 95 % confidence interval that it lies in."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def as_json(self):
+        return {name: round(one, 4) for name, one in asdict(self).items()}
+
+
+def median(values):
+    """The median of measured values."""
+    ordered = sorted(values)
+    low, high = interval(ordered)
+    return Estimate(statistics.median(ordered), low, high, len(ordered))
+
+
+def ratio(first, second):
+    """The median of first / second, of the rounds that have both."""
+    return median(_paired(first, second, lambda one, other: one / other))
+
+
+def difference(first, second):
+    """The median of first - second, of the rounds that have both."""
+    return median(_paired(first, second, lambda one, other: one - other))
+
+
+def _paired(first, second, combined):
+    return [
+        combined(one, other)
+        for one, other in zip(first, second, strict=True)
+        if one is not None and other is not None
+    ]
+
+
+@dataclass
+class Contestant:
+    """Something that is timed.
+
+    Attributes:
+        name: its row.
+        batch: makes so many calls, one after another, and returns each one's microseconds.
+        dropped: why it takes no part any more.
+        medians: each round's median in microseconds, or None.
+    """
+
+    name: str
+    batch: Callable[[int], Awaitable[Sequence[float]]]
+    note: str = ""
+    size: int = 1
+    every: int = 1
+    dropped: str = ""
+    medians: list = field(default_factory=list)
+
+    @property
+    def taken(self):
+        return [one for one in self.medians if one is not None]
+
+
+def batch_of(call):
+    """A batch of an asynchronous function's calls."""
+
+    async def batch(n):
+        taken = []
+        for _ in range(n):
+            began = time.perf_counter_ns()
+            await call()
+            taken.append((time.perf_counter_ns() - began) / 1000)
+        return taken
+
+    return batch
+
+
+async def interleave(contestants, rounds, *, seconds=0.04, on_round=lambda _: None):
+    """Let contestants take turns, each for about so many seconds a round.
+
+    One that raises is dropped, with its error as the reason; the others go on.
+    """
+    for one in contestants:
+        await _try(one, lambda one=one: _warm_up(one, seconds))
+    for number in range(rounds):
+        # Another one begins each time, so that none always follows the same one.
+        at = number % max(1, len(contestants))
+        for one in [*contestants[at:], *contestants[:at]]:
+            found = None
+            if not one.dropped and number % one.every == 0:
+                found = await _try(one, lambda one=one: one.batch(one.size))
+            one.medians.append(statistics.median(found) if found else None)
+        on_round(number + 1)
+
+
+async def _warm_up(one, seconds):
+    await one.batch(1)
+    took = statistics.median(await one.batch(WARM_UP)) / 1e6
+    one.size = max(1, min(_LARGEST, int(seconds / took)))
+    one.every = max(1, min(_SLOW, int(took / seconds)))
+    if one.every == 1:
+        await one.batch(one.size)
+
+
+async def _try(one, call):
+    try:
+        return await call()
+    except Exception as error:  # noqa: BLE001 - a row less, and the run goes on
+        one.dropped = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        return None
