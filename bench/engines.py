@@ -81,7 +81,7 @@ def engines(bench):
             "casbin_engine.py", "casbin", bench, {"fast": True},
         ),
         Engine(
-            "casbin, Enforcer", "the same, and it goes through all lines",
+            "casbin, Enforcer", "the same, and it goes through the lines until one fits",
             "casbin_engine.py", "casbin", bench, {"fast": False},
         ),
         Engine(
@@ -94,7 +94,7 @@ def engines(bench):
             "eunomia_engine.py", "eunomia", bench, {},
         ),
         Engine(
-            LEGACY, "in process, no cache, no rules of the site",
+            LEGACY, "in process; no rules of the site, no record of the use",
             "legacy_engine.py", "legacy", bench, _legacy,
         ),
     ]  # fmt: skip

@@ -34,12 +34,14 @@ async def measure(bench):
     async with AsyncExitStack() as exit_:
         made = await exit_.enter_async_context(filled(bench.folder, 10_000))
         inputs = await _real_opa(bench, exit_, made)
+        instances = (await made.admin.status())["instances"]
+        revisions = {name: one["revisions"][name] for one in instances for name in made.names}
         for _, process in made.fleet.opas:
             process.terminate()  # its reports are not to be counted below
         traffic = Traffic()
         simulated = await exit_.enter_async_context(
             SimulatedOPAs(
-                made.settings, made.names,
+                made.settings, revisions,
                 status_bytes=inputs["status_bytes"], traffic=traffic,
             )
         )  # fmt: skip

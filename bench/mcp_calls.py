@@ -236,7 +236,13 @@ def plot(part, folder):
     """The call."""
     path = folder / "mcp-call.svg"
     title = "One call of a tool over streamable HTTP: median and 95 % interval"
-    bars(path, [row for row in part["rows"] if row["group"] == _CALL], unit="ms", title=title)
+    bars(
+        path,
+        [row for row in part["rows"] if row["group"] == _CALL],
+        unit="ms",
+        title=title,
+        log=False,
+    )
     yield path, title
 
 

@@ -80,12 +80,22 @@ class SimulatedOPAs:
     Each long poll has a connection of its own, as OPA's plugins have.
     """
 
-    def __init__(self, settings, names, *, status_bytes, traffic):
+    def __init__(self, settings, revisions, *, status_bytes, traffic):
+        """Describe it.
+
+        Args:
+            settings: of the state directory.
+            revisions: of all bundles, by name, for reports.
+            status_bytes: how large a report is.
+            traffic: counts.
+        """
         self._url = settings.bundles_url
         self._credentials = InstanceCredentials.load(settings.instances_key)
-        self._names = names
+        self._names = list(revisions)
         self._traffic = traffic
-        self._status = {"labels": {}, "bundles": {}, "metrics": "x" * max(0, status_bytes - 60)}
+        bundles = {name: {"active_revision": one} for name, one in revisions.items()}
+        self._status = {"bundles": bundles, "metrics": ""}
+        self._status["metrics"] = "x" * max(0, status_bytes - len(json.dumps(self._status)) - 40)
         self._tasks = set()
         self._etags = {}
 
@@ -160,7 +170,7 @@ class SimulatedOPAs:
         await asyncio.Event().wait()
 
     async def _report(self, n):
-        body = json.dumps(self._status).encode()
+        body = json.dumps({**self._status, "labels": {"instance": f"sim-{n}"}}).encode()
         headers = {**self._headers(n), "Content-Type": "application/json"}
         async with self._http.post(f"{self._url}/status", data=body, headers=headers) as response:
             await response.read()

@@ -120,5 +120,13 @@ def plot(part, folder):
         for kind in TIMED
     }  # fmt: skip
     title = "p99 of a decision by the rate of an open loop, each try"
-    lines(path, series, x="decisions per second", y="p99, ms", title=title, level=LIMIT_MS)
+    lines(
+        path,
+        series,
+        x="decisions per second",
+        y="p99, ms",
+        title=title,
+        joined=False,
+        level=LIMIT_MS,
+    )
     yield path, title
