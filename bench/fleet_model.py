@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from bench.filled import filled
 from bench.fleet import until
-from bench.simulated_opas import LONG_POLLED, SimulatedOPAs, Traffic, counting_proxy
+from bench.simulated_opas import LONG_POLLED, REQUEST_HEAD, SimulatedOPAs, Traffic, counting_proxy
 from bench.tables import number, table
 from bench.throughput import cpu_seconds
 
@@ -73,24 +73,19 @@ async def _real_opa(bench, exit_, made):
         return False
 
     await until(ready, "the OPA behind the proxy has everything")
-    cold = traffic.received
     await asyncio.sleep(_SETTLED)
     traffic.reset()
     for second in range(_WINDOW):
         await asyncio.sleep(1)
         bench.progress("a real OPA behind the proxy, second", second)
-    rates = traffic.rates()
     reports = traffic.requests["status"]
-    # All else that it sends is heads of requests, of about the same size each.
-    heads = 300 * sum(traffic.requests.values())
+    polls = sum(traffic.requests.values()) - reports
+    heads = REQUEST_HEAD * sum(traffic.requests.values())
     return {
-        "requests_per_opa": rates["requests"],
-        "received_per_opa": rates["received"],
-        "sent_per_opa": rates["sent"],
-        "by_kind": rates["by_kind"],
+        "by_kind": traffic.rates()["by_kind"],
+        "reports_per_poll": reports / polls,
         "shards": sum(name.startswith("base-") for name in made.names),
-        "status_bytes": int(max(0, traffic.sent - heads) / max(1, reports)),
-        "cold_bytes_10k": cold,
+        "status_bytes": int((traffic.sent - heads) / max(1, reports)),
     }
 
 
@@ -120,14 +115,14 @@ def _costs(idle, few):
         "idle_mb": idle["rss_mb"],
         "cpu_per_request": (few["cpu"] - idle["cpu"]) / few["requests"],
         "mb_per_opa": max(0.0, few["rss_mb"] - idle["rss_mb"]) / few["opas"],
-        "simulated_requests_per_opa": few["requests"] / few["opas"],
-        "simulated_received_per_opa": few["received"] / few["opas"],
+        **{f"{key}_per_opa": few[key] / few["opas"] for key in ("requests", "received", "sent")},
+        "simulated_by_kind": {kind: one / few["opas"] for kind, one in few["by_kind"].items()},
     }
 
 
 def _weights(bench):
     """What a token weighs, between the two largest sizes of the part about growth."""
-    figures = bench.parts.get("growth", {}).get("figures", [])
+    figures = {**bench.known, **bench.parts}.get("growth", {}).get("figures", [])
     if len(figures) < 2:
         return {}
     small, large = figures[-2:]
@@ -140,13 +135,14 @@ def _weights(bench):
 
 def _check(inputs, idle, many):
     """What the model says of 200 OPAs, and what was measured."""
-    requests = inputs["simulated_requests_per_opa"] * many["opas"]
+    requests = inputs["requests_per_opa"] * many["opas"]
     return [
         ["requests/s", requests, many["requests"]],
         [
             "kB/s to the OPAs",
-            inputs["simulated_received_per_opa"] * many["opas"] / 1000, many["received"] / 1000,
+            inputs["received_per_opa"] * many["opas"] / 1000, many["received"] / 1000,
         ],
+        ["MB/s from the OPAs", inputs["sent_per_opa"] * many["opas"] / 1e6, many["sent"] / 1e6],
         [
             "CPU of `lictor serve`, % of one",
             100 * (idle["cpu"] + inputs["cpu_per_request"] * requests), 100 * many["cpu"],
@@ -198,13 +194,20 @@ def more(part):
         ),
     )
     inputs = part["inputs"]
-    kinds = ", ".join(f"{kind} {rate:.2f}" for kind, rate in inputs["by_kind"].items())
+    yield ""
+    yield from table(
+        ["requests a second of one OPA", "real", "simulated"],
+        (
+            [kind, number(inputs["by_kind"].get(kind, 0)), number(rate)]
+            for kind, rate in inputs["simulated_by_kind"].items()
+        ),
+    )
     yield ""
     yield (
-        f"The real OPA made {inputs['requests_per_opa']:.2f} requests a second ({kinds}), the "
-        f"simulated ones {inputs['simulated_requests_per_opa']:.2f}. A report has about "
+        "The real OPA had just started, so that few of its bases were due (every 30 to 60 s). It "
+        f"reported its status {inputs['reports_per_poll']:.2f} times for each poll, with about "
         f"{inputs['status_bytes']:,} bytes. A request costs the server "
-        f"{1e6 * inputs['cpu_per_request']:.0f} µs."
+        f"{1e6 * inputs['cpu_per_request']:.0f} µs on average."
     )
     yield ""
     yield from table(

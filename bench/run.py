@@ -57,6 +57,7 @@ class Bench:
         asked: the questions, by name.
         dataset: the file with the records.
         parts: the results so far, by part.
+        known: the results of earlier runs, by part.
         legacy: the peer of the legacy way, while it runs.
     """
 
@@ -69,6 +70,7 @@ class Bench:
     asked: dict = field(default_factory=dict)
     dataset: Path | None = None
     parts: dict = field(default_factory=dict)
+    known: dict = field(default_factory=dict)
     legacy: object = None
 
     def say(self, text):
@@ -180,7 +182,9 @@ def main():
             for key in chosen
         }
         progress = Progress(expected)
-        bench = Bench(Path(folder), arguments.rounds, arguments.full, progress)
+        bench = Bench(
+            Path(folder), arguments.rounds, arguments.full, progress, known=known.get("parts", {})
+        )
         try:
             bench.redis_url = exit_.enter_context(redis_server()).url
         except Exception as error:  # noqa: BLE001 - without it, its rows are left out

@@ -17,6 +17,9 @@ WAIT = 30
 BASE_DELAYS = (30, 60)
 """What `lictor opa` configures (`bundles.opa.server`)."""
 
+REQUEST_HEAD = 350
+"""About the bytes of a request's head, with its bearer and ETag."""
+
 _REQUEST = re.compile(rb"^(?:GET|POST) /(?:bundles/)?([a-z]+)[^\r]* HTTP/1.1\r\n")
 
 
@@ -77,7 +80,8 @@ async def counting_proxy(host, port, traffic):
 class SimulatedOPAs:
     """A fleet that has all bundles, and polls for news of them as `lictor opa` does.
 
-    Each long poll has a connection of its own, as OPA's plugins have.
+    Each long poll has a connection of its own, as OPA's plugins have. OPA reports its status after
+    each poll, also after one without news.
     """
 
     def __init__(self, settings, revisions, *, status_bytes, traffic):
@@ -94,8 +98,11 @@ class SimulatedOPAs:
         self._names = list(revisions)
         self._traffic = traffic
         bundles = {name: {"active_revision": one} for name, one in revisions.items()}
-        self._status = {"bundles": bundles, "metrics": ""}
-        self._status["metrics"] = "x" * max(0, status_bytes - len(json.dumps(self._status)) - 40)
+        status = {"labels": {"instance": "INSTANCE"}, "bundles": bundles, "metrics": {}}
+        # OPA's reports are mostly metrics; numbers like theirs.
+        missing = max(0, status_bytes - len(json.dumps(status)))
+        status["metrics"] = {f"timer_{n:06}_ns": 1_000_000 + n for n in range(missing // 27)}
+        self._status = json.dumps(status).encode()
         self._tasks = set()
         self._etags = {}
 
@@ -148,14 +155,14 @@ class SimulatedOPAs:
             kind = name.partition("-")[0]
             self._traffic.requests[kind] += 1
             self._traffic.received += len(body) + _head(response)
-            return response.status, response.headers.get("ETag", etag)
+            self._traffic.sent += REQUEST_HEAD
+            return response.headers.get("ETag", etag)
 
     async def _long_poll(self, n, name):
         etag = self._etags[name]
         while True:
-            status, etag = await self._get(n, name, etag, wait=True)
-            if status == 200:
-                await self._report(n)
+            etag = await self._get(n, name, etag, wait=True)
+            await self._report(n)
 
     async def _poll_bases(self, n):
         bases = [name for name in self._names if name.startswith("base-")]
@@ -166,17 +173,18 @@ class SimulatedOPAs:
             moment, name = due.pop(0)
             await asyncio.sleep(max(0.0, began + moment - time.monotonic()))
             await self._get(n, name, self._etags[name], wait=False)
+            await self._report(n)
             due.append((time.monotonic() - began + random.uniform(*BASE_DELAYS), name))
         await asyncio.Event().wait()
 
     async def _report(self, n):
-        body = json.dumps({**self._status, "labels": {"instance": f"sim-{n}"}}).encode()
+        body = self._status.replace(b"INSTANCE", f"sim-{n}".encode())
         headers = {**self._headers(n), "Content-Type": "application/json"}
         async with self._http.post(f"{self._url}/status", data=body, headers=headers) as response:
             await response.read()
             assert response.status == 204, response.status
         self._traffic.requests["status"] += 1
-        self._traffic.sent += len(body)
+        self._traffic.sent += len(body) + REQUEST_HEAD
 
 
 def _head(response):
