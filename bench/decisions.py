@@ -1,18 +1,18 @@
 """How long one decision takes, and what else could decide: the first section of `make bench`.
 
-Every contestant answers all questions first; one that answers any of them otherwise is not timed.
+Every contestant outcomes all cases first; one that outcomes any of them otherwise is not timed.
 """
 
 import os
 from contextlib import AsyncExitStack
 
+from bench.cases import TIMED, differences
 from bench.cost import Bare
 from bench.engines import LEGACY, engines
 from bench.floors import UnavailableError, asyncio_echo, go_echo
 from bench.load import load_process
 from bench.opa_clients import LictorCalls, OPACalls, batch, bytes_of
 from bench.plots import bars
-from bench.questions import TIMED, differences
 from bench.sampling import Contestant, batch_of, interleave, median, ratio
 from tests.support.waiting import until
 
@@ -49,44 +49,49 @@ async def measure(bench):
         bench: what was started (`bench.run.Bench`).
     """
     async with AsyncExitStack() as exit_:
-        ring = Ring(bench, exit_)
-        for enter in (ring.add_floors, ring.add_lictor, ring.add_opa_clients, ring.add_peers):
+        contest = Contest(bench, exit_)
+        for enter in (
+            contest.add_floors,
+            contest.add_lictor,
+            contest.add_opa_clients,
+            contest.add_peers,
+        ):
             await enter()
-        for kind, contestants in ring.rows.items():
+        for kind, contestants in contest.rows.items():
             await interleave(
                 contestants,
                 bench.rounds,
                 on_round=lambda n, kind=kind: bench.progress(f"a decision, {kind}", n),
             )
         at_once = await _at_once(bench)
-    return _result(ring.rows, at_once, ring.missing)
+    return _result(contest.rows, at_once, contest.missing)
 
 
 async def _at_once(bench):
     """Decisions a second of 16 callers: threads in the legacy way, tasks of one loop in lictor."""
     taken = {UNCACHED: [], LEGACY: []}
     async with load_process(bench.made) as load:
-        bearer = bench.asked["team"].bearer
+        bearer = bench.cases["team"].bearer
         for number in range(max(3, bench.rounds // 6)):
-            found = await load.tell(do="closed", bearer=bearer, callers=_CALLERS, seconds=1.5)
+            found = await load.request(do="closed", bearer=bearer, callers=_CALLERS, seconds=1.5)
             taken[UNCACHED].append(len(found["ms"]) / found["seconds"])
             if bench.legacy is not None:
-                count = await bench.legacy.tell(
-                    do="load", question="team", threads=_CALLERS, seconds=1.5
+                count = await bench.legacy.request(
+                    do="load", case="team", threads=_CALLERS, seconds=1.5
                 )
                 taken[LEGACY].append(count / 1.5)
             bench.progress(_AT_ONCE, number)
     return taken
 
 
-class Ring:
-    """All contestants; one that cannot be started, or answers otherwise, is noted as missing."""
+class Contest:
+    """All contestants; one that cannot be started, or decides otherwise, is noted as missing."""
 
     def __init__(self, bench, exit_):
         self.rows = {kind: [] for kind in TIMED}
         self.missing = {}
         self._bench = bench
-        self._made, self._asked = bench.made, bench.asked
+        self._made, self._asked = bench.made, bench.cases
         self._exit = exit_
 
     async def add_floors(self):
@@ -114,7 +119,7 @@ class Ring:
         )
 
     async def add_lictor(self):
-        """Lictor in its consistencies, with its answers, which all others are compared with."""
+        """Lictor in its consistencies, with its outcomes, which all others are compared with."""
         made = self._made
         ways = {UNCACHED: LictorCalls(made.pdp())}
         self._expected = {
@@ -129,14 +134,14 @@ class Ring:
             if name != UNCACHED:
                 for kind in TIMED:
                     await until(lambda kind=kind, way=way: way.is_kept(self._asked[kind]), "kept")
-            answers = [await way.decide(one) for one in self._asked.values()]
-            if self._agrees(name, answers):
+            outcomes = [await way.decide(one) for one in self._asked.values()]
+            if self._agrees(name, outcomes):
                 self._add(name, _NOTES[name], lambda kind, way=way: way.batch(self._asked[kind]))
 
     async def add_opa_clients(self):
         """The same OPA through other clients."""
         inputs = {name: given for name, (_, given) in self._inputs.items()}
-        clients = await OPACalls(self._made, lambda question: inputs[question.name]).open()
+        clients = await OPACalls(self._made, lambda case: inputs[case.name]).open()
         self._exit.push_async_callback(clients.aclose)
         for name, way in (
             ("opa-python-client, TCP", clients.through_client),
@@ -144,12 +149,12 @@ class Ring:
             ("aiohttp, unix socket", clients.through_aiohttp_unix),
         ):
             try:
-                answers = [await way(one) for one in self._asked.values()]
+                outcomes = [await way(one) for one in self._asked.values()]
             except Exception as error:  # noqa: BLE001 - a row less
                 self.missing[name] = f"{type(error).__name__}: {error}"
                 continue
             note = "verifies no bearer, makes no `Decision`, has no deadline"
-            if self._agrees(name, answers):
+            if self._agrees(name, outcomes):
                 self._add(name, note, lambda kind, way=way: batch(way, self._asked[kind]))
 
     async def add_peers(self):
@@ -158,11 +163,11 @@ class Ring:
             self._bench.say(f"starting {engine.name}")
             try:
                 peer = await self._exit.enter_async_context(engine.start())
-                answers = await peer.answers()
+                outcomes = await peer.outcomes()
             except Exception as error:  # noqa: BLE001 - a row less
                 self.missing[engine.name] = f"{type(error).__name__}: {error}".splitlines()[0][:300]
                 continue
-            if self._agrees(engine.name, answers):
+            if self._agrees(engine.name, outcomes):
                 self._add(engine.name, engine.less, peer.batch)
                 if engine.name == LEGACY:
                     self._bench.legacy = peer
@@ -171,9 +176,9 @@ class Ring:
         for kind in TIMED:
             self.rows[kind].append(Contestant(name, batch_for(kind), note))
 
-    def _agrees(self, name, answers):
-        if other := differences(self._asked, self._expected, answers):
-            self.missing[name] = f"answers otherwise: {other}"
+    def _agrees(self, name, outcomes):
+        if other := differences(self._asked, self._expected, outcomes):
+            self.missing[name] = f"decides otherwise: {other}"
         return not other
 
     def _exchange(self, bare, kind):

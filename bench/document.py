@@ -9,7 +9,7 @@ END = "<!-- end of what `make bench` made -->"
 _METHOD = (
     "All that is compared in a table ran in the same rounds, in turns. A figure is the median of "
     "the rounds' medians, with its 95 % confidence interval (order statistics); a ratio is the "
-    "median of the rounds' ratios. Whatever decides answered the same questions first, and is left "
+    "median of the rounds' ratios. Whatever decides answered the same cases first, and is left "
     "out if it answered one otherwise. `make bench FULL=1` measures all sizes, and "
     "`make bench PARTS=calls,growth` some parts."
 )

@@ -1,4 +1,4 @@
-"""What else decides the same questions: peers, each in a process and an environment of its own."""
+"""What else decides the same cases: peers, each in a process and an environment of its own."""
 
 import asyncio
 import io
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx2
 
+from bench.cases import as_json
 from bench.opa_clients import bytes_of
 from bench.peers.processes import running
-from bench.questions import as_json
 from bundles.publish.signing import data_of
 from tests.support.neo4j import running_neo4j
 
@@ -52,7 +52,7 @@ class Engine:
             extra = self.extra
             extra = extra if isinstance(extra, Mapping) else await extra(bench, exit_)
             given = {
-                "questions": as_json(bench.asked), "dataset": str(bench.dataset), **extra
+                "cases": as_json(bench.cases), "dataset": str(bench.dataset), **extra
             }  # fmt: skip
             folder = bench.folder / re.sub(r"\W+", "-", self.name)[:30]
             folder.mkdir()
@@ -117,7 +117,7 @@ async def _regorus(bench, _):
     path = bench.folder / "regorus-data.json"
     path.write_text(json.dumps(data))
     inputs = {
-        name: json.dumps((await bytes_of(bench.made, one))[1]) for name, one in bench.asked.items()
+        name: json.dumps((await bytes_of(bench.made, one))[1]) for name, one in bench.cases.items()
     }
     return {"rego": rego, "data": str(path), "inputs": inputs}
 
@@ -140,7 +140,7 @@ def _merge(below, above):
 
 async def _legacy(bench, exit_):
     """A real Neo4j, and the keys that verify the bearers."""
-    running_server = running_neo4j()
+    running_server = running_neo4j(heap="1g")  # with the compiler that a production server has
     server = await asyncio.to_thread(running_server.__enter__)
     exit_.callback(running_server.__exit__, None, None, None)
     keys = Path(bench.made.settings.keys) / "mnemosyne.public.jwks"

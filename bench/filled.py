@@ -18,7 +18,7 @@ from registry import Key, open_registry
 
 
 @dataclass
-class Filled:
+class FilledDeployment:
     """What was started.
 
     Attributes:
@@ -95,7 +95,9 @@ async def filled(folder, tokens, *, redis_url="", memory="2000MiB", change=lambd
         publish_seconds, _ = await fleet.serve()
         registry = await exit_.enter_async_context(aclosing(await open_registry(settings.registry)))
         kids = [key.kid for key in await registry.all(Key) if key.active]
-        made = Filled(generated, settings, fleet, Admin(settings.admin_socket), kids, redis_url)
+        made = FilledDeployment(
+            generated, settings, fleet, Admin(settings.admin_socket), kids, redis_url
+        )
         await exit_.enter_async_context(made.exit)
         made.publish_seconds = publish_seconds
         began = time.monotonic()

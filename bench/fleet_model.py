@@ -5,6 +5,7 @@ server, and what a token weighs. It is checked against 200 simulated OPAs.
 """
 
 import asyncio
+import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,7 +33,8 @@ _SETTLED, _WINDOW = 6, 40
 async def measure(bench):
     """The inputs, the check, and the model's figures."""
     async with AsyncExitStack() as exit_:
-        made = await exit_.enter_async_context(filled(bench.folder, 10_000))
+        folder = exit_.enter_context(tempfile.TemporaryDirectory(dir=bench.folder))
+        made = await exit_.enter_async_context(filled(folder, 10_000))
         inputs = await _real_opa(bench, exit_, made)
         instances = (await made.admin.status())["instances"]
         revisions = {name: one["revisions"][name] for one in instances for name in made.names}

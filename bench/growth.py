@@ -4,10 +4,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench.cases import TIMED
 from bench.filled import filled
 from bench.fleet import peak_mb, percentile
 from bench.plots import lines
-from bench.questions import TIMED
 from bench.sampling import median
 from bench.tables import number, table
 

@@ -75,11 +75,11 @@ async def serve(config):
         deadline=5,
     ) as pdp:
         while line := await loop.run_in_executor(None, sys.stdin.readline):
-            told = json.loads(line)
-            way = {"closed": closed, "open": opened}[told.pop("do")]
+            command = json.loads(line)
+            way = {"closed": closed, "open": opened}[command.pop("do")]
             cpu = _cpu()
             began = time.monotonic()
-            taken, failed = await way(pdp, told.pop("bearer"), **told)
+            taken, failed = await way(pdp, command.pop("bearer"), **command)
             print(
                 json.dumps(
                     {
@@ -102,8 +102,8 @@ class Load:
     def __init__(self, process):
         self._process = process
 
-    async def tell(self, **told):
-        self._process.stdin.write(json.dumps(told).encode() + b"\n")
+    async def request(self, **command):
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
         return json.loads(await self._process.stdout.readline())
 
 

@@ -5,6 +5,7 @@ The servers run in one process and the client in another; each server is called 
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -62,16 +63,16 @@ def many_tools():
     return mcp
 
 
-def servers(asked, exit_):
+def servers(config, exit_):
     """Name and server of all."""
     common = {
-        "opa_url": asked["opa"], "opa_token_file": asked["opa_token"], "server": "bench",
-        "verifier": BearerVerifier([Issuer("mnemosyne", KeyringFile(asked["keys"]))]),
-        "record": FileRecord(asked["record"]),
+        "opa_url": config["opa"], "opa_token_file": config["opa_token"], "server": "bench",
+        "verifier": BearerVerifier([Issuer("mnemosyne", KeyringFile(config["keys"]))]),
+        "record": FileRecord(config["record"]),
     }  # fmt: skip
     guards = {_UNCACHED: {}}
-    if asked["redis"]:
-        shared = Shared(asked["redis"], key_file=asked["newest_key"])
+    if config["redis"]:
+        shared = Shared(config["redis"], key_file=config["newest_key"])
         guards[_CACHED] = {"shared": shared, "cache": True}
     pdps = {name: PDP(**common, **changes) for name, changes in guards.items()}
     for pdp in pdps.values():
@@ -83,7 +84,7 @@ def servers(asked, exit_):
             mcp.add_middleware(PolicyMiddleware(pdp, registry=CollectorRegistry()))
             yield kind, name, mcp
     mcp = served()
-    mcp.auth = StaticTokenVerifier(tokens={asked["bearer"]: {"client_id": "bench", "scopes": []}})
+    mcp.auth = StaticTokenVerifier(tokens={config["bearer"]: {"client_id": "bench", "scopes": []}})
     mcp.add_middleware(
         AuthMiddleware(
             auth=lambda context: context.token is not None and context.component.name == "search"
@@ -92,11 +93,13 @@ def servers(asked, exit_):
     yield _CALL, _OWN, mcp
 
 
-async def serve(asked):
+async def serve(config):
     """Serve all until standard input ends; their ports go to standard output."""
+    # A Redis that is late while a list of 500 is made is no news here.
+    logging.getLogger("pdp_client").setLevel(logging.CRITICAL)
     async with AsyncExitStack() as exit_:
         running = []
-        for kind, name, mcp in servers(asked, exit_):
+        for kind, name, mcp in servers(config, exit_):
             config = uvicorn.Config(mcp.http_app(), port=0, log_level="error", ws="none")
             running.append((kind, name, uvicorn.Server(config)))
         async with asyncio.TaskGroup() as group:
@@ -146,8 +149,8 @@ async def _apparitor(exit_, bench, bearer):
 
 async def measure(bench):
     """All rows, and the aims."""
-    made, bearer, missing = bench.made, bench.asked["token"].bearer, {}
-    asked = {
+    made, bearer, missing = bench.made, bench.config["token"].bearer, {}
+    config = {
         "opa": made.opa.address, "opa_token": str(client_token_file(made.opa.folder)),
         "redis": made.redis_url, "keys": str(made.settings.keys / "mnemosyne.public.jwks"),
         "newest_key": str(made.settings.newest_key), "record": str(bench.folder / "record.jsonl"),
@@ -156,7 +159,7 @@ async def measure(bench):
     if not made.redis_url:
         missing[_CACHED] = "no Redis"
     async with AsyncExitStack() as exit_:
-        arguments = (sys.executable, "-m", "bench.mcp_calls", json.dumps(asked))
+        arguments = (sys.executable, "-m", "bench.mcp_calls", json.dumps(config))
         ports = await exit_.enter_async_context(_program(*arguments))
         try:
             ports.append([_CALL, _APPARITOR, await _apparitor(exit_, bench, bearer)])
@@ -178,14 +181,15 @@ async def measure(bench):
             rows[kind].append(Contestant(name, batch_of(use), _NOTES.get(name, "")))
         for kind, contestants in rows.items():
             await interleave(
-                contestants, bench.rounds, seconds=0.05 if kind == _CALL else 0.25,
+                contestants, bench.rounds if kind == _CALL else max(6, bench.rounds // 2),
+                seconds=0.05 if kind == _CALL else 0.8,
                 on_round=lambda n, kind=kind: bench.progress(kind, n),
             )  # fmt: skip
     return _result(rows, missing)
 
 
 def _use(client, kind):
-    """A call whose answer is checked."""
+    """A call whose outcome is checked."""
 
     async def call():
         result = await client.call_tool("search", {"query": "raven"})

@@ -5,16 +5,16 @@ import json
 import aiohttp
 from opa_client.opa_async import AsyncOpaClient
 
+from bench.cases import Outcome
 from bench.cost import Tapped
-from bench.questions import Answer
 from bench.sampling import batch_of
 from bundles.opa.server import client_token_file
 
 _QUERY = {"strict-builtin-errors": "true"}
 
 
-def answer_of(result):
-    return Answer(result["allow"], result["libraries"])
+def outcome_of(result):
+    return Outcome(result["allow"], result["libraries"])
 
 
 class LictorCalls:
@@ -23,17 +23,17 @@ class LictorCalls:
     def __init__(self, pdp):
         self._pdp = pdp
 
-    async def is_kept(self, question):
+    async def is_kept(self, case):
         """Whether the decision is in the cache by now."""
-        return (await self._pdp.authorize(question.bearer, tool=question.tool)).cached
+        return (await self._pdp.authorize(case.bearer, tool=case.tool)).cached
 
-    async def decide(self, question):
-        decision = await self._pdp.authorize(question.bearer, tool=question.tool)
-        return Answer(decision.allow, list(decision.libraries or ()))
+    async def decide(self, case):
+        decision = await self._pdp.authorize(case.bearer, tool=case.tool)
+        return Outcome(decision.allow, list(decision.libraries or ()))
 
-    def batch(self, question):
+    def batch(self, case):
         async def call():
-            decision = await self._pdp.authorize(question.bearer, tool=question.tool)
+            decision = await self._pdp.authorize(case.bearer, tool=case.tool)
             assert decision.allow, decision.reason
 
         return batch_of(call)
@@ -62,33 +62,33 @@ class OPACalls:
         )
         return self
 
-    async def through_client(self, question):
-        body = await self._client.query_rule(self._input(question), "lictor", "decision", _QUERY)
-        return answer_of(body["result"])
+    async def through_client(self, case):
+        body = await self._client.query_rule(self._input(case), "lictor", "decision", _QUERY)
+        return outcome_of(body["result"])
 
-    async def through_aiohttp(self, question):
-        return await self._post(self._session, f"http://127.0.0.1:{self._made.tcp}", question)
+    async def through_aiohttp(self, case):
+        return await self._post(self._session, f"http://127.0.0.1:{self._made.tcp}", case)
 
-    async def through_aiohttp_unix(self, question):
-        return await self._post(self._unix, "http://opa", question)
+    async def through_aiohttp_unix(self, case):
+        return await self._post(self._unix, "http://opa", case)
 
-    async def _post(self, session, url, question):
+    async def _post(self, session, url, case):
         async with session.post(
-            f"{url}/v1/data/lictor/decision", params=_QUERY, json={"input": self._input(question)}
+            f"{url}/v1/data/lictor/decision", params=_QUERY, json={"input": self._input(case)}
         ) as response:
             response.raise_for_status()
-            return answer_of((await response.json())["result"])
+            return outcome_of((await response.json())["result"])
 
 
-def batch(ask, question):
+def batch(ask, case):
     async def call():
-        assert (await ask(question)).allow
+        assert (await ask(case)).allow
 
     return batch_of(call)
 
 
-async def bytes_of(made, question):
-    """The request that lictor sends for a question, as bytes, and its input."""
+async def bytes_of(made, case):
+    """The request that lictor sends for a case, as bytes, and its input."""
     transport = Tapped(made.socket, token=client_token_file(made.opa.folder).read_text())
-    await made.pdp(opa_transport=transport).authorize(question.bearer, tool=question.tool)
+    await made.pdp(opa_transport=transport).authorize(case.bearer, tool=case.tool)
     return transport.request, json.loads(transport.request.partition(b"\r\n\r\n")[2])["input"]

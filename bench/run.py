@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import decisions, fleet_model, growth, mcp_calls, throughput
+from bench.cases import cases_of, change_records, write_dataset
 from bench.document import replace_section, section
-from bench.filled import Filled, filled
+from bench.filled import FilledDeployment, filled
 from bench.progress import Progress
-from bench.questions import change_records, questions, write_dataset
 from bench.tables import aims_table, notes, rows_tables
 from bundles.opa.binary import PINNED
 from tests.support.redis import redis_server
@@ -54,7 +54,7 @@ class Bench:
         say: prints a line.
         progress: prints what is being measured, and how long it may take.
         made: the deployment, while one runs.
-        asked: the questions, by name.
+        cases: the cases, by name.
         dataset: the file with the records.
         parts: the results so far, by part.
         known: the results of earlier runs, by part.
@@ -66,8 +66,8 @@ class Bench:
     full: bool
     progress: Progress
     redis_url: str = ""
-    made: Filled | None = None
-    asked: dict = field(default_factory=dict)
+    made: FilledDeployment | None = None
+    cases: dict = field(default_factory=dict)
     dataset: Path | None = None
     parts: dict = field(default_factory=dict)
     known: dict = field(default_factory=dict)
@@ -102,7 +102,7 @@ async def _deploy(exit_, bench):
     bench.made = await exit_.enter_async_context(
         filled(bench.folder, _TOKENS, redis_url=bench.redis_url, change=change_records)
     )
-    bench.asked = questions(bench.made.generated, bench.made.mint_team)
+    bench.cases = cases_of(bench.made.generated, bench.made.mint_team)
     bench.dataset = bench.folder / "dataset.json"
     made = bench.made
     write_dataset(bench.dataset, made.generated, made.database, made.kids)

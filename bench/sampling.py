@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field
 
 from bench.paired import interval
 
-WARM_UP = 3
-"""Batches of each contestant before the first round."""
+WARM_UP = 0.5
+"""Seconds for which each contestant is called before the first round."""
 
-_LARGEST = 200
+_FEWEST, _LARGEST = 5, 200
 _SLOW = 6
 
 
@@ -109,18 +109,18 @@ async def interleave(contestants, rounds, *, seconds=0.04, on_round=lambda _: No
         for one in [*contestants[at:], *contestants[:at]]:
             found = None
             if not one.dropped and number % one.every == 0:
-                found = await _try(one, lambda one=one: one.batch(one.size))
-            one.medians.append(statistics.median(found) if found else None)
+                found = await _try(one, lambda one=one: one.batch(one.size + 1))
+            # The first call after the others' turns finds all caches cold.
+            one.medians.append(statistics.median(found[1:]) if found else None)
         on_round(number + 1)
 
 
 async def _warm_up(one, seconds):
-    await one.batch(1)
-    took = statistics.median(await one.batch(WARM_UP)) / 1e6
-    one.size = max(1, min(_LARGEST, int(seconds / took)))
-    one.every = max(1, min(_SLOW, int(took / seconds)))
-    if one.every == 1:
-        await one.batch(one.size)
+    until, took = time.monotonic() + WARM_UP, 0.0
+    while not took or time.monotonic() < until:
+        took = statistics.median(await one.batch(2)) / 1e6
+    one.size = max(_FEWEST, min(_LARGEST, int(seconds / took)))
+    one.every = max(1, min(_SLOW, int(_FEWEST * took / seconds / 5)))
 
 
 async def _try(one, call):

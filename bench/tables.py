@@ -88,7 +88,5 @@ def _aim(one):
 
 def _verdict(one):
     met = one["value"] <= one["aim"] if one["below"] else one["value"] >= one["aim"]
-    if met:
-        return "met"
-    near = one["low"] <= one["aim"] if one["below"] else one["high"] >= one["aim"]
-    return "missed, within the interval" if near else "missed"
+    sure = not one["low"] <= one["aim"] <= one["high"]
+    return f"{'' if sure else 'probably '}{'met' if met else 'missed'}"

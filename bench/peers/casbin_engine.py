@@ -51,10 +51,10 @@ ENFORCER = enforcer()
 ENFORCER.add_policies([list(line) for line in sorted({tuple(line) for line in lines()})])
 
 
-def decide(question):
-    claims = question["claims"]
-    subject = question["digest"] or claims["jti"] + claims["sub"].removeprefix("team:")
-    return ENFORCER.enforce(subject, question["tool"]), None
+def decide(case):
+    claims = case["claims"]
+    subject = case["digest"] or claims["jti"] + claims["sub"].removeprefix("team:")
+    return ENFORCER.enforce(subject, case["tool"]), None
 
 
 run(decide)

@@ -43,10 +43,10 @@ def reference(type_, id_):
     return {"__entity": entity(type_, id_)}
 
 
-def caller(question):
+def caller(case):
     """The caller's entity, and its libraries with their workspaces."""
-    if question["claims"] is None:
-        record = DATA["tokens"].get(question["digest"])
+    if case["claims"] is None:
+        record = DATA["tokens"].get(case["digest"])
         if record is None:
             return None, {}
         attributes = {
@@ -57,15 +57,15 @@ def caller(question):
         if record["expires_at"] is not None:
             attributes["expires_at"] = record["expires_at"]
         return (
-            {"uid": entity("Token", question["digest"]), "attrs": attributes, "parents": []},
+            {"uid": entity("Token", case["digest"]), "attrs": attributes, "parents": []},
             dict.fromkeys(record["libraries"]),
         )
-    claims = question["claims"]
+    claims = case["claims"]
     record = DATA["teams"].get(claims["sub"].removeprefix("team:"))
     granted = (
         record["active"]
         and DATA["users"][record["owner"]]["active"]
-        and DATA["keys"][question["kid"]]["active"]
+        and DATA["keys"][case["kid"]]["active"]
         and record["active_jti"] == claims["jti"]
     )
     attributes = {
@@ -83,12 +83,12 @@ def caller(question):
     )
 
 
-def decide(question):
-    one, libraries = caller(question)
+def decide(case):
+    one, libraries = caller(case)
     if one is None:
         return False, [] if LIBRARIES else None
     uid = f'{one["uid"]["type"]}::"{one["uid"]["id"]}"'
-    context = {"tool": question["tool"], "now": int(time.time())}
+    context = {"tool": case["tool"], "now": int(time.time())}
     call = {
         "principal": uid, "action": 'Action::"call"', "resource": SERVER, "context": context
     }  # fmt: skip

@@ -52,10 +52,10 @@ ENGINE.add_policy(
 )
 
 
-def principal(question):
-    claims = question["claims"]
+def principal(case):
+    claims = case["claims"]
     if claims is None:
-        record = DATA["tokens"].get(question["digest"])
+        record = DATA["tokens"].get(case["digest"])
         user, current = record and record["user"], True
     else:
         record = DATA["teams"].get(claims["sub"].removeprefix("team:"))
@@ -72,10 +72,10 @@ def principal(question):
     }
 
 
-def decide(question):
+def decide(case):
     request = schemas.CheckRequest(
-        principal=schemas.PrincipalCheck(uri="caller", attributes=principal(question)),
-        resource=schemas.ResourceCheck(uri="tool", attributes={"name": question["tool"]}),
+        principal=schemas.PrincipalCheck(uri="caller", attributes=principal(case)),
+        resource=schemas.ResourceCheck(uri="tool", attributes={"name": case["tool"]}),
         action="execute",
     )
     return ENGINE.evaluate_all(request).allowed, None

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
 
+from bench.cases import Outcome
 from bench.floors import UnavailableError
-from bench.questions import Answer
 from bundles.opa.binary import cache_folder
 
 _HERE = Path(__file__).parent
@@ -63,8 +63,8 @@ class Peer:
     def __init__(self, process):
         self._process = process
 
-    async def tell(self, **told):
-        self._process.stdin.write(json.dumps(told).encode() + b"\n")
+    async def request(self, **command):
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
         line = await asyncio.wait_for(self._process.stdout.readline(), _PATIENCE)
         if not line:
             raise UnavailableError("its process has ended")
@@ -73,12 +73,12 @@ class Peer:
             raise UnavailableError(" ".join(reply["error"].split())[:250])
         return reply["result"]
 
-    async def answers(self):
-        return [Answer(*one) for one in await self.tell(do="answer")]
+    async def outcomes(self):
+        return [Outcome(*one) for one in await self.request(do="outcome")]
 
-    def batch(self, question):
+    def batch(self, case):
         async def batch(n):
-            return await self.tell(do="batch", question=question, n=n)
+            return await self.request(do="batch", case=case, n=n)
 
         return batch
 

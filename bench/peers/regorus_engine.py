@@ -25,8 +25,8 @@ ENGINE.add_data_json(json.dumps(DATA))
 INPUTS = GIVEN["inputs"]
 
 
-def decide(question):
-    ENGINE.set_input_json(INPUTS[question["name"]])
+def decide(case):
+    ENGINE.set_input_json(INPUTS[case["name"]])
     found = json.loads(ENGINE.eval_rule_as_json("data.lictor.decision"))
     return found["allow"], found["libraries"]
 

@@ -1,7 +1,7 @@
-"""The side of a peer's process: answers questions and times itself, as it is told line by line.
+"""The side of a peer's process: outcomes cases and times itself, as it is command line by line.
 
 For scripts in environments of their own, so nothing but the standard library. The first argument is
-a JSON file with the questions and whatever the peer needs.
+a JSON file with the cases and whatever the peer needs.
 """
 
 import json
@@ -19,43 +19,43 @@ def run(decide):
     """Do what standard input says until it ends.
 
     Args:
-        decide: returns whether a question (a dict) is allowed, and the libraries or None.
+        decide: returns whether a case (a dict) is allowed, and the libraries or None.
     """
-    asked = {one["name"]: one for one in settings()["questions"]}
+    asked = {one["name"]: one for one in settings()["cases"]}
     # What a library prints must not be taken for a reply.
     replies, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
-        told = json.loads(line)
+        command = json.loads(line)
         try:
-            reply = {"result": _do(told, decide, asked)}
+            reply = {"result": _do(command, decide, asked)}
         except Exception as error:  # noqa: BLE001 - the parent prints it and leaves the row out
             reply = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(reply), file=replies, flush=True)
 
 
-def _do(told, decide, asked):
-    if told["do"] == "answer":
+def _do(command, decide, asked):
+    if command["do"] == "outcome":
         return [list(decide(one)) for one in asked.values()]
-    question = asked[told["question"]]
-    if told["do"] == "load":
-        return _load(decide, question, told["threads"], told["seconds"])
+    case = asked[command["case"]]
+    if command["do"] == "load":
+        return _load(decide, case, command["threads"], command["seconds"])
     taken = []
-    for _ in range(told["n"]):
+    for _ in range(command["n"]):
         began = time.perf_counter_ns()
-        allow, _libraries = decide(question)
+        allow, _libraries = decide(case)
         taken.append((time.perf_counter_ns() - began) / 1000)
         assert allow
     return taken
 
 
-def _load(decide, question, threads, seconds):
+def _load(decide, case, threads, seconds):
     """How many decisions so many threads make at once."""
     counts = [0] * threads
     ends = time.monotonic() + seconds
 
     def loop(n):
         while time.monotonic() < ends:
-            allow, _libraries = decide(question)
+            allow, _libraries = decide(case)
             assert allow
             counts[n] += 1
 

@@ -1,4 +1,4 @@
-"""A peer's process: its answers, its times, its errors, and the pins of its environment."""
+"""A peer's process: its outcomes, its times, its errors, and the pins of its environment."""
 
 import asyncio
 import json
@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from bench.decisions import Ring
+from bench.cases import TIMED, Outcome
+from bench.decisions import Contest
 from bench.floors import UnavailableError
 from bench.peers import processes
-from bench.questions import TIMED, Answer
 
 PEERS = Path(__file__).parents[2] / "bench" / "peers"
 SCRIPT = """
 from worker import run
 
-def decide(question):
+def decide(case):
     print("noise")
-    if question["name"] == "broken":
+    if case["name"] == "broken":
         raise RuntimeError("no such\\nrecord")
-    return question["name"] == "allowed", ["a"]
+    return case["name"] == "allowed", ["a"]
 
 run(decide)
 """
@@ -32,7 +32,7 @@ run(decide)
 async def peer(tmp_path, *names):
     script, given = tmp_path / "peer.py", tmp_path / "given.json"
     script.write_text(SCRIPT)
-    given.write_text(json.dumps({"questions": [{"name": name} for name in names]}))
+    given.write_text(json.dumps({"cases": [{"name": name} for name in names]}))
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(script), str(given),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
@@ -48,11 +48,11 @@ async def peer(tmp_path, *names):
 def test_peer_answers_all_questions_and_times_one(tmp_path):
     async def run():
         async with peer(tmp_path, "allowed", "denied") as one:
-            assert await one.answers() == [Answer(True, ["a"]), Answer(False, ["a"])]
+            assert await one.outcomes() == [Outcome(True, ["a"]), Outcome(False, ["a"])]
             taken = await one.batch("allowed")(5)
             assert len(taken) == 5
             assert min(taken) > 0
-            assert await one.tell(do="load", question="allowed", threads=2, seconds=0.1) > 2
+            assert await one.request(do="load", case="allowed", threads=2, seconds=0.1) > 2
 
     asyncio.run(run())
 
@@ -67,21 +67,21 @@ def test_peer_that_fails_or_denies_what_is_timed_is_unavailable(tmp_path, name):
     asyncio.run(run())
 
 
-class Made:
+class NoRedis:
     redis_url = ""
 
 
-class Bench:
-    made = Made()
-    asked = dict.fromkeys(TIMED)
+class BenchStub:
+    made = NoRedis()
+    cases = dict.fromkeys(TIMED)
 
 
 def test_contestant_that_answers_otherwise_is_left_out():
-    ring = Ring(Bench(), None)
-    ring._expected = {kind: Answer(True, ["a"]) for kind in TIMED}
-    assert ring._agrees("same", [Answer(True, ["a"]), Answer(True, None)])
-    assert not ring._agrees("other", [Answer(True, ["a"]), Answer(False, [])])
-    assert ring.missing == {"other": "answers otherwise: team: denied"}
+    contest = Contest(BenchStub(), None)
+    contest._expected = {kind: Outcome(True, ["a"]) for kind in TIMED}
+    assert contest._agrees("same", [Outcome(True, ["a"]), Outcome(True, None)])
+    assert not contest._agrees("other", [Outcome(True, ["a"]), Outcome(False, [])])
+    assert contest.missing == {"other": "decides otherwise: team: denied"}
 
 
 def test_environment_that_cannot_be_made_says_why(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The same questions on the same data for everything that decides, and what the answers must be.
+"""The same cases on the same data for everything that decides, and what the outcomes must be.
 
 The data is the generated registry's, with a few records changed, so that there is a refusal of each
 kind. What decides in another process reads it from a file.
@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import jwt
 
 TIMED = ("token", "team")
-"""The questions that are timed; both are allowed."""
+"""The cases that are timed; both are allowed."""
 
 TOOL = "search"
 _OTHER_JTI = "jti-of-another"
@@ -21,7 +21,7 @@ _PAST = 1_700_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Case:
     """A credential and a tool. `claims` and `kid` are those of a verified JWT."""
 
     name: str
@@ -33,7 +33,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Outcome:
     """Whether it is allowed, and the libraries, which not everything determines (None)."""
 
     allow: bool
@@ -51,8 +51,8 @@ def change_records(path, generated):
         db.commit()
 
 
-def questions(generated, mint_team):
-    """All questions, by name.
+def cases_of(generated, mint_team):
+    """All cases, by name.
 
     Args:
         generated: the registry.
@@ -60,14 +60,12 @@ def questions(generated, mint_team):
     """
 
     def token(name, n, tool=TOOL):
-        return Question(name, generated.bearer(n), tool, digest=generated.digest(n))
+        return Case(name, generated.bearer(n), tool, digest=generated.digest(n))
 
     def team(name, n, jti=None):
         bearer = mint_team(generated.team_id(n), jti or f"jti-{n}")
         claims = jwt.decode(bearer, options={"verify_signature": False})
-        return Question(
-            name, bearer, TOOL, claims=claims, kid=jwt.get_unverified_header(bearer)["kid"]
-        )
+        return Case(name, bearer, TOOL, claims=claims, kid=jwt.get_unverified_header(bearer)["kid"])
 
     return {
         one.name: one
@@ -111,23 +109,23 @@ def write_dataset(path, generated, database, kids):
     path.write_text(json.dumps(data))
 
 
-def as_json(asked):
-    return [asdict(one) for one in asked.values()]
+def as_json(cases):
+    return [asdict(one) for one in cases.values()]
 
 
-def differences(asked, expected, answers):
-    """What a contestant answers otherwise, in words; empty if nothing.
+def differences(cases, expected, outcomes):
+    """What a contestant decides otherwise, in words; empty if nothing.
 
     Args:
-        asked: the questions by name.
-        expected: lictor's answers, by name.
-        answers: the contestant's, in the questions' order.
+        cases: the cases by name.
+        expected: lictor's outcomes, by name.
+        outcomes: the contestant's, in the cases' order.
     """
     found = []
-    for (name, _), answer in zip(asked.items(), answers, strict=True):
+    for (name, _), outcome in zip(cases.items(), outcomes, strict=True):
         right = expected[name]
-        if answer.allow != right.allow:
-            found.append(f"{name}: {'allowed' if answer.allow else 'denied'}")
-        elif answer.libraries is not None and sorted(answer.libraries) != sorted(right.libraries):
-            found.append(f"{name}: {len(answer.libraries)} libraries, not {len(right.libraries)}")
+        if outcome.allow != right.allow:
+            found.append(f"{name}: {'allowed' if outcome.allow else 'denied'}")
+        elif outcome.libraries is not None and sorted(outcome.libraries) != sorted(right.libraries):
+            found.append(f"{name}: {len(outcome.libraries)} libraries, not {len(right.libraries)}")
     return "; ".join(found)
