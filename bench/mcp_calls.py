@@ -149,7 +149,7 @@ async def _apparitor(exit_, bench, bearer):
 
 async def measure(bench):
     """All rows, and the aims."""
-    made, bearer, missing = bench.made, bench.config["token"].bearer, {}
+    made, bearer, missing = bench.made, bench.cases["token"].bearer, {}
     config = {
         "opa": made.opa.address, "opa_token": str(client_token_file(made.opa.folder)),
         "redis": made.redis_url, "keys": str(made.settings.keys / "mnemosyne.public.jwks"),
