@@ -13,7 +13,7 @@ from bench.floors import UnavailableError, asyncio_echo, go_echo
 from bench.load import load_process
 from bench.opa_clients import LictorCalls, OPACalls, batch, bytes_of
 from bench.plots import bars
-from bench.sampling import Contestant, batch_of, interleave, median, ratio
+from bench.sampling import Contestant, batch_of, failed_rounds, interleave, median, ratio
 from tests.support.waiting import until
 
 TITLE = "One decision"
@@ -189,6 +189,7 @@ class Contest:
 def _result(rows, at_once, missing):
     result = {"rows": [], "ratios": [], "missing": dict(missing)}
     for kind, contestants in rows.items():
+        result["missing"] |= failed_rounds(contestants)
         for one in contestants:
             if one.dropped or not one.taken:
                 result["missing"][f"{one.name}, {kind}"] = one.dropped or "no round was timed"

@@ -23,7 +23,15 @@ from bench.floors import UnavailableError, build_echo
 from bench.peers.processes import environment
 from bench.plots import bars
 from bench.plugin import served
-from bench.sampling import Contestant, batch_of, difference, interleave, median, ratio
+from bench.sampling import (
+    Contestant,
+    batch_of,
+    difference,
+    failed_rounds,
+    interleave,
+    median,
+    ratio,
+)
 from bundles.opa.server import client_token_file
 from mcp_plugin import PolicyMiddleware
 from pdp_client import PDP, BearerVerifier, FileRecord, Issuer, KeyringFile
@@ -68,7 +76,7 @@ def servers(config, exit_):
     common = {
         "opa_url": config["opa"], "opa_token_file": config["opa_token"], "server": "bench",
         "verifier": BearerVerifier([Issuer("mnemosyne", KeyringFile(config["keys"]))]),
-        "record": FileRecord(config["record"]),
+        "deadline": 5, "record": FileRecord(config["record"]),
     }  # fmt: skip
     guards = {_UNCACHED: {}}
     if config["redis"]:
@@ -205,6 +213,7 @@ def _result(rows, missing):
     result = {"rows": [], "ratios": [], "missing": missing}
     medians = {}
     for kind, contestants in rows.items():
+        missing |= failed_rounds(contestants)
         for one in contestants:
             if one.dropped or not one.taken:
                 missing[f"{one.name}, {kind}"] = one.dropped

@@ -18,6 +18,7 @@ WARM_UP = 0.5
 
 _FEWEST, _LARGEST = 5, 200
 _SLOW = 6
+_MOST_FAILURES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class Contestant:
     Attributes:
         name: its row.
         batch: makes so many calls, one after another, and returns each one's microseconds.
+        failures: the rounds that failed.
+        error: the last failure.
         dropped: why it takes no part any more.
         medians: each round's median in microseconds, or None.
     """
@@ -74,6 +77,8 @@ class Contestant:
     note: str = ""
     size: int = 1
     every: int = 1
+    failures: int = 0
+    error: str = ""
     dropped: str = ""
     medians: list = field(default_factory=list)
 
@@ -96,13 +101,24 @@ def batch_of(call):
     return batch
 
 
+def failed_rounds(contestants):
+    """What to say of those that failed some rounds and went on, by name."""
+    return {
+        f"{one.name}, {one.failures} of {len(one.medians)} rounds": one.error
+        for one in contestants
+        if one.failures and not one.dropped
+    }
+
+
 async def interleave(contestants, rounds, *, seconds=0.04, on_round=lambda _: None):
     """Let contestants take turns, each for about so many seconds a round.
 
-    One that raises is dropped, with its error as the reason; the others go on.
+    A busy machine can fail a round. One that fails again and again, or while it is warmed up, is
+    dropped, with its error as the reason; the others go on.
     """
     for one in contestants:
         await _try(one, lambda one=one: _warm_up(one, seconds))
+        one.dropped = one.error
     for number in range(rounds):
         # Another one begins each time, so that none always follows the same one.
         at = number % max(1, len(contestants))
@@ -127,5 +143,7 @@ async def _try(one, call):
     try:
         return await call()
     except Exception as error:  # noqa: BLE001 - a row less, and the run goes on
-        one.dropped = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        one.failures += 1
+        one.error = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        one.dropped = one.error if one.failures > _MOST_FAILURES else ""
         return None

@@ -6,7 +6,15 @@ import time
 
 import pytest
 
-from bench.sampling import Contestant, batch_of, difference, interleave, median, ratio
+from bench.sampling import (
+    Contestant,
+    batch_of,
+    difference,
+    failed_rounds,
+    interleave,
+    median,
+    ratio,
+)
 
 
 def test_interval_holds_the_true_median_nineteen_times_in_twenty():
@@ -55,6 +63,21 @@ def test_contestant_that_fails_is_dropped_and_the_others_go_on():
     assert broken.dropped == "RuntimeError: broken"
     assert len(sound.taken) == 6
     assert len(broken.medians) == 6
+
+
+def test_contestant_that_fails_a_round_goes_on_and_it_is_told():
+    rounds = iter(range(1000))
+
+    async def batch(n):
+        if n > 2 and next(rounds) == 1:
+            raise TimeoutError("busy")
+        return [50_000.0] * n
+
+    one = Contestant("a", batch)
+    asyncio.run(interleave([one], 6, seconds=0.05))
+    assert not one.dropped
+    assert len(one.taken) == 5
+    assert failed_rounds([one]) == {"a, 1 of 6 rounds": "TimeoutError: busy"}
 
 
 def test_slow_contestant_takes_part_in_fewer_rounds():
