@@ -27,7 +27,7 @@ SECONDS = 170
 
 OPAS, TOKENS = 1_000, 10_000_000
 _FEW, _MANY = 50, 200
-_SETTLED, _WINDOW = 6, 40
+_SETTLED, _WINDOW = 6, 30
 
 
 async def measure(bench):
