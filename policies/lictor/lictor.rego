@@ -109,7 +109,6 @@ default allow := false
 allow if {
 	_preconditions_met
 	caller.granted
-	input.action
 	_call_permitted
 	count(_refusals) == 0
 }

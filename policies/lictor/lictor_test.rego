@@ -83,6 +83,7 @@ test_a_decision_without_an_action_is_refused if {
 		with lictor.manifest as dataset.lictor.manifest
 	decision.allow == false
 	decision.reasons == ["tool_not_allowed"]
+	decision.message == ""
 }
 
 test_a_list_of_actions_is_no_action if {

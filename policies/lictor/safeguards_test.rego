@@ -97,6 +97,36 @@ test_without_a_manifest_of_the_site_no_library_is_given if {
 	decision.libraries == []
 }
 
+test_an_allow_that_came_with_data_is_no_decision if {
+	decision := lictor.decision with input as _question(_alice, _search, {})
+		with data.registry as _registry({})
+		with data.site as dataset.site
+		with lictor.manifest as dataset.lictor.manifest
+		with lictor.registry.intact as false
+		with lictor.allow as true
+	decision == lictor._of_unknown_data
+}
+
+test_every_decision_has_the_same_members if {
+	every name, allowed in {"search": true, "delete": false} {
+		decision := lictor.decision with input as _question(_alice, {"method": "tools/call", "name": name}, {})
+			with data.registry as _registry({})
+			with data.site as dataset.site
+			with lictor.manifest as dataset.lictor.manifest
+		decision.allow == allowed
+		object.keys(decision) == object.keys(lictor._of_unknown_data)
+		decision.policy == dataset.lictor.manifest.revision
+		decision.site == dataset.site.manifest.revision
+		is_number(decision.data_age_ms)
+	}
+}
+
+test_a_refusal_of_an_action_holds_as_long_as_its_data if {
+	delete := {"method": "tools/call", "name": "delete"}
+	valid_until := _valid_until_of(delete) with time.now_ns as 1000000000000
+	valid_until == 1029
+}
+
 test_an_answer_from_what_is_not_intact_is_made_of_constants if {
 	decision := lictor.decision with input as _question(_alice, _search, {}) with lictor.registry.intact as false
 	decision == {
@@ -112,8 +142,10 @@ test_an_action_comes_before_actions if {
 		with data.site as dataset.site
 }
 
-_valid_until := decision.valid_until if {
-	decision := lictor.decision with input as _question(_alice, _search, {})
+_valid_until := _valid_until_of(_search)
+
+_valid_until_of(action) := decision.valid_until if {
+	decision := lictor.decision with input as _question(_alice, action, {})
 		with data.registry as _registry({})
 		with data.site as dataset.site
 		with lictor.manifest as dataset.lictor.manifest

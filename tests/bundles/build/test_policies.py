@@ -304,7 +304,7 @@ def test_the_products_own_rules_pass_and_say_their_revision(opa_binary):
     bundle = build_policy(opa_binary, KEY)
     files = unpack(bundle.content)
     assert json.loads(files["/data.json"]) == {
-        "lictor": {"manifest": {"revision": bundle.revision}}
+        "lictor": {"manifest": {"revision": bundle.revision, "decodes_records": True}}
     }
     assert json.loads(files["/.manifest"])["roots"] == ["lictor", "system/authz", "system/log"]
     assert "/lictor/lictor.rego" in files
