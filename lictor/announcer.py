@@ -15,7 +15,8 @@ from collections.abc import Callable
 from bundles.serve.served_bundles import ServedBundles
 from lictor_common.redis import NAMESPACE, key
 from pdp_client.freshness.revision import LatestRevision, RevisionAuthenticator
-from pdp_client.shared.connection import SharedStateUnavailableError, connect, redis_errors
+from pdp_client.shared.connection import connect, redis_errors
+from pdp_client.shared.exceptions import SharedStateUnavailableError
 from pdp_client.shared.revision import LEASE
 from registry import Registry, RegistryError
 

@@ -25,6 +25,8 @@ from bundles.serve.server_role import ActivePublisher, ServerRole
 from lictor import cluster
 from lictor.exceptions import NotInitialisedError
 from lictor.settings import Settings, read_secret
+from lictor.shared.parts import shared_state
+from lictor.shared.store import SharedStateStore
 from lictor.sockets import require_unused, server, tcp, unix
 from lictor.state_dir import registry_opener
 from lictor.usage import Usages
@@ -88,15 +90,22 @@ async def serving(
         served = _Served(settings, registry, opener=opener, key=key, progress=progress)
         several = settings.redis_url and settings.artefacts_url
         parts = await (served.several(exit_) if several else served.alone())
-        parts |= await served.shared(exit_, alone=not several)
+        shared = await exit_.enter_async_context(
+            shared_state(
+                settings, registry, role=served.role, served_bundles=served.served_bundles,
+                fleet=served.fleet,
+            )
+        )  # fmt: skip
+        parts |= await served.shared(exit_, shared.store, alone=not several)
         bundles = bundle_app(
             served.role, served.served_bundles, served.fleet,
             instances=InstanceCredentials.load(settings.instances_key),
-            reader=read_secret(settings.bundles_token_file),
+            reader=read_secret(settings.bundles_token_file), signed=shared.routes,
         )  # fmt: skip
+        propagation = PropagationTracker(served.role, served.fleet, caches=shared.caches)
         admin = admin_app(
-            registry=registry, role=served.role, fleet=served.fleet,
-            propagation=PropagationTracker(served.role, served.fleet), key=key,
+            registry=registry, role=served.role, fleet=served.fleet, propagation=propagation,
+            key=key,
         )  # fmt: skip
         for_lictor = exit_.enter_context(unix(settings.admin_socket))
         host, port = for_opa.getsockname()[:2]
@@ -187,11 +196,14 @@ class _Served:
         self.role.cluster = cluster_node
         return {"cluster": cluster_node.run}
 
-    async def shared(self, exit_: AsyncExitStack, *, alone: bool) -> dict[str, Part]:
+    async def shared(
+        self, exit_: AsyncExitStack, store: SharedStateStore, *, alone: bool
+    ) -> dict[str, Part]:
         """Prepare the exchange with MCP servers; return the tasks to run, by name."""
         settings = self._settings
         usages = Usages(
             self._registry,
+            store=store,
             redis_url=settings.redis_url,
             record=settings.record,
             place=settings.usage_place,

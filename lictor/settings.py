@@ -117,7 +117,7 @@ class Settings(BaseSettings):
 
     @property
     def newest_key(self) -> Path:
-        """Holds what authenticates the newest revision in Redis; MCP servers need it too."""
+        """Holds what authenticates the state that MCP servers share; they need it too."""
         return self.state / "newest.key"
 
     @property
@@ -129,6 +129,11 @@ class Settings(BaseSettings):
     def usage_place(self) -> Path:
         """Notes how far `record` was read for the use of tokens."""
         return self.state / "usage.json"
+
+    @property
+    def shared_state(self) -> Path:
+        """Holds the jtis and use counts that MCP servers share through `lictor serve`."""
+        return self.state / "shared.db"
 
     @property
     def record(self) -> Path:

@@ -1,4 +1,4 @@
-"""Use counts on their way into the registry: out of Redis, or out of the decisions recorded here.
+"""Use counts on their way into the registry: from MCP servers, or from decisions recorded here.
 
 Counts are removed from their source before they are written, so a failure between the two loses
 counts, and never counts twice. Several servers may do it at once.
@@ -12,7 +12,9 @@ from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
+from bundles.exceptions import BundleError
 from lictor.decision_log import DecisionLogReader
+from lictor.shared.store import SharedStateStore
 from lictor_common.periodic import run_periodically
 from pdp_client import PDPError
 from registry import Registry, RegistryError, Usage
@@ -40,6 +42,7 @@ class Usages:
         redis_url: str,
         record: Path | None,
         place: Path,
+        store: SharedStateStore | None = None,
         every: float = EVERY,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -51,6 +54,8 @@ class Usages:
                 in both.
             record: a file of decisions.
             place: where it is noted how far `record` was read.
+            store: where instances count that share through this server. Once one has, `record` is
+                left alone likewise.
             every: seconds between two transfers.
             clock: seconds since 1970.
         """
@@ -58,6 +63,7 @@ class Usages:
         self._redis_url = redis_url
         self._record = record
         self._place = place
+        self._store = store
         self._every = every
         self._clock = clock
         self._failing = ""
@@ -77,6 +83,12 @@ class Usages:
     async def _bring(self, take: _Take) -> None:
         # Remove nothing while the registry is unavailable.
         await self._registry.version()
+        if self._store is not None:
+            await self._transfer(self._store.take_uses)
+        await self._transfer(take)
+        self._failing = ""
+
+    async def _transfer(self, take: _Take) -> None:
         while taken := await take():
             now = self._clock()
             # A clock that is ahead must not date a use into the future.
@@ -84,7 +96,6 @@ class Usages:
             self.lost += (count := sum(one.uses for one in uses.values()))
             await self._registry.record_usage(uses)
             self.lost -= count
-        self._failing = ""
 
     @asynccontextmanager
     async def _source(self) -> AsyncIterator[_Take]:
@@ -97,13 +108,18 @@ class Usages:
                 yield partial(take_uses, redis)
         elif self._record is not None:
             recorded = DecisionLogReader(self._record, place=self._place)
-            yield partial(asyncio.to_thread, recorded.take_uses)
+            yield partial(self._take_recorded, recorded)
         else:
             yield _nothing
 
+    async def _take_recorded(self, recorded: DecisionLogReader) -> Mapping[str, tuple[int, float]]:
+        if self._store is not None and await self._store.noted_at("counting") is not None:
+            return {}
+        return await asyncio.to_thread(recorded.take_uses)
+
     def _failed(self, error: Exception) -> None:
         match error:
-            case RegistryError() | PDPError():
+            case RegistryError() | PDPError() | BundleError():
                 code = error.code
             case OSError():
                 code = "record_unreadable"

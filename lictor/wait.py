@@ -78,7 +78,8 @@ class WaitOptions:
         have = len(effect["acknowledged"])
         fleet = f"{have}/{have + len(effect['missing'])}"
         if not effect["effective"]:
-            silent = ", ".join(effect["missing"]) or "no instance has reported"
+            caches = [f"cache {one}" for one in effect["caches_missing"]]
+            silent = ", ".join([*effect["missing"], *caches]) or "no instance has reported"
             raise NotEffectiveError(
                 f"revision {effect['revision']} is published, and acknowledged by {fleet} within "
                 f"{milliseconds} ms; missing: {silent}"

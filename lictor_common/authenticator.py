@@ -1,6 +1,10 @@
 """Authenticated messages, for stores that others may write."""
 
 import hmac
+from typing import Final
+
+NAMESPACE: Final = "lictor"
+"""The default namespace of messages, and the prefix of every key in Redis."""
 
 
 class MessageAuthenticator:

@@ -13,10 +13,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-__all__ = ["NAMESPACE", "AbstractConnection", "Redis", "convert_errors", "create_client", "key"]
+from lictor_common.authenticator import NAMESPACE
 
-NAMESPACE = "lictor"
-"""The default prefix of every key."""
+__all__ = ["NAMESPACE", "AbstractConnection", "Redis", "convert_errors", "create_client", "key"]
 
 
 def create_client(

@@ -8,13 +8,13 @@ begun to send is refused by that number, the fence, where it arrives.
 import asyncio
 import logging
 import secrets
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from bundles.cluster.redis_connection import redis_errors
 from bundles.exceptions import LeaseLostError, RedisUnavailableError
+from lictor_common.clocks import running_clock
 from lictor_common.redis import NAMESPACE, Redis, key
 
 TTL = 6.0
@@ -54,11 +54,6 @@ _RELEASE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 return redis.call('DEL', KEYS[1])
 """
-
-
-def running_clock() -> float:
-    """Return seconds that also pass during suspend, where the system counts them."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 class LeaseTerm:

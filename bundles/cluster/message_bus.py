@@ -12,10 +12,10 @@ import math
 from collections.abc import Callable
 from contextlib import aclosing
 
-from bundles.cluster.lease import running_clock
 from bundles.cluster.messages import Announcement, BusAuthenticator, Report
 from bundles.cluster.redis_connection import redis_errors
 from bundles.exceptions import LeaseLostError, RedisUnavailableError
+from lictor_common.clocks import running_clock
 from lictor_common.periodic import FaultLog, run_periodically
 from lictor_common.redis import NAMESPACE, Redis
 from lictor_common.redis import key as redis_key

@@ -16,12 +16,13 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from bundles.cluster.lease import TTL, running_clock
+from bundles.cluster.lease import TTL
 from bundles.cluster.message_bus import MOST_REPORTS, MessageBus
 from bundles.cluster.messages import Report
 from bundles.exceptions import RedisUnavailableError
 from bundles.fleet.tracker import LONGEST_TEXT, FleetTracker, Instance, version_of
 from bundles.serve.served_bundles import ServedBundles
+from lictor_common.clocks import running_clock
 from lictor_common.text import printable
 from lictor_common.version import CLOCK_TOLERANCE
 from registry import RegistryVersion

@@ -1,5 +1,7 @@
 """Tracks when a change is effective: each OPA has acknowledged it, or can no longer lack it.
 
+The same goes for the caches of MCP servers that poll here; they are listed apart from the OPAs.
+
 An OPA that was not seen recently may still run. It answers from data that is older than the
 change for as long as the staleness limit lets it, and for what its clock may be behind.
 """
@@ -7,9 +9,10 @@ change for as long as the staleness limit lets it, and for what its clock may be
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from bundles.fleet.caches import CacheTracker
 from bundles.fleet.tracker import FleetTracker
 from lictor_common.version import CLOCK_TOLERANCE
 from registry import RegistryVersion
@@ -30,12 +33,14 @@ class Propagation:
 
     Attributes:
         version: the state of the registry that holds the change.
-        effective: whether no OPA can still allow a call by the state before it.
+        effective: whether no OPA and no cache can still allow a call by the state before it.
         how: `acknowledged` by every instance, `limit` when the staleness limit has passed since
             publication, `waiting` if neither.
         published_at: when it was published, in seconds since 1970.
         acknowledged: instance to the moment of its acknowledgement, in seconds since 1970.
         missing: the instances that were seen within the limit and have not acknowledged it.
+        caches: the caches of MCP servers that know the change.
+        caches_missing: those that may still answer from the state before it.
     """
 
     version: RegistryVersion
@@ -44,6 +49,8 @@ class Propagation:
     published_at: float
     acknowledged: dict[str, float]
     missing: tuple[str, ...]
+    caches: tuple[str, ...] = ()
+    caches_missing: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -55,6 +62,8 @@ class Propagation:
             "published_at": self.published_at,
             "acknowledged": dict(sorted(self.acknowledged.items())),
             "missing": list(self.missing),
+            "caches": list(self.caches),
+            "caches_missing": list(self.caches_missing),
         }
 
 
@@ -83,6 +92,7 @@ class PropagationTracker:
         source: ChangeSource,
         fleet: FleetTracker,
         *,
+        caches: CacheTracker | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Create the tracker.
@@ -91,10 +101,12 @@ class PropagationTracker:
             source: says when a change was published. Where it knows of instances that do not
                 report, a change is not effective before the limit.
             fleet: says which instances have it; likewise if it lost the list of instances.
+            caches: the caches that poll here, whose news wakes `fleet` too.
             clock: seconds since 1970.
         """
         self._source = source
         self._fleet = fleet
+        self._caches = caches or CacheTracker()
         self._clock = clock
 
     async def wait(self, version: RegistryVersion, *, seconds: float) -> Propagation:
@@ -112,16 +124,28 @@ class PropagationTracker:
         # fetched a heartbeat since it was last seen.
         expected = {one.id for one in self._fleet.seen_within(self._limit)}
         while True:
-            effect = self._now(version, published_at, expected, acknowledged)
+            effect = self._with_caches(self._now(version, published_at, expected, acknowledged))
             left = deadline - time.monotonic()
             if effect.effective or left <= 0:
                 return effect
             until_limit = published_at + self._limit - self._clock()
+            until_known = self._caches.seconds_until_known(version)
+            waits = [one + 0.001 for one in (until_limit, until_known) if one > 0]
             try:
-                async with asyncio.timeout(max(0.0, min(left, until_limit + 0.001))):
+                async with asyncio.timeout(min([left, *waits])):
                     await self._fleet.news()
             except TimeoutError:
                 continue
+
+    def _with_caches(self, effect: Propagation) -> Propagation:
+        lacking = tuple(self._caches.lacking(effect.version))
+        return replace(
+            effect,
+            effective=effect.effective and not lacking,
+            how="waiting" if lacking else effect.how,
+            caches=tuple(self._caches.knowing(effect.version)),
+            caches_missing=lacking,
+        )
 
     @property
     def _limit(self) -> float:

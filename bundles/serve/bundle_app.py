@@ -1,7 +1,7 @@
 """The HTTP side of the publisher that OPA talks to: bundles with long polling, status reports.
 
 Every request but `/health` brings a bearer: a bundle holds digests and grants, and what an instance
-says decides when a revocation counts as effective.
+says decides when a revocation counts as effective. Requests of MCP servers are signed instead.
 """
 
 import hmac
@@ -38,6 +38,7 @@ def bundle_app(
     *,
     instances: InstanceCredentials,
     reader: str,
+    signed: Sequence[Route] = (),
 ) -> Starlette:
     """Create OPA's app: `/bundles`, `/bundles/<name>.tar.gz`, `/status`, `/metrics`, `/health`.
 
@@ -47,16 +48,25 @@ def bundle_app(
         fleet: where reports and acknowledgements go.
         instances: recognises the bearers of OPAs.
         reader: a bearer that may read, but does not acknowledge.
+        signed: further routes, which verify the signature of each request themselves.
     """
     app = Starlette(
         routes=[
+            *signed,
             Route("/health", _health),
             Route("/metrics", _metrics),
             Route("/bundles", _index),
             Route("/bundles/{name}.tar.gz", _bundle),
             Route("/status", _report, methods=["POST"]),
         ],
-        middleware=[Middleware(_BearerRequired, instances=instances, reader=reader)],
+        middleware=[
+            Middleware(
+                _BearerRequired,
+                instances=instances,
+                reader=reader,
+                exempt=frozenset(["/health", *(route.path for route in signed)]),
+            )
+        ],
     )
     app.state.role = role
     app.state.served_bundles = served_bundles
@@ -68,13 +78,21 @@ def bundle_app(
 class _BearerRequired:
     """Middleware that requires a known bearer, and sets `request.state.instance` to its owner."""
 
-    def __init__(self, app: ASGIApp, *, instances: InstanceCredentials, reader: str) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        instances: InstanceCredentials,
+        reader: str,
+        exempt: frozenset[str],
+    ) -> None:
         self._app = app
+        self._exempt = exempt
         self._instances = instances
         self._reader = reader.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] != "/health":
+        if scope["type"] == "http" and scope["path"] not in self._exempt:
             given = dict(scope["headers"]).get(b"authorization", b"")
             bearer = given.removeprefix(b"Bearer ")
             instance = self._instances.id_of(bearer.decode("latin-1"))

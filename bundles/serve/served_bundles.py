@@ -18,12 +18,24 @@ class ServedBundles:
         self._replaced: dict[str, asyncio.Event] = {}
         self._known: dict[str, OrderedDict[str, tuple[str, float]]] = {}
         self._closed = False
+        self._news = asyncio.Event()
 
     def close(self) -> None:
         """Release all waiting requests, now and later: the server is about to stop."""
         self._closed = True
+        self._news.set()
         for replaced in self._replaced.values():
             replaced.set()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the server is about to stop."""
+        return self._closed
+
+    @property
+    def news(self) -> asyncio.Event:
+        """An event that is set once any bundle is replaced, or the server is about to stop."""
+        return self._news
 
     def names(self) -> list[str]:
         """The names of all bundles, sorted."""
@@ -41,6 +53,9 @@ class ServedBundles:
         while len(known) > _REMEMBERED:
             known.popitem(last=False)
         self._replaced.pop(bundle.name, asyncio.Event()).set()
+        if not self._closed:
+            news, self._news = self._news, asyncio.Event()
+            news.set()
 
     def find_revision(self, name: str, etag: str) -> tuple[str, float] | None:
         """The revision of a bundle that was served lately, and for how many seconds it has been."""

@@ -30,8 +30,9 @@ class LatestRevision:
         policy: the revision of the product's rules that are served; None if unknown.
         site: the revision of the site's rules, likewise.
         at: when this was known, in seconds since 1970 by the writer's clock.
-        run: the id of the Redis process that it was written for. A Redis restored from a backup, or
-            a replica in its place, may hold values from before the last writes.
+        run: what it was written for: the id of a Redis process, or the nonce of a request to
+            `lictor serve`. A Redis restored from a backup, a replica in its place, or a proxy that
+            repeats a response, may hold values from before the last writes.
     """
 
     epoch: int
@@ -78,6 +79,18 @@ class RevisionSource(Protocol):
         ...
 
 
+def read_revision_key(path: str | Path) -> bytes:
+    """Read the key in `newest.key`, as `lictor init` writes it: hexadecimal text.
+
+    Raises:
+        ConfigurationError: the file cannot be read, or does not hold a key.
+    """
+    try:
+        return bytes.fromhex(Path(path).read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{path}: no readable key ({type(error).__name__})") from None
+
+
 class RevisionAuthenticator:
     """Signs and verifies the latest revision."""
 
@@ -97,16 +110,12 @@ class RevisionAuthenticator:
 
     @classmethod
     def from_file(cls, path: str | Path, *, namespace: str) -> "RevisionAuthenticator":
-        """Read the key as `lictor init` writes it: hexadecimal text.
+        """Create the authenticator with the key of `read_revision_key`.
 
         Raises:
             ConfigurationError: the file cannot be read, or does not hold a key.
         """
-        try:
-            key = bytes.fromhex(Path(path).read_text(encoding="ascii"))
-        except (OSError, ValueError) as error:
-            raise ConfigurationError(f"{path}: no readable key ({type(error).__name__})") from None
-        return cls(key, namespace=namespace)
+        return cls(read_revision_key(path), namespace=namespace)
 
     def sign(self, newest: LatestRevision) -> bytes:
         """Return a value for the store, with JSON as its body."""

@@ -4,16 +4,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from lictor_common.redis import Redis, convert_errors, create_client
-from pdp_client.exceptions import ConfigurationError, PDPError
+from pdp_client.exceptions import ConfigurationError
+from pdp_client.shared.exceptions import SharedStateUnavailableError
+
+__all__ = ["TIMEOUT", "SharedStateUnavailableError", "connect", "redis_errors"]
 
 TIMEOUT = 0.1
 """Seconds for a connection, and for a response."""
-
-
-class SharedStateUnavailableError(PDPError):
-    """Redis did not respond in time, or its response is not trustworthy."""
-
-    code = "redis_unavailable"
 
 
 def connect(url: str, *, timeout: float = TIMEOUT, **more: Any) -> Redis:

@@ -16,7 +16,8 @@ from pdp_client.bearer.replay import REMEMBERED
 from pdp_client.bearer.verifier import Credential
 from pdp_client.exceptions import BearerRejected
 from pdp_client.reasons import Reason
-from pdp_client.shared.connection import TIMEOUT, SharedStateUnavailableError, redis_errors
+from pdp_client.shared.connection import TIMEOUT, redis_errors
+from pdp_client.shared.exceptions import SharedStateUnavailableError
 from pdp_client.shared.warnings import RateLimitedWarning
 
 _log = logging.getLogger(__name__)

@@ -1,10 +1,10 @@
-"""Warnings about Redis: each failure is counted, and one a minute is logged."""
+"""Warnings about the shared state: each failure is counted, and one a minute is logged."""
 
 import logging
 import math
 import time
 
-from pdp_client.shared.connection import SharedStateUnavailableError
+from pdp_client.shared.exceptions import SharedStateUnavailableError
 
 _QUIET = 60.0
 

@@ -169,7 +169,7 @@ def turn_claims():
     }
 
 
-# Several instances that share a Redis
+# Several instances that share their state
 
 
 @pytest.fixture
@@ -191,12 +191,19 @@ async def connected(server):
         await client.aclose()
 
 
+@pytest.fixture(params=["redis", "http"])
+def through(request):
+    """What instances share their state through: Redis, or `lictor serve` itself."""
+    return request.param
+
+
 @pytest.fixture
-async def make_shared_deployment(make_deployment, server):
-    """Start a deployment with a Redis, whose PDPs count their queries."""
+async def make_shared_deployment(make_deployment, through, request):
+    """Start a deployment whose PDPs share their state, and count their queries."""
 
     async def make(**changes):
-        deployment = await make_deployment(kind=CountingDeployment, redis=server, **changes)
+        redis = request.getfixturevalue("server") if through == "redis" else None
+        deployment = await make_deployment(kind=CountingDeployment, redis=redis, **changes)
         await deployment.add_user("ada")
         return deployment
 

@@ -18,6 +18,7 @@ from registry.operations import Operator
 from .lictor_processes import LictorProcesses
 from .opa_process import OPAProcess, opa_settings
 from .signed_bundles import SignedBundles
+from .tcp_relay import TCPRelay
 from .waiting import until
 
 
@@ -39,7 +40,7 @@ class Deployment:
         Args:
             settings: of the state directory.
             opa_binary: the OPA to run.
-            redis: a `RedisServer` that the PDPs share.
+            redis: a `RedisServer` that the PDPs share; without one they share through the server.
         """
         self.settings = settings if redis is None else with_redis(settings, redis)
         self.redis = redis
@@ -129,15 +130,25 @@ class Deployment:
         self._exit.push_async_callback(pdp.aclose)
         return pdp
 
+    @cached_property
+    def source(self):
+        """What PDPs share their state through, which a test may kill, freeze and start again."""
+        if self.redis is not None:
+            return self.redis
+        relay = TCPRelay(self.serving.url).start()
+        self._exit.callback(relay.kill)
+        return relay
+
     def shared(self, **changes):
-        """What PDPs share in Redis."""
+        """What PDPs share."""
         return Shared(
-            self.redis.url, key_file=self.settings.newest_key, **{"timeout": 5, **changes}
+            self.source.url, key_file=self.settings.newest_key, **{"timeout": 5, **changes}
         )
 
     async def announce(self):
-        """Announce the registry's revision in Redis, as a command does that has written; publish nothing."""
-        await self._announcer.announce(self.registry)
+        """Announce the registry's revision, as a command does that has written; publish nothing."""
+        if self.redis is not None:
+            await self._announcer.announce(self.registry)
 
     @cached_property
     def _announcer(self):

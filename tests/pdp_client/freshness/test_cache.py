@@ -99,19 +99,19 @@ async def test_cache_is_never_older_than_an_earlier_response(
     assert (then.reason, then.cached) == (Reason.TOKEN_DEACTIVATED, False)
 
 
-async def test_cache_is_unused_while_redis_is_away(shared_deployment):
-    shared_deployment.redis.must_be_ours()
+async def test_cache_is_unused_while_shared_state_is_away(shared_deployment):
+    shared_deployment.source.must_be_ours()
     bearer = await shared_deployment.publish_token()
     pdp = shared_deployment.pdp(cache=True, shared=shared_deployment.shared(timeout=0.1))
     await shared_deployment.wait_until_cached(pdp, bearer)
-    shared_deployment.redis.freeze()
+    shared_deployment.source.freeze()
 
     async def asks():
         return not (await pdp.authorize(bearer, tool="search")).cached
 
     await until(asks, "OPA is queried")
     assert (await pdp.authorize(bearer, tool="search")).allow
-    shared_deployment.redis.thaw()
+    shared_deployment.source.thaw()
     await shared_deployment.wait_until_cached(pdp, bearer)
 
 

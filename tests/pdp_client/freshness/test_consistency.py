@@ -1,10 +1,11 @@
-"""Strict consistency, with a deployment, a real OPA and a real Redis."""
+"""Strict consistency, with a deployment, a real OPA, and a real Redis or the server itself."""
 
 import asyncio
 import json
 import os
 import signal
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import pytest
 from support.waiting import until
@@ -79,26 +80,27 @@ async def test_strict_waiters_send_one_query_and_hand_over(shared_deployment, he
         assert decision.reason is Reason.TOKEN_DEACTIVATED
 
 
-async def test_strict_has_no_answer_without_redis(shared_deployment):
-    shared_deployment.redis.must_be_ours()
+async def test_strict_has_no_answer_without_shared_state(shared_deployment):
+    shared_deployment.source.must_be_ours()
     bearer = await shared_deployment.publish_token()
     strict, bounded = shared_deployment.pdp(consistency="strict"), shared_deployment.pdp()
     assert (await strict.authorize(bearer, tool="search")).allow
-    shared_deployment.redis.kill()
+    shared_deployment.source.kill()
     for _ in range(3):
         decision = await strict.authorize(bearer, tool="search")
         assert (decision.allow, decision.reason) == (False, Reason.UNAVAILABLE)
         listed = await strict.visible(bearer, actions=[Action(name="search")])
         assert (listed.indices, listed.reason) == ((), Reason.UNAVAILABLE)
     assert (await bounded.authorize(bearer, tool="search")).allow
-    shared_deployment.redis.start()
+    shared_deployment.source.start()
 
     async def back():
         return (await strict.authorize(bearer, tool="search")).allow
 
-    await until(back, "lictor serve has announced the revision in the new Redis")
+    await until(back, "the revision can be read again")
 
 
+@pytest.mark.parametrize("through", ["redis"], indirect=True)
 @pytest.mark.parametrize("lie", ["high", "forged", "gone", "garbage"])
 async def test_strict_has_no_answer_where_redis_lies(shared_deployment, lie):
     bearer = await shared_deployment.publish_token()
@@ -126,16 +128,16 @@ async def test_strict_has_no_answer_where_redis_lies(shared_deployment, lie):
     assert Reason.UNAVAILABLE in answers
 
 
-async def test_late_redis_gives_no_decision_within_the_deadline(shared_deployment):
-    shared_deployment.redis.must_be_ours()
+async def test_late_shared_state_gives_no_decision_within_the_deadline(shared_deployment):
+    shared_deployment.source.must_be_ours()
     bearer = await shared_deployment.publish_token()
     strict = shared_deployment.pdp(
         consistency="strict", shared=shared_deployment.shared(timeout=0.05)
     )
     assert (await strict.authorize(bearer, tool="search")).allow
-    shared_deployment.redis.freeze()
+    shared_deployment.source.freeze()
     assert (await strict.authorize(bearer, tool="search")).reason is Reason.UNAVAILABLE
-    shared_deployment.redis.thaw()
+    shared_deployment.source.thaw()
 
 
 async def test_strict_and_cache_require_shared_state(shared_deployment):
@@ -170,27 +172,30 @@ async def test_half_open_opa_socket_never_yields_a_stale_response(shared_deploym
     await until(answers, "OPA answers again")
 
 
-async def test_redis_connection_lost_after_any_request_never_misleads(shared_deployment):
+async def test_connection_lost_after_any_request_never_misleads(shared_deployment):
     bearer = await shared_deployment.publish_token()
-    port = int(shared_deployment.redis.url.rpartition(":")[2].partition("/")[0])
     key = shared_deployment.settings.newest_key
     for requests in range(8):
-        async with broken_after(requests, port) as url:
+        async with broken_after(requests, shared_deployment.source.url) as url:
             for changes in ({"consistency": "strict"}, {"cache": True}, {}):
                 pdp = shared_deployment.pdp(shared=Shared(url, key_file=key), **changes)
                 reasons = {(await pdp.authorize(bearer, tool="search")).reason for _ in range(8)}
                 assert reasons <= {Reason.OK, Reason.UNAVAILABLE}, (requests, changes)
                 if "consistency" not in changes:
-                    assert reasons == {Reason.OK}, (requests, "without Redis, bounded goes on")
+                    assert reasons == {Reason.OK}, (
+                        requests,
+                        "without shared state, bounded goes on",
+                    )
                 await pdp.aclose()
 
 
 @asynccontextmanager
-async def broken_after(requests, port):
-    """The URL of a Redis whose every connection breaks after so many requests."""
+async def broken_after(requests, url):
+    """The URL of a Redis or a server whose every connection breaks after so many requests."""
+    parts = urlsplit(url)
 
     async def forward(reader, writer):
-        from_redis, to_redis = await asyncio.open_connection("127.0.0.1", port)
+        from_redis, to_redis = await asyncio.open_connection("127.0.0.1", parts.port)
 
         async def back():
             while data := await from_redis.read(65536):
@@ -212,4 +217,5 @@ async def broken_after(requests, port):
                 one.close()
 
     async with await asyncio.start_server(forward, "127.0.0.1", 0) as listener:
-        yield f"redis://127.0.0.1:{listener.sockets[0].getsockname()[1]}/0"
+        port = listener.sockets[0].getsockname()[1]
+        yield parts._replace(netloc=f"127.0.0.1:{port}").geturl()

@@ -1,4 +1,4 @@
-"""PDPs that share a Redis, and count what they query OPA for."""
+"""PDPs that share their state, and count what they query OPA for."""
 
 import asyncio
 
@@ -36,7 +36,7 @@ class CountingTransport:
 
 
 class CountingDeployment(Deployment):
-    """A deployment with a Redis, whose PDPs count their queries."""
+    """A deployment whose PDPs share their state, and count their queries."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

@@ -1,0 +1,1 @@
+"""What MCP servers share through `lictor serve`, where it is the only one: no Redis is needed."""
