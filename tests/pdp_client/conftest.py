@@ -10,11 +10,15 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from support.tcp_relay import TCPRelay
 
+from lictor.server import serving
+from lictor.usage import Usages
 from pdp_client.bearer.key_table import Issuer
 from pdp_client.bearer.keyring import Keyring
 from pdp_client.bearer.verifier import BearerVerifier
 from pdp_client.exceptions import BearerRejected, KeyringError
+from pdp_client.shared import Shared
 from pdp_client.shared.connection import connect
 
 from .shared.counting import CountingDeployment
@@ -195,6 +199,45 @@ async def connected(server):
 def through(request):
     """What instances share their state through: Redis, or `lictor serve` itself."""
     return request.param
+
+
+@pytest.fixture
+async def source(request, through, settings, monkeypatch):
+    """The Redis, or the server behind a relay, that guards and counters share."""
+    if through == "redis":
+        yield request.getfixturevalue("server")
+        return
+    # Counts stay where the tests read them.
+    monkeypatch.setattr(Usages, "run", lambda _: asyncio.Event().wait())
+    async with serving(settings) as running:
+        relay = TCPRelay(running.url).start()
+        relay.serving = running
+        yield relay
+        relay.kill()
+
+
+@pytest.fixture
+def share_options(through, settings, tmp_path, namespace):
+    """What `Shared` needs to know about `source`."""
+    if through == "http":
+        return {"key_file": str(settings.newest_key), "namespace": "lictor"}
+    key_file = tmp_path / "newest.key"
+    key_file.write_text(bytes(range(32)).hex())
+    return {"key_file": str(key_file), "namespace": namespace}
+
+
+@pytest.fixture
+async def new_shared(source, share_options):
+    """Another instance's shared state. Generous, unless the test is about being late."""
+    made = []
+
+    def new(**changes):
+        made.append(Shared(source.url, **{"timeout": 5, **share_options, **changes}))
+        return made[-1]
+
+    yield new
+    for shared in made:
+        await shared.aclose()
 
 
 @pytest.fixture
