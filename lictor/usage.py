@@ -83,9 +83,9 @@ class Usages:
     async def _bring(self, take: _Take) -> None:
         # Remove nothing while the registry is unavailable.
         await self._registry.version()
+        await self._transfer(take)
         if self._store is not None:
             await self._transfer(self._store.take_uses)
-        await self._transfer(take)
         self._failing = ""
 
     async def _transfer(self, take: _Take) -> None:

@@ -10,6 +10,7 @@ import pytest
 from support.waiting import until
 
 from lictor.decision_log import DecisionLogReader
+from lictor.shared.store import SharedStateStore
 from lictor.state_dir import require_newest_key
 from lictor.usage import Usages
 from lictor_common.redis import key
@@ -112,6 +113,37 @@ def wait_for_usage(registry):
             assert await registry.usage([A, B]) == expected
 
     return wait_for_usage
+
+
+# From instances that share through this server
+
+
+async def test_uses_sent_to_the_server_are_uses_in_the_registry(running, tmp_path, wait_for_usage):
+    async with aclosing(SharedStateStore(tmp_path / "shared.db")) as store, running(store=store):
+        await store.add_uses("b1", {A: (2, 5.0), B: (1, 1.0)})
+        await wait_for_usage({A: Usage(2, 5.0), B: Usage(1, 1.0)})
+        await store.add_uses("b2", {A: (1, NOW + 60)})
+        await wait_for_usage({A: Usage(3, NOW), B: Usage(1, 1.0)})
+
+
+async def test_record_is_left_alone_once_an_instance_counts(
+    running, record, tmp_path, wait_for_usage
+):
+    async with aclosing(SharedStateStore(tmp_path / "shared.db")) as store:
+        await store.add_uses("b1", {A: (1, 5.0)})
+        append(record, line(decided(A), 5.0))  # the same use
+        async with running(store=store):
+            await wait_for_usage({A: Usage(1, 5.0)})
+            await store.add_uses("b2", {B: (1, 7.0)})
+            await wait_for_usage({A: Usage(1, 5.0), B: Usage(1, 7.0)})
+
+
+async def test_damaged_shared_file_is_reported_once(running, record, tmp_path, caplog):
+    damaged = tmp_path / "shared.db"
+    damaged.write_bytes(b"no database" * 1000)
+    async with aclosing(SharedStateStore(damaged)) as store, running(store=store):
+        await until(lambda: "usage.unavailable" in caplog.text, "it is logged")
+    assert len(caplog.records) == 1, "once"
 
 
 # From a file of decisions

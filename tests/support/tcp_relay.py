@@ -21,7 +21,7 @@ class TCPRelay:
         self._port = 0
         self._parts = parts
         self._listener = None
-        self._open = set()
+        self._open, self._lock = set(), threading.Lock()
         self._flowing = threading.Event()
         self._flowing.set()
         self.cut_after = cut_after
@@ -49,7 +49,9 @@ class TCPRelay:
             self._listener.close()
             self._listener = None
         self._flowing.set()
-        for one in list(self._open):
+        with self._lock:
+            still_open = list(self._open)
+        for one in still_open:
             self._close(one)
 
     def freeze(self):
@@ -63,13 +65,15 @@ class TCPRelay:
         while True:
             try:
                 near, _ = listener.accept()
+            except OSError:
+                return  # killed
+            try:
                 far = socket.create_connection(self._to)
             except OSError:
-                if self._listener is not listener:
-                    return
                 self._close(near)
                 continue
-            self._open |= {near, far}
+            with self._lock:
+                self._open |= {near, far}
             for args in ((near, far, None), (far, near, self.cut_after)):
                 threading.Thread(target=self._pump, args=args, daemon=True).start()
 
@@ -88,7 +92,8 @@ class TCPRelay:
             self._close(target)
 
     def _close(self, one):
-        self._open.discard(one)
+        with self._lock:
+            self._open.discard(one)
         with contextlib.suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)
         one.close()

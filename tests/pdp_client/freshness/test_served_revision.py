@@ -14,7 +14,7 @@ from support.waiting import until
 
 from lictor.server import serving
 from lictor.sockets import Server, tcp
-from lictor_common.signed_exchange import NEWEST, PING, REPLAY, USES, SignedExchange
+from lictor_common.signed_exchange import NEWEST, PING, SignedExchange
 from pdp_client.exceptions import ConfigurationError
 from pdp_client.freshness.revision import RevisionAuthenticator, read_revision_key
 from pdp_client.shared import Shared
@@ -26,6 +26,7 @@ from registry.operations import Operator
 pytestmark = pytest.mark.anyio
 
 OTHER_KEY = bytes(range(32))
+HONEST = "/honest"
 
 
 @pytest.fixture
@@ -174,12 +175,27 @@ async def test_revision_is_unknown_while_the_server_hangs(serve, make_newest):
     await until(newest.cached, "it is known again")
 
 
-async def test_lease_counts_from_the_request_not_from_its_response(serve, make_newest):
-    newest = make_newest(wait=2, lease=0.3)
+async def test_lease_counts_from_the_request_not_from_its_response(make_newest, monkeypatch):
+    newest = make_newest(wait=1, lease=0.3)
+    sent, post = [], newest._client.post_raw
+
+    async def post_raw(*args, **kwargs):
+        sent.append(args)
+        return await post(*args, **kwargs)
+
+    monkeypatch.setattr(newest._client, "post_raw", post_raw)
     newest.start_watching()
-    # What a poll of two seconds says was true when it was sent; a lease of 0.3 s is over by then.
-    await until(newest.cached, "the first answer comes at once")
-    await until(lambda: newest.cached() is None, "the lease ends during the poll")
+    await until(newest.cached, "the first response comes at once")
+    await until(lambda: newest.cached() is None, "the lease ends during the second poll")
+    known = []
+
+    def third_poll():
+        known.append(newest.cached())
+        return len(sent) >= 3
+
+    await until(third_poll, "the second poll is answered")
+    known.append(newest.cached())
+    assert not any(known), "what a poll of a second brings was true when it was sent"
     assert newest.unavailable == 0
 
 
@@ -251,23 +267,27 @@ class Liar:
     def __init__(self, url):
         self._url = url
         self.lie = None
-        self.first = None
+        self.first = self.hold = None
+        self.held = 0
 
     async def respond(self, request):
         async with aiohttp.ClientSession(self._url) as session:
             body = await request.body()
-            async with session.post(request.url.path, data=body) as response:
+            path = request.url.path.replace(HONEST, NEWEST)
+            async with session.post(path, data=body) as response:
                 true = await response.read()
         self.first = self.first or true
-        return Response(true) if self.lie is None else self.lie(true)
+        if self.hold is not None and b'"wait":0.0' in body:
+            self.held += 1
+            await self.hold.wait()
+        honest = self.lie is None or request.url.path == HONEST
+        return Response(true) if honest else self.lie(true)
 
     @asynccontextmanager
     async def running(self):
         import uvicorn
 
-        app = Starlette(
-            routes=[Route(p, self.respond, methods=["POST"]) for p in (NEWEST, REPLAY, USES, PING)]
-        )
+        app = Starlette(routes=[Route(p, self.respond, methods=["POST"]) for p in (NEWEST, HONEST)])
         server = Server(uvicorn.Config(app, log_config=None, lifespan="off"))
         with tcp("http://127.0.0.1:0") as listener:
             task = asyncio.ensure_future(server.serve(sockets=[listener]))
@@ -310,7 +330,7 @@ LIES = {
     "old": signed_by(None, at=time.time() - 31),
     "in future": signed_by(None, at=time.time() + 3600),
     "huge": lambda true: Response(b"x" * (1 << 20)),
-    "redirect": lambda true: Response(status_code=307, headers={"Location": "/elsewhere"}),
+    "redirect": lambda true: Response(status_code=307, headers={"Location": HONEST}),
     "error": lambda true: Response(true, status_code=500),
     "compressed": lambda true: Response(true, headers={"Content-Encoding": "gzip"}),
 }
@@ -329,7 +349,8 @@ async def test_server_that_lies_is_not_believed(make_newest, liar, settings, lie
         # The bytes are the true ones, and are not decompressed: nothing is made of the header.
         assert (await reading.read()).version == known.version
         return
-    assert await refused(reading)
+    said = await refused(reading)
+    assert ("64 KiB" in said) == (lie == "huge"), said
     await until(lambda: watching.cached() is None, "nothing is known")
     assert watching._newest.version == known.version, "and nothing is forgotten"
     liar.lie = None
@@ -342,6 +363,22 @@ async def test_replayed_response_is_not_believed_by_a_new_process(serve, make_ne
     await serve.write()
     liar.lie = lambda _: Response(liar.first)
     assert await refused(make_newest(liar.url)) == "latest revision responds to another request"
+
+
+async def test_response_that_another_has_overtaken_is_no_lie(serve, make_newest, liar):
+    newest = make_newest(liar.url)
+    newest.start_watching()
+    first = await until(newest.cached, "it is known")
+    # The response to a read stays on its way while a poll brings a later revision.
+    liar.hold = asyncio.Event()
+    reading = asyncio.ensure_future(newest.read())
+    await until(lambda: liar.held, "a response is on its way")
+    await serve.write()
+    await serve.running.publisher.sync()
+    await until(lambda: newest.cached().version > first.version, "a poll brings it")
+    liar.hold.set()
+    assert (await reading).version > first.version
+    assert newest.unavailable == 0
 
 
 # Who may ask
