@@ -10,6 +10,7 @@ from fastmcp.exceptions import ToolError
 
 from mcp_plugin import AllowedLibraries, PolicyMiddleware
 from pdp_client import PDP, BearerVerifier, FileRecord, Issuer, KeyringFile
+from pdp_client.shared import Shared
 
 CORPUS = {
     library.name: {path.stem: path.read_text("utf-8") for path in sorted(library.iterdir())}
@@ -60,12 +61,17 @@ def pdp_from_environment() -> PDP:
     if turn_keys := os.environ.get("LICTOR_TURN_JWKS"):
         issuers.append(Issuer("daedalus", KeyringFile(turn_keys)))
     record = os.environ.get("LICTOR_RECORD")
+    shared = None
+    if url := os.environ.get("LICTOR_SHARED_URL"):
+        shared = Shared(url, key_file=os.environ["LICTOR_SHARED_KEY"])
     return PDP(
         opa_url=os.environ["LICTOR_OPA_URL"],
         opa_token_file=os.environ.get("LICTOR_OPA_TOKEN_FILE"),
         verifier=BearerVerifier(issuers),
         server="library",
         record=FileRecord(record) if record else None,
+        shared=shared,
+        cache=shared is not None,
     )
 
 

@@ -78,7 +78,7 @@ async def rotate_while_calling(demo: Demo) -> Rotation:
         tasks.create_task(call_until_refused())
         await warm.wait()
         process = await asyncio.create_subprocess_exec(
-            *LICTOR, "team", "rotate", demo.people.team_id, "--format=json",
+            *LICTOR, "team", "rotate", demo.people.team_id, "--format=json", "--wait",
             env=demo.environment,
             stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip

@@ -74,6 +74,8 @@ async def running(folder: Path, *, progress: Callable[[str], None]) -> AsyncIter
         "LICTOR_TEAM_JWKS": str(settings.keys / f"{TEAM_ISSUER}.public.jwks"),
         "LICTOR_TURN_JWKS": str(settings.keys / f"{TURN_ISSUER}.public.jwks"),
         "LICTOR_RECORD": str(record),
+        "LICTOR_SHARED_URL": settings.bundles_url,
+        "LICTOR_SHARED_KEY": str(settings.newest_key),
     }
     example = str(_examples() / "library_server" / "server.py")
     progress("starting lictor serve, lictor opa and the example server")

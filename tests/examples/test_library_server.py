@@ -57,6 +57,8 @@ async def connect(request, deployment, bearers, short_path):
         "LICTOR_OPA_TOKEN_FILE": str(client_token_file(deployment.opa.settings.folder)),
         "LICTOR_TEAM_JWKS": str(deployment.settings.keys / "mnemosyne.public.jwks"),
         "LICTOR_RECORD": str(short_path / "decisions.jsonl"),
+        "LICTOR_SHARED_URL": deployment.serving.url,
+        "LICTOR_SHARED_KEY": str(deployment.settings.newest_key),
     }
     process = start(request.param, port, environment, short_path / "server.log")
 
