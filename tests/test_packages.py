@@ -31,6 +31,27 @@ def test_plugin_imports_no_driver_and_no_console():
     assert not loaded & {"registry", "bundles", "lictor", "neo4j", "redis", "docker"}
 
 
+def test_sharing_through_serve_needs_no_redis(tmp_path):
+    key = tmp_path / "newest.key"
+    key.write_text("00" * 32)
+    program = f"""
+import sys
+sys.modules["redis"] = None  # as where it is not installed
+from pdp_client import ConfigurationError
+from pdp_client.shared import Shared
+Shared("http://127.0.0.1:8180", key_file={str(key)!r})
+try:
+    Shared("redis://127.0.0.1", key_file={str(key)!r})
+except ConfigurationError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "install lictor[redis]" in done.stdout
+
+
 def test_wheel_holds_the_rego_the_examples_and_the_types(tmp_path):
     subprocess.run(
         ["uv", "build", "--quiet", "--wheel", "--no-build-isolation", f"--out-dir={tmp_path}"],

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bundles.exceptions import BundleError
+from bundles.exceptions import BundleError, StoreUnusableError
 from bundles.fleet.caches import CacheTracker
 from bundles.serve.server_role import ServerRole
 from lictor.shared.revision import KnownState, RevisionFeed
@@ -140,7 +140,7 @@ class SharedStateApp:
             await self._store.note("caching")
             # Before the read: whoever writes after it finds this cache.
             if not self._caches.record(instance, await self._real(known), lease=lease):
-                raise ValueError("too many caches")
+                raise StoreUnusableError("too many caches poll this lictor serve")
         state = await self._feed.changed(known, seconds=wait)
         return self._feed.sign(state, request.nonce)
 

@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS noted (name TEXT PRIMARY KEY, at REAL NOT NULL) WITHO
 """
 _ADD = """
 INSERT INTO uses VALUES (?, ?, ?) ON CONFLICT (digest) DO UPDATE
-SET uses = uses + excluded.uses, last = max(last, excluded.last)
+SET uses = min(uses + excluded.uses, 9007199254740991), last = max(last, excluded.last)
 """
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ import json
 import shutil
 import signal
 import sqlite3
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, aclosing, closing
 
 import httpx2
 import pytest
@@ -14,6 +14,8 @@ from support.waiting import until
 
 from lictor.settings import Settings
 from pdp_client import PDP, BearerVerifier, Reason
+from pdp_client.shared import Shared
+from pdp_client.shared.exceptions import SharedStateUnavailableError
 
 pytestmark = pytest.mark.anyio
 
@@ -163,6 +165,17 @@ async def two(short_path, opa_binary, redis_process, prepared):
         two = Two(short_path, opa_binary, redis_process, prepared)
         await two.begin(exit_)
         yield two
+
+
+async def test_each_of_several_servers_refuses_to_be_what_instances_share(two):
+    for side in two.sides:
+        url = side.run.env["LICTOR_BUNDLES_URL"]
+        async with aclosing(Shared(url, key_file=side.run.state / "newest.key")) as shared:
+            with pytest.raises(SharedStateUnavailableError, match="LICTOR_REDIS_URL"):
+                await shared.newest.read()
+    key_file = two.following.run.state / "newest.key"
+    async with aclosing(Shared(two.redis.url, key_file=key_file, timeout=5)) as shared:
+        assert (await shared.newest.read()).revision > 0
 
 
 async def test_odd_report_ends_no_server_and_steers_no_terminal(two):
