@@ -3,6 +3,7 @@
 Each poll says which state this instance knows, so it is the acknowledgement that `--wait` counts.
 """
 
+import asyncio
 import math
 import os
 import secrets
@@ -88,8 +89,13 @@ class HTTPNewest(WatchedRevision):
         await run_periodically(self._poll, pause=_PAUSE, on_error=self._failed)
 
     async def _poll(self) -> None:
+        began, before = running_clock(), self._newest
         try:
             await self._request(wait=self._wait, lease=self._lease)
+            is_news = self._newest is None or before is None or self._newest.state != before.state
+            if not is_news and running_clock() - began < self._wait / 2:
+                # A server that is about to stop no longer waits for news.
+                await asyncio.sleep(_PAUSE)
         except SharedStateUnavailableError:
             # A proxy that cuts long responses is not an outage: a request without a wait decides.
             try:
