@@ -11,6 +11,7 @@ import stamina
 from bundles.exceptions import BundleError
 from bundles.fleet.credentials import InstanceCredentials
 from bundles.opa.binary import find_opa
+from bundles.opa.memory import collector_settings
 from bundles.opa.server import OPASettings, bundles_token_file, command, environment, prepare
 from bundles.publish import policy_releases
 from lictor.console import Common, note
@@ -74,7 +75,8 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:
     sys.stderr.flush()
     arguments = command(binary, setup)
     # Replaces this process, so that its supervisor supervises OPA.
-    os.execve(arguments[0], arguments, environment(os.environ))  # noqa: S606 - no shell
+    variables = environment(os.environ) | collector_settings(os.environ)
+    os.execve(arguments[0], arguments, variables)  # noqa: S606 - no shell
 
 
 def _instance_bearer(settings: Settings, name: str) -> str:
