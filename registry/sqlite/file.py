@@ -30,7 +30,11 @@ def prepare(path: Path) -> None:
             _create(path)
         if path.stat().st_size < _HEADER:
             raise UnreadableRegistryError(f"{path} is not an SQLite file")
-        application, layout = _marks(path)
+        try:
+            application, layout = _marks(path, "mode=ro&immutable=1")
+        except sqlite3.DatabaseError:
+            # Without its log, a file is torn when a process was killed as it moved the log into it.
+            application, layout = _marks(path, "mode=rw")
     except (OSError, sqlite3.OperationalError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise UnreadableRegistryError(f"{path} cannot be opened: {why}") from error
@@ -42,16 +46,15 @@ def prepare(path: Path) -> None:
         raise SchemaVersionError(str(path), found=layout, expected=LAYOUT)
 
 
-def _marks(path: Path) -> tuple[int, int]:
-    """Read the file's `application_id` and `user_version`, without a lock and without its log.
+def _marks(path: Path, how: str) -> tuple[int, int]:
+    """Read the file's `application_id` and `user_version`, as a rule without a lock or its log.
 
     SQLite reads them, not this module: a process that opens and closes the file itself drops the
     locks of all its connections to it. The next process to close the registry would then delete its
     log, and this process would never see later writes.
     https://www.sqlite.org/howtocorrupt.html (2.2)
     """
-    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-    with closing(sqlite3.connect(uri, uri=True)) as db:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as db:
         return (
             db.execute("PRAGMA application_id").fetchone()[0],
             db.execute("PRAGMA user_version").fetchone()[0],

@@ -118,6 +118,26 @@ async def test_file_opened_twice_still_sees_other_processes(registry, path, url)
     assert seen == [seen[0] + n for n in range(4)]
 
 
+async def test_file_torn_by_a_kill_is_opened_with_its_log(registry, write, tmp_path, path):
+    for n in range(40):
+        await write(User(id=f"u-{n}", name="x" * 200))
+    version = await registry.version()
+    # As after a kill in a checkpoint: of the log's pages, only the first has been moved into the file, and it says
+    # that the file is longer than it is.
+    torn = tmp_path / "torn" / path.name
+    torn.parent.mkdir()
+    for file in path.parent.glob(f"{path.name}*"):
+        (torn.parent / file.name).write_bytes(file.read_bytes())
+    page, log = 4096, torn.with_name(f"{path.name}-wal").read_bytes()
+    frames = (log[at : at + 24 + page] for at in range(32, len(log), 24 + page))
+    first = [frame[24:] for frame in frames if frame[:4] == b"\0\0\0\1"][-1]
+    torn.write_bytes(first + torn.read_bytes()[page:])
+    again = await open_registry(f"sqlite:///{torn}")
+    assert await again.version() == version
+    assert len(await again.all(User)) == 40
+    await again.aclose()
+
+
 async def test_damaged_file_is_unreadable(path, url):
     await (await open_registry(url)).aclose()
     page = 4096
