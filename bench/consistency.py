@@ -138,7 +138,7 @@ async def measure(arguments):
         publish_policies(settings, binary)
         say(f"filling SQLite with {generated.tokens} tokens")
         fill_sqlite(settings.registry.removeprefix("sqlite:///"), generated)
-        fleet = Fleet(settings, binary, exit_, memory="2000MiB")
+        fleet = Fleet(settings, binary, exit_)
         fleet.environment["LICTOR_REDIS_URL"] = redis.url
         await fleet.serve()
         admin = Admin(settings.admin_socket)

@@ -66,14 +66,13 @@ class FilledDeployment:
 
 
 @asynccontextmanager
-async def filled(folder, tokens, *, redis_url="", memory="2000MiB", change=lambda *_: None):
+async def filled(folder, tokens, *, redis_url="", change=lambda *_: None):
     """Start all of it in a folder, and end it with the context.
 
     Args:
         folder: for the state directory; its path must be short, for the sockets.
         tokens: how many there are; everything else is in proportion.
         redis_url: the Redis that `lictor serve` announces revisions in.
-        memory: OPA's GOMEMLIMIT.
         change: called with the path of the registry and the generated records before anything is
             published.
     """
@@ -91,7 +90,7 @@ async def filled(folder, tokens, *, redis_url="", memory="2000MiB", change=lambd
         database = settings.registry.removeprefix("sqlite:///")
         await asyncio.to_thread(fill_sqlite, database, generated)
         change(database, generated)
-        fleet = Fleet(settings, binary, exit_, memory=memory)
+        fleet = Fleet(settings, binary, exit_)
         publish_seconds, _ = await fleet.serve()
         registry = await exit_.enter_async_context(aclosing(await open_registry(settings.registry)))
         kids = [key.kid for key in await registry.all(Key) if key.active]

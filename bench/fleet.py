@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from bundles.fleet.credentials import InstanceCredentials
+from bundles.opa.memory import collector_settings
 from bundles.opa.server import OPASettings, client_token_file, command, prepare
 from lictor.keys import KeyFolder
 from pdp_client import PDP
@@ -35,7 +36,7 @@ def say(text):
 class Fleet:
     """`lictor serve` and its OPAs, as processes."""
 
-    def __init__(self, settings, binary, exit_, *, memory):
+    def __init__(self, settings, binary, exit_, *, memory=""):
         self.settings = settings
         self.binary = binary
         self.memory = memory
@@ -90,7 +91,9 @@ class Fleet:
         prepare(setup)
         also = [f"--addr=127.0.0.1:{tcp}"] if tcp else []
         started = [*command(self.binary, setup), *also]
-        process = self.run(started, f"opa-{number}", GOMEMLIMIT=self.memory)
+        limit = {"GOMEMLIMIT": self.memory} if self.memory else {}
+        variables = collector_settings({**os.environ, **limit})
+        process = self.run(started, f"opa-{number}", **variables)
         self.opas.append((setup, process))
         return setup
 

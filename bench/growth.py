@@ -56,9 +56,8 @@ async def measure(bench):
 
 async def _size(bench, tokens):
     bench.progress.say(f"a registry of {tokens:,} tokens")
-    memory = "2100MiB" if tokens > 300_000 else "2000MiB"
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
-        async with filled(folder, tokens, memory=memory) as made:
+        async with filled(folder, tokens) as made:
             found = {
                 "tokens": tokens,
                 "shards": sum(name.startswith("base-") for name in made.names),

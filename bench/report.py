@@ -38,7 +38,7 @@ def machine():
     return (
         f"{os.cpu_count()} CPUs ({model}) of a shared virtual machine, {memory:.0f} GiB, Linux "
         f"{platform.release()}, Python {platform.python_version()}, OPA 1.22.2 with "
-        "`GOMEMLIMIT=2000MiB` (2100MiB at a million). The load, the OPAs, `lictor serve` and the "
+        "Go's settings as `lictor opa` makes them. The load, the OPAs, `lictor serve` and the "
         "registry share the CPUs."
     )
 

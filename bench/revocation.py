@@ -262,7 +262,9 @@ def main():
     parser.add_argument("--revocations", type=int, default=300)
     parser.add_argument("--live", type=int, default=200, help="records in live at the start")
     parser.add_argument("--rate", type=int, default=200, help="decisions per second")
-    parser.add_argument("--opa-memory", default="2000MiB", help="each OPA's GOMEMLIMIT")
+    parser.add_argument(
+        "--opa-memory", default="", help="each OPA's GOMEMLIMIT, in place of what lictor opa sets"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="keep everything here, and go on from it")
     parser.add_argument("--json", action="store_true")
