@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.cases import TIMED
 from bench.fleet import percentile
-from bench.load import load_process
+from bench.decision_load import load_process
 from bench.plots import lines
 from bench.sampling import median
 

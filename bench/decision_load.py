@@ -116,7 +116,7 @@ async def load_process(made):
         "keys": str(made.settings.keys),
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.load", json.dumps(config),
+        sys.executable, "-m", "bench.decision_load", json.dumps(config),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 26,
     )  # fmt: skip
     try:
