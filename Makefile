@@ -166,6 +166,10 @@ faults: $(VENV)/dev ## Break every part of a running lictor, each in many ways (
 bench: $(VENV)/dev ## Measure decisions, peers, MCP calls, growth and the fleet, in ten minutes (FULL=1: all sizes)
 	python -m bench.run $(if $(FULL),--full) $(if $(PARTS),--only $(PARTS))
 
+.PHONY: soak
+soak: $(VENV)/dev ## Load the example server for an hour: nothing may grow (MINUTES=N)
+	python -m bench.soak --minutes $(or $(MINUTES),60)
+
 .PHONY: audit
 audit: $(VENV)/dev ## Look for known vulnerabilities in what is pinned
 	pip-audit --requirement requirements/dev.txt --require-hashes --disable-pip

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack
 
 from bench.cases import TIMED, differences
 from bench.cost import Bare
+from bench.decision_load import load_process
 from bench.engines import LEGACY, engines
 from bench.floors import UnavailableError, asyncio_echo, go_echo
-from bench.decision_load import load_process
 from bench.opa_clients import LictorCalls, OPACalls, batch, bytes_of
 from bench.plots import bars
 from bench.sampling import Contestant, batch_of, failed_rounds, interleave, median, ratio

@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 
 from bench.cases import TIMED
-from bench.fleet import percentile
 from bench.decision_load import load_process
+from bench.fleet import percentile
 from bench.plots import lines
 from bench.sampling import median
 
