@@ -26,7 +26,7 @@ from bench.task_count import count_tasks
 from bench.trend import Bound, fit
 from tests.support.waiting import until
 
-BOUNDS = {"memory, MB": Bound(16, 0.1), "sockets": Bound(16), "tasks": Bound(16)}
+BOUNDS = {"memory, MB": Bound(32, 0.1), "sockets": Bound(16), "tasks": Bound(16)}
 """The growth that the second half may show; of memory, a tenth of the mean in addition."""
 
 PARTS = {"server": "MCP server", "serve": "`lictor serve`", "opa": "OPA"}

@@ -35,7 +35,7 @@ def test_soak_notices_a_task_leaked_by_each_call(short_path):
     assert rows["serve", "tasks"]["growth"] < rows["serve", "tasks"]["limit"]
 
 
-def test_overload_is_refused_in_time_and_calls_recover(short_path):
+def test_overload_serves_no_revoked_token_and_ends_with_the_load(short_path):
     result = short_path / "load.json"
     load = ("--cache", "off", "--rate=100", "--times", "5", "--seconds=6")
     done = run("bench.load", *load, "--json", result)
