@@ -31,7 +31,7 @@ from lictor.settings import Settings
 from lictor.state_dir import initialise, publish_policies
 from mcp_plugin import PolicyMiddleware
 from mcp_plugin.http.request import Caller
-from mcp_plugin.protocol import actions
+from mcp_plugin.protocol.actions import ToolActions
 from pdp_client import PDP, BearerVerifier, FileRecord, Issuer, KeyringFile
 from pdp_client.shared import Shared
 from tests.support.deployment import Deployment
@@ -112,7 +112,7 @@ async def calls(ports, bearer, rounds):
 
 async def lists(pdp, bearer, rounds):
     """Milliseconds in which a list of 500 is filtered."""
-    gate = PolicyMiddleware(pdp, registry=CollectorRegistry()).gate
+    enforcer, listed = PolicyMiddleware(pdp, registry=CollectorRegistry()).enforcer, ToolActions()
 
     def tool(number):
         async def run(query: str) -> str:
@@ -124,7 +124,7 @@ async def lists(pdp, bearer, rounds):
     caller, taken = Caller(bearer, "http"), []
     for _ in range(rounds):
         began = time.perf_counter_ns()
-        shown = await gate.visible(caller, [actions.call(one.name, one) for one in tools])
+        shown = await enforcer.visible(caller, listed.of(tools))
         taken.append((time.perf_counter_ns() - began) / 1e6)
     assert len(shown) == _TOOLS // 10, len(shown)
     taken.sort()
