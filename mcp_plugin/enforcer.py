@@ -166,13 +166,19 @@ class Enforcer:
             actions: the action of using each entry of the list.
         """
         # What every caller sees is not part of the query, so the record does not call it hidden.
-        asked = [i for i, action in enumerate(actions) if not self.is_public(action)]
+        asked = [
+            i
+            for i, action in enumerate(actions)
+            if not self._public_tools or not self.is_public(action)
+        ]
         public = frozenset(range(len(actions))).difference(asked)
         shown = await self.pdp.visible(
             caller.bearer,
             actions=[actions[i] for i in asked],
             transport=caller.transport,
-            shadow={n for n, i in enumerate(asked) if self.watches(actions[i])},
+            shadow={n for n, i in enumerate(asked) if self.watches(actions[i])}
+            if self._shadow
+            else frozenset(),
         )
         unauthenticated = shown.reason.reason_class is ReasonClass.AUTHENTICATION
         if unauthenticated and not self._list_without_token:

@@ -1,6 +1,6 @@
 """FastMCP's lists, filtered to what the caller may use."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import mcp_types
@@ -34,6 +34,7 @@ class Lists(Middleware):
         """
         self._enforcer = enforcer
         self._stdio = stdio
+        self._tool_actions = actions.ToolActions()
 
     async def on_list_tools(
         self,
@@ -47,7 +48,7 @@ class Lists(Middleware):
             return []
         tools = await call_next(context)
         self._enforcer.check_public_tools({one.name for one in tools})
-        return await self._shown(context, "tool", tools, lambda one: actions.call(one.name, one))
+        return await self._shown(context, "tool", tools, self._tool_actions.of(tools))
 
     async def on_list_resources(
         self,
@@ -56,9 +57,8 @@ class Lists(Middleware):
     ) -> Sequence[Resource]:
         """Filter the list to resources that the caller may read, with one query for all of it."""
         resources = await call_next(context)
-        return await self._shown(
-            context, "resource", resources, lambda one: actions.read(str(one.uri), one)
-        )
+        asked = [actions.read(str(one.uri), one) for one in resources]
+        return await self._shown(context, "resource", resources, asked)
 
     async def on_list_resource_templates(
         self,
@@ -67,9 +67,8 @@ class Lists(Middleware):
     ) -> Sequence[ResourceTemplate]:
         """Filter the list to templates whose literal text the caller may read."""
         templates = await call_next(context)
-        return await self._shown(
-            context, "", templates, lambda one: actions.read(one.uri_template, one)
-        )
+        asked = [actions.read(one.uri_template, one) for one in templates]
+        return await self._shown(context, "", templates, asked)
 
     async def on_list_prompts(
         self,
@@ -78,18 +77,16 @@ class Lists(Middleware):
     ) -> Sequence[Prompt]:
         """Filter the list to prompts that the caller may get, with one query for all of it."""
         prompts = await call_next(context)
-        return await self._shown(
-            context, "prompt", prompts, lambda one: actions.prompt(one.name, one)
-        )
+        asked = [actions.prompt(one.name, one) for one in prompts]
+        return await self._shown(context, "prompt", prompts, asked)
 
     async def _shown(
         self,
         context: MiddlewareContext[Any],
         kind: str,
         components: Sequence[Component],
-        action: Callable[[Component], Action],
+        asked: Sequence[Action],
     ) -> Sequence[Component]:
-        asked = [action(one) for one in components]
         asker = self._caller(context)
         shown = await self._enforcer.visible(asker, asked)
         server_context = fastmcp_context(context)

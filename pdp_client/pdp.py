@@ -218,7 +218,7 @@ class PDP:
         if self._record is not None:
             listed = list_entry(
                 visible,
-                [cut(one) if is_too_large(one) else one for one in actions],
+                actions,
                 credential=credential,
                 id_=uuid.uuid4().hex,
                 at=at,

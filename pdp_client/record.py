@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from pdp_client.bearer.verifier import Credential
 from pdp_client.decision import Action, Context, Decision, Visible
 from pdp_client.exceptions import RecordFailed, RuleError
+from pdp_client.opa.limits import cut, is_too_large
 from pdp_client.reasons import Reason, ReasonClass
 
 # Made once: json.dumps makes one for each call that has any option.
@@ -167,7 +168,8 @@ def _errors(errors: Sequence[RuleError]) -> dict[str, list[dict[str, Any]]]:
 def _by_method(actions: Iterable[Action]) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for action in actions:
-        names.setdefault(action.method, []).append(action.name)
+        one = cut(action) if is_too_large(action) else action
+        names.setdefault(one.method, []).append(one.name)
     return names
 
 

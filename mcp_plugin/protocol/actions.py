@@ -1,7 +1,8 @@
 """The PDP's actions for MCP requests and components: the parts that the rules see."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, repeat
 from typing import Any
 
 import mcp_types
@@ -24,6 +25,32 @@ def call(name: str, tool: Tool | None, arguments: Mapping[str, Any] | None = Non
     return Action(
         method="tools/call", name=name, arguments=arguments, **_described(tool, with_hints=True)
     )
+
+
+class ToolActions:
+    """The actions of a list's tools; those of the last list are kept, as most lists repeat it."""
+
+    def __init__(self) -> None:
+        self._last: list[tuple[Tool, frozenset[str], Action]] = []
+
+    def of(self, tools: Sequence[Tool]) -> list[Action]:
+        """Return the action of calling each tool, as `call` does."""
+        found = []
+        for tool, last in zip(tools, chain(self._last, repeat(None)), strict=False):
+            # A tool may be changed in place.
+            if (
+                last is not None
+                and last[0] is tool
+                and last[1] == tool.tags
+                and last[2].name == tool.name
+                and last[2].version == tool.version
+                and last[2].annotations == (tool.annotations and _hints(tool.annotations))
+            ):
+                found.append(last)
+            else:
+                found.append((tool, frozenset(tool.tags), call(tool.name, tool)))
+        self._last = found
+        return [action for _, _, action in found]
 
 
 def read(uri: str, component: Resource | ResourceTemplate | None) -> Action:
@@ -143,4 +170,4 @@ _TOOL_HINTS = (
     ("readOnlyHint", "read_only_hint"),
 )
 
-__all__ = ["ValidationError", "call", "described", "of_message", "prompt", "read"]
+__all__ = ["ToolActions", "ValidationError", "call", "described", "of_message", "prompt", "read"]

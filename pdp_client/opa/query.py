@@ -145,7 +145,21 @@ class VisibleQuery:
 
     def cache_key(self, credential_key: str) -> CacheKey | None:
         """As `Query.cache_key`."""
-        text = _as_text([action.as_input() for action in self.actions])
+        # Arrays distinguish the same actions as `as_input`, in half the time.
+        text = _as_text(
+            [
+                (
+                    one.method,
+                    one.name,
+                    [*one.tags],
+                    one.version,
+                    one.uri,
+                    one.annotations and dict(one.annotations),
+                    one.arguments and dict(one.arguments),
+                )
+                for one in self.actions
+            ]
+        )
         if text is None:
             return None
         return _key(credential_key, self.context, text)

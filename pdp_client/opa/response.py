@@ -72,8 +72,9 @@ def parse_visible(result: Any, *, count: int) -> Visible:
     """
     if not isinstance(result, dict) or not isinstance(result.get("indices"), list):
         raise ResponseUnusableError("the response for a list must be an object with `indices`")
-    indices = [_integer(index) for index in result["indices"]]
-    known = sorted({index for index in indices if index is not None and 0 <= index < count})
+    indices = result["indices"]
+    # `type`, as True is an `int` too.
+    known = sorted({index for index in indices if type(index) is int and 0 <= index < count})
     if len(known) != len(indices):
         raise ResponseUnusableError("`indices` must be distinct positions of the list")
     _no_obligations(result)
