@@ -45,6 +45,8 @@ class Metrics:
             ["method", "reason"],
             registry=registry,
         )
+        # Looking a series up by its labels costs more than to count in it.
+        self._of_decisions = cache(self._decision_series)
         self._seconds = Histogram(
             "lictor_decision_seconds",
             "Time to a decision, including its record.",
@@ -101,10 +103,11 @@ class Metrics:
         """As `Observer.decided`."""
         method = action.method if action.method in _METHODS else "other"
         cached = str(decision.cached).lower()
-        self._decisions.labels(method=method, reason=decision.reason.value, cached=cached).inc()
+        decisions, durations = self._of_decisions(method, decision.reason, cached)
+        decisions.inc()
         if decision.shadowed:
             self._shadowed.labels(method=method, reason=decision.reason.value).inc()
-        self._seconds.labels(cached=cached).observe(seconds)
+        durations.observe(seconds)
         self._record_version(decision)
         if decision.data_age_ms is not None:
             self._age.set(decision.data_age_ms / 1000)
@@ -125,6 +128,12 @@ class Metrics:
     def ended(self, kind: str, reason: Reason) -> None:
         """Count something that was ended; see `mcp_plugin.revocation`."""
         self._ended.labels(kind=kind, reason=reason.value).inc()
+
+    def _decision_series(
+        self, method: str, reason: Reason, cached: str
+    ) -> tuple[Counter, Histogram]:
+        decisions = self._decisions.labels(method=method, reason=reason.value, cached=cached)
+        return decisions, self._seconds.labels(cached=cached)
 
     def _record_version(self, answer: Decision | Visible) -> None:
         for error in answer.errors:

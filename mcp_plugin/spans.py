@@ -19,6 +19,9 @@ from pdp_client.reasons import quote
 _CARRIED: Final = ("traceparent", "tracestate")
 _NAMED: Final = {"tools/call": "gen_ai.tool.name", "prompts/get": "gen_ai.prompt.name"}
 
+_WITHOUT_SDK: Final = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
+"""The API's own providers, which drop all spans."""
+
 _tracer = trace.get_tracer("lictor")
 
 Attributes = Mapping[str, str | bool | int]
@@ -46,6 +49,8 @@ class Spans:
 
     def decided(self, action: Action, decision: Decision, *, seconds: float) -> None:
         """As `Observer.decided`."""
+        if not _are_collected():
+            return
         with _span("lictor.decide", decision.reason, seconds) as span:
             # If the span is not recorded, do not compute its attributes.
             if not span.is_recording():
@@ -69,6 +74,8 @@ class Spans:
 
     def listed(self, actions: Sequence[Action], visible: Visible, *, seconds: float) -> None:
         """As `Observer.listed`."""
+        if not _are_collected():
+            return
         with _span("lictor.list", visible.reason, seconds) as span:
             said = {
                 "lictor.cached": visible.cached,
@@ -79,11 +86,17 @@ class Spans:
 
     def authenticated(self, reason: Reason, *, seconds: float) -> None:
         """As `Observer.authenticated`."""
-        with _span("lictor.authenticate", reason, seconds):
-            pass
+        if _are_collected():
+            with _span("lictor.authenticate", reason, seconds):
+                pass
 
 
 SPANS: Final = Spans()
+
+
+def _are_collected() -> bool:
+    """Return whether there is an SDK that spans could reach."""
+    return not isinstance(trace.get_tracer_provider(), _WITHOUT_SDK)
 
 
 @contextmanager

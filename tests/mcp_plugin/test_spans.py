@@ -9,7 +9,17 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client import CollectorRegistry
 
 from mcp_plugin import BearerAuth, PolicyMiddleware
-from pdp_client import PDP, Action, BearerVerifier, Issuer, Keyring
+from mcp_plugin.spans import SPANS
+from pdp_client import (
+    PDP,
+    Action,
+    BearerVerifier,
+    Decision,
+    Issuer,
+    Keyring,
+    Reason,
+    Visible,
+)
 
 from .conftest import demo_server, serving
 
@@ -193,3 +203,14 @@ async def test_decision_is_part_of_the_trace_that_the_headers_name(
     (decided,) = spans()["lictor.decide"]
     assert identified(looked) == (TRACE, PARENT)
     assert identified(decided)[0] == TRACE
+
+
+def test_spans_without_an_sdk_are_not_begun(monkeypatch):
+    def begin(*_, **__):
+        raise AssertionError("begun")
+
+    monkeypatch.setattr(trace, "get_tracer_provider", trace.ProxyTracerProvider)
+    monkeypatch.setattr("mcp_plugin.spans._span", begin)
+    SPANS.decided(Action(name="search"), Decision.refused(Reason.UNAVAILABLE), seconds=0.1)
+    SPANS.listed([], Visible(indices=(), reason=Reason.OK), seconds=0.1)
+    SPANS.authenticated(Reason.OK, seconds=0.1)
