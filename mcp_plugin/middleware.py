@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Set as AbstractSet
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from mcp_plugin import messages
 from mcp_plugin.context import running
 from mcp_plugin.denials import DENIAL, explain, protocol_error, refusals_explained
-from mcp_plugin.enforcer import Enforcer, named
+from mcp_plugin.enforcer import Enforcer
 from mcp_plugin.exceptions import CallDenied, PluginError, TaskRefused
 from mcp_plugin.fastmcp_compat import sdk_context, sdk_server
 from mcp_plugin.http.asgi import force_private_cache
@@ -34,6 +35,7 @@ from mcp_plugin.integrity import (
     would_run_later,
 )
 from mcp_plugin.lists import Lists
+from mcp_plugin.lookups import FoundTool, handed_over
 from mcp_plugin.protocol import actions, arguments
 from mcp_plugin.protocol.methods import EXEMPT, LISTS, NOTIFICATIONS, TASKS
 from mcp_plugin.protocol.param_headers import compare, compare_nothing
@@ -216,14 +218,15 @@ class PolicyMiddleware(Lists):
         call_next: CallNext[mcp_types.CallToolRequestParams, ToolResult],
     ) -> ToolResult:
         call, server_context = context.message, fastmcp_context(context)
-        _log.debug(
-            "mcp_auth.on_call_tool tool=%s require_auth=%s",
-            quote(call.name),
-            self._enforcer.requires_auth,
-        )
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug(
+                "mcp_auth.on_call_tool tool=%s require_auth=%s",
+                quote(call.name),
+                self._enforcer.requires_auth,
+            )
         server, nested = server_context.fastmcp, running() is not None
         # FastMCP's look-ups take a time that grows with the name, and come before any decision.
-        tool = None
+        tool = wanted = None
         if len(call.name) <= MAX_NAME:
             wanted = version(call, server_context, nested=nested)
             tool = await server.get_tool(call.name, version=wanted)
@@ -258,6 +261,7 @@ class PolicyMiddleware(Lists):
             caller=caller,
             action=Action(name=call.name),
             as_decided=not public,
+            found=FoundTool(server, call.name, wanted, tool) if tool else None,
             cuttable=may_cut(tool.meta if tool else None),
         )
 
@@ -335,26 +339,29 @@ class PolicyMiddleware(Lists):
         caller: Caller,
         action: Action,
         as_decided: bool = True,
+        found: FoundTool | None = None,
         cuttable: bool = True,
     ) -> Result:
         try:
             integrity_checked = self._chain.verify(fastmcp_context(context).fastmcp)
         except ChainNotTrustedError:
             raise CallDenied(Decision.refused(Reason.UNAVAILABLE)) from None
-        return await run(
-            context,
-            decision,
-            call_next,
-            shown=named(action),
-            integrity_checked=integrity_checked,
-            as_decided=as_decided,
-            # A nested call ends with the one that makes it.
-            run_call=None
-            if running() is not None
-            else partial(
-                self._enforcer.revocations.run, caller, action, decision, may_cut=cuttable
-            ),
-        )
+        # Middleware inside the policy may change what the server offers.
+        with nullcontext() if found is None or integrity_checked else handed_over(found):
+            return await run(
+                context,
+                decision,
+                call_next,
+                action=action,
+                integrity_checked=integrity_checked,
+                as_decided=as_decided,
+                # A nested call ends with the one that makes it.
+                run_call=None
+                if running() is not None
+                else partial(
+                    self._enforcer.revocations.run, caller, action, decision, may_cut=cuttable
+                ),
+            )
 
     def _bind_session(self, context: MiddlewareContext[Any]) -> None:
         """Make a session belong to its caller, where no authentication provider does so.

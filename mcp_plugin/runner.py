@@ -10,10 +10,11 @@ from fastmcp.exceptions import NotFoundError, ValidationError
 from fastmcp.server.middleware import CallNext, MiddlewareContext
 
 from mcp_plugin.context import decision_scope, libraries_of
+from mcp_plugin.enforcer import named
 from mcp_plugin.exceptions import CallDenied
 from mcp_plugin.integrity import request_fingerprint, require_handler_reached
 from mcp_plugin.state import publish
-from pdp_client import Decision, Reason
+from pdp_client import Action, Decision, Reason
 from pdp_client.reasons import quote
 
 Result = TypeVar("Result")
@@ -26,7 +27,7 @@ async def run(
     decision: Decision,
     call_next: CallNext[Any, Result],
     *,
-    shown: str,
+    action: Action,
     integrity_checked: bool,
     as_decided: bool = True,
     run_call: Callable[[Callable[[], Awaitable[Result]]], Awaitable[Result]] | None = None,
@@ -37,7 +38,7 @@ async def run(
         context: the context of the request.
         decision: the decision that it runs on.
         call_next: runs the rest of the chain.
-        shown: the request's name in log lines.
+        action: the action, for log lines.
         integrity_checked: whether it passes the integrity check; see `mcp_plugin.integrity`.
         as_decided: whether the arguments must be those that were decided on.
         run_call: runs it, and ends it when access ends; None leaves it alone.
@@ -45,12 +46,13 @@ async def run(
     Raises:
         CallDenied: the chain of middleware does not run what was decided.
     """
-    _log.debug(
-        "mcp_auth.resolved %s principal=%s lib_count=%s",
-        shown,
-        quote(str(decision.principal or "anonymous")),
-        len(libraries_of(decision) or ()),
-    )
+    if debugs := _log.isEnabledFor(logging.DEBUG):
+        _log.debug(
+            "mcp_auth.resolved %s principal=%s lib_count=%s",
+            named(action),
+            quote(str(decision.principal or "anonymous")),
+            len(libraries_of(decision) or ()),
+        )
     await publish(fastmcp_context(context), decision)
     compared = as_decided and decision.uses_arguments
     about = request_fingerprint(context, arguments=compared) if integrity_checked else None
@@ -61,11 +63,12 @@ async def run(
         except Exception as error:
             # A client's mistake needs no traceback, and this one would quote the client's input.
             fault = not isinstance(error, ValidationError | NotFoundError | CallDenied)
-            _log.error("mcp_auth.call_next_failed %s", shown, exc_info=fault)
+            _log.error("mcp_auth.call_next_failed %s", named(action), exc_info=fault)
             raise
         if integrity_checked:
             require_handler_reached(found, context)
-    _log.debug("mcp_auth.call_next_ok %s result_type=%s", shown, type(result).__name__)
+    if debugs:
+        _log.debug("mcp_auth.call_next_ok %s result_type=%s", named(action), type(result).__name__)
     return result
 
 
