@@ -154,10 +154,11 @@ class Revocations:
             decision: the decision that it runs on, if there is one.
             was_valid: whether the bearer was checked just now.
         """
-        watch = self._watches.setdefault(asyncio.get_running_loop(), _Watch(self))
+        watch = self._watch()
         key = sha256((caller.bearer or "").encode()).digest()
-        is_new = key not in watch.holders
-        holder = watch.holders.setdefault(key, _Holder(caller))
+        holder = watch.holders.get(key)
+        if is_new := holder is None:
+            holder = watch.holders[key] = _Holder(caller)
         holder.work.add(work)
         if decision is not None:
             holder.was_valid = True
@@ -175,6 +176,13 @@ class Revocations:
             holder.work.discard(work)
             if not holder.work and watch.holders.get(key) is holder:
                 del watch.holders[key]
+
+    def _watch(self) -> "_Watch":
+        loop = asyncio.get_running_loop()
+        watch = self._watches.get(loop)
+        if watch is None:
+            watch = self._watches[loop] = _Watch(self)
+        return watch
 
     async def is_valid(self, caller: Caller) -> bool:
         """Return whether a caller's bearer is known to be valid now."""

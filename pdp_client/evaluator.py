@@ -316,12 +316,18 @@ class Evaluator:
         if self._decisions is None or (verified and verified.credential.is_per_turn):
             return None
         state = self._known_state()
-        for one in (query, replace(query, with_arguments=True)):
-            key = one.cache_key(_credential_key(verified)) if state is not None else None
-            found = self._decisions.get(state, key) if state is not None and key else None
-            if found is None or not one.is_about_arguments(found[0]):
-                return found
-        return None
+        if state is None:
+            return None
+        found = self._cached_in(state, verified, query)
+        if found is None or not query.is_about_arguments(found[0]):
+            return found
+        return self._cached_in(state, verified, replace(query, with_arguments=True))
+
+    def _cached_in(
+        self, state: State, verified: Verified | None, query: DecisionQuery
+    ) -> tuple[Decision, int] | None:
+        key = query.cache_key(_credential_key(verified))
+        return None if key is None or self._decisions is None else self._decisions.get(state, key)
 
     def _known_state(self) -> State | None:
         """Return the registry's state if it is known without a read; None in `strict`."""

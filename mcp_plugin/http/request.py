@@ -150,6 +150,8 @@ def mistake_in(bearer: str | None) -> str:
 
 
 def _holds_bearer(query: bytes) -> bool:
+    if not query:
+        return False
     # Frameworks differ in what separates parameters, and a client that gets the case wrong has
     # still exposed its bearer.
     fields = parse_qsl(query.decode("latin-1").replace(";", "&"), keep_blank_values=True)
