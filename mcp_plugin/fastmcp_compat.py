@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastmcp import Context, FastMCP
-from fastmcp.server.providers import AggregateProvider, LocalProvider, Provider
+from fastmcp.server.providers import AggregateProvider, Provider
 from fastmcp.server.providers.fastmcp_provider import FastMCPProviderTool
 from fastmcp.tools import Tool
-from fastmcp.utilities.components import FastMCPComponent
 from fastmcp.utilities.versions import VersionSpec
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
@@ -48,11 +47,6 @@ def wrapped_provider(provider: Any) -> Any:
     while hasattr(provider, "_inner"):
         provider = provider._inner
     return provider
-
-
-def own_components(provider: LocalProvider) -> list[FastMCPComponent]:
-    """Return the components that were added to a provider; missing: all kinds in one list."""
-    return [*provider._components.values()]
 
 
 def providers_of(parent: AggregateProvider) -> Iterator[Provider]:

@@ -27,7 +27,7 @@ class FoundTool:
     version: VersionSpec | None
     tool: Tool | None
 
-    def take(self, server: FastMCP[Any], name: str, version: VersionSpec | None) -> Tool | None:
+    def claim(self, server: FastMCP[Any], name: str, version: VersionSpec | None) -> Tool | None:
         """Return the tool to the first look-up of it; None to any other."""
         if self.server is not server or self.name != name or self.version != version:
             return None
@@ -60,7 +60,7 @@ def _accept(server: FastMCP[Any]) -> None:
     @wraps(look_up)
     async def get_tool(name: str, version: VersionSpec | None = None) -> Tool | None:
         found = _handed_over.get()
-        tool = found.take(server, name, version) if found is not None else None
+        tool = found.claim(server, name, version) if found is not None else None
         return await look_up(name, version) if tool is None else tool
 
     setattr(get_tool, _MARK, True)

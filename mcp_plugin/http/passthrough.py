@@ -26,7 +26,7 @@ from fastmcp.server.providers.proxy import ProxyPrompt, ProxyResource, ProxyTemp
 from fastmcp.tools.tool_transform import TransformedTool
 from starlette.requests import Request
 
-from mcp_plugin.fastmcp_compat import own_components, providers_of, servers_of
+from mcp_plugin.fastmcp_compat import providers_of, servers_of
 
 # What FastMCP itself gives these holds no `Authorization`, and they combine what is checked too.
 _SENDS_NONE = (
@@ -99,14 +99,12 @@ async def _holds_proxied(provider: Provider) -> bool:
     """Return whether components of a proxy were added to a server as its own."""
     if not isinstance(provider, LocalProvider) or isinstance(provider, FileSystemProvider):
         return False
-    own: list[Any] = own_components(provider)
-    if provider.transforms:
-        own += [
-            *await provider.list_tools(),
-            *await provider.list_resources(),
-            *await provider.list_resource_templates(),
-            *await provider.list_prompts(),
-        ]
+    own: list[Any] = [
+        *await provider.list_tools(),
+        *await provider.list_resources(),
+        *await provider.list_resource_templates(),
+        *await provider.list_prompts(),
+    ]
     while own:
         # `isinstance` is slow for pydantic's classes, and this is done for each request.
         kinds = {type(one) for one in own}
