@@ -64,7 +64,7 @@ class ServeClient:
         """Send a request, and return what the response says.
 
         Raises:
-            ServeUnreachableError: there is no response in time, or it is not to this request.
+            ServeUnreachableError: no response came in time, or it is to another request.
         """
         nonce, body = await self.post_raw(path, content)
         answer = self._exchange.verify_response(path, nonce, body)
@@ -83,7 +83,7 @@ class ServeClient:
             wait: seconds that the server may take in addition.
 
         Raises:
-            ServeUnreachableError: there is no response in time, or not one with status 200.
+            ServeUnreachableError: no response with status 200 came in time.
         """
         try:
             async with asyncio.timeout(self._timeout + wait):
