@@ -28,7 +28,6 @@ class BaseBundles:
     Attributes:
         published: the epoch, and the revision of each shard.
         pending: shard to the moment from which `since` may be raised to its new base unconfirmed.
-        unpacked: the shards whose base holds its records as objects, as older versions wrote them.
     """
 
     def __init__(
@@ -38,16 +37,20 @@ class BaseBundles:
         *,
         key: SigningKey,
         fleet: FleetTracker,
+        may_pack: Callable[[], bool],
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """Create the bases of nothing yet; `may_pack` says whether all rules decode records."""
         self._store = store
         self._served_bundles = served_bundles
         self._key = key
         self._fleet = fleet
+        self._may_pack = may_pack
         self._clock = clock
+        # The shards whose base holds its records as objects, as older versions wrote them.
+        self._unpacked: set[str] = set()
         self.published = Published(epoch=0, since={})
         self.pending: dict[str, float] = {}
-        self.unpacked: set[str] = set()
         self.compacted = 0
 
     def content(self, shard: str) -> bytes:
@@ -63,17 +66,16 @@ class BaseBundles:
         header: Header,
         count: int,
         *,
-        packed: bool,
         on_progress: Callable[[int], None],
     ) -> dict[str, int]:
         """Write every shard anew from a scan; returns shard to revision, for `begin`."""
         since = {f"{n:02x}": header["revision"] for n in range(count)}
         for n, shard in enumerate(since):
             on_progress(n)
-            base = await self._built(folder, shard, header, {}, packed=packed)
+            base = await self._built(folder, shard, header, {})
             await asyncio.to_thread(self._store.save, base)
             self._served_bundles.put(base)
-        self.unpacked = set() if packed else {*since}
+            self._note_form(shard, base)
         return since
 
     def begin(self, published: Published) -> None:
@@ -82,21 +84,27 @@ class BaseBundles:
         self.published = published
         self.pending = {}
 
-    async def compact(self, shard: str, header: Header, changes: Records, *, packed: bool) -> None:
+    async def compact(self, shard: str, header: Header, changes: Records) -> None:
         """Write later changes into a shard."""
         content = self.content(shard)
         job = partial(
-            compact, shard=shard, header=header, changes=changes, key=self._key, packed=packed
+            compact,
+            shard=shard,
+            header=header,
+            changes=changes,
+            key=self._key,
+            packed=self._may_pack(),
         )
-        await self._serve(shard, await run_offloaded(len(content), job, content), packed=packed)
+        await self._serve(shard, await run_offloaded(len(content), job, content))
 
-    async def rewrite(
-        self, folder: Path, shard: str, header: Header, changes: Records, *, packed: bool
-    ) -> None:
+    async def rewrite(self, folder: Path, shard: str, header: Header, changes: Records) -> None:
         """Write a shard anew from a scan, and what changed after that."""
-        await self._serve(
-            shard, await self._built(folder, shard, header, changes, packed=packed), packed=packed
-        )
+        await self._serve(shard, await self._built(folder, shard, header, changes))
+
+    def to_pack(self) -> str | None:
+        """Return a shard whose base may be written anew with packed records; None if all are."""
+        shards = sorted(self._unpacked - self.pending.keys())
+        return shards[0] if shards and self._may_pack() else None
 
     def activated(self) -> dict[str, int]:
         """Return shards whose new base every OPA has activated, with its revision, each once."""
@@ -134,8 +142,7 @@ class BaseBundles:
         for shard, base in bases.items():
             if base is not None:
                 self._served_bundles.put(base)
-                if not is_packed(base.content):
-                    self.unpacked.add(shard)
+                self._note_form(shard, base)
         self.published = replace(before, bases=served)
         self.pending = {
             shard: self._clock() + GRACE
@@ -144,25 +151,32 @@ class BaseBundles:
         }
         return True
 
-    async def _built(
-        self, folder: Path, shard: str, header: Header, changes: Records, *, packed: bool
-    ) -> Bundle:
+    async def _built(self, folder: Path, shard: str, header: Header, changes: Records) -> Bundle:
         spool = spool_of(folder, shard)
         job = partial(
-            build, shard=shard, header=header, changes=changes, key=self._key, packed=packed
+            build,
+            shard=shard,
+            header=header,
+            changes=changes,
+            key=self._key,
+            packed=self._may_pack(),
         )
         return await run_offloaded(spool.stat().st_size, job, spool)
 
-    async def _serve(self, shard: str, base: Bundle, *, packed: bool) -> None:
+    async def _serve(self, shard: str, base: Bundle) -> None:
         """Serve a new base. Its shard's `since` stays until it has arrived everywhere."""
         await asyncio.to_thread(self._store.save, base)
         self._served_bundles.put(base)
         self.compacted += 1
-        self.unpacked -= {shard}
-        if not packed:
-            self.unpacked.add(shard)
+        self._note_form(shard, base)
         self._note(bases={**self.published.bases, shard: version_of(base.revision).revision})
         self.pending[shard] = self._clock() + GRACE
+
+    def _note_form(self, shard: str, base: Bundle) -> None:
+        if is_packed(base.content):
+            self._unpacked.discard(shard)
+        else:
+            self._unpacked.add(shard)
 
     def _note(self, **changes: Any) -> None:
         noted = replace(self.published, **changes)

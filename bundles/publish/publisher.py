@@ -20,9 +20,9 @@ from bundles.publish.heartbeat import Heartbeat
 from bundles.publish.live_records import LiveRecords
 from bundles.publish.policy_releases import PolicyReleases
 from bundles.publish.records import RecordValidator, shard_of
-from bundles.publish.rollback_guard import RollbackGuard, format_version
+from bundles.publish.rollback_guard import RollbackGuard, format_version, state_in
 from bundles.publish.scan import RegistryReader, Scan
-from bundles.publish.signing import Bundle, SigningKey, canonical_records, data_of, sign
+from bundles.publish.signing import Bundle, SigningKey, canonical_records, sign
 from bundles.publish.store import Published, Store
 from bundles.publish.target import PublishTarget
 from lictor_common.periodic import run_periodically
@@ -74,7 +74,14 @@ class Publisher:
         self._base_lock, self._sync_lock = asyncio.Lock(), asyncio.Lock()
         self._policies = PolicyReleases(store, served_bundles, clock=clock)
         self._validator = RecordValidator()
-        self.bases = BaseBundles(store, served_bundles, key=key, fleet=fleet, clock=clock)
+        self.bases = BaseBundles(
+            store,
+            served_bundles,
+            key=key,
+            fleet=fleet,
+            may_pack=self._policies.decode_records,
+            clock=clock,
+        )
         self.live = LiveRecords({}, self._validator)
         self.heartbeat = Heartbeat(clock=clock)
         self._rollback_guard = RollbackGuard(RegistryVersion(0, -1))
@@ -200,18 +207,14 @@ class Publisher:
             The shard that was compacted, or None.
         """
         async with self._base_lock:
-            packed = self._policies.decode_records()
             fullest = self.live.fullest(besides=self.bases.pending)
-            unpacked = sorted(self.bases.unpacked - self.bases.pending.keys()) if packed else []
             if fullest is not None and (fullest[1] > self._live_limit or at_once):
-                shard = fullest[0]
-            elif unpacked:
-                shard = unpacked[0]
+                shard: str | None = fullest[0]
             else:
-                return None
-            await self.bases.compact(
-                shard, self._rollback_guard.header, self.live.of_shard(shard), packed=packed
-            )
+                shard = self.bases.to_pack()
+            if shard is not None:
+                changes = self.live.of_shard(shard)
+                await self.bases.compact(shard, self._rollback_guard.header, changes)
             return shard
 
     def _until_next_compaction(self) -> float:
@@ -263,13 +266,7 @@ class Publisher:
         async with self._base_lock:
             for shard in sorted(rest):
                 changes = self.live.of_shard(shard, after=read.version.revision)
-                await self.bases.rewrite(
-                    folder,
-                    shard,
-                    self._rollback_guard.header,
-                    changes,
-                    packed=self._policies.decode_records(),
-                )
+                await self.bases.rewrite(folder, shard, self._rollback_guard.header, changes)
         newer = {
             ref
             for shard in self.live.since
@@ -341,7 +338,6 @@ class Publisher:
                     folder,
                     guard.header,
                     count,
-                    packed=self._policies.decode_records(),
                     on_progress=lambda done: self.reader.progress(
                         "writing the shards", done, count
                     ),
@@ -361,10 +357,11 @@ class Publisher:
         newest = max(published.bases, key=lambda shard: published.bases[shard])
         live, base = self._store.load("live"), self._served_bundles.get(f"base-{newest}")
         for bundle in (base, live):
-            document = await asyncio.to_thread(_document, bundle) if bundle else {}
-            version = RegistryVersion(document.get("epoch", -1), document.get("revision", -1))
-            if version.epoch == published.epoch and version >= self.version and "head" in document:
-                self._rollback_guard.reach(version, document["head"])
+            if bundle is None:
+                continue
+            version, head = await asyncio.to_thread(state_in, bundle)
+            if version.epoch == published.epoch and version >= self.version and head is not None:
+                self._rollback_guard.reach(version, head)
                 if bundle is live:
                     # What was served before is demanded as if there had been no restart.
                     self.heartbeat.published(version, at=self._store.saved_at("live"))
@@ -392,11 +389,3 @@ def log_failure(error: Exception) -> None:
         _log.error("publisher.failed code=%s error=%s", error.code, error)
     else:
         _log.error("publisher.failed code=fault", exc_info=error)
-
-
-def _document(bundle: Bundle) -> dict[str, Any]:
-    """The published document that a `live` or base bundle holds."""
-    document = data_of(bundle.content)["registry"]
-    for part in bundle.name.split("-"):
-        document = document[part]
-    return dict(document)

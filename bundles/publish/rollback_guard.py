@@ -7,6 +7,7 @@ anyone notices; the hash chain of the log distinguishes the two.
 from typing import Any
 
 from bundles.exceptions import PublishingHeldError
+from bundles.publish.signing import Bundle, data_of
 from registry import Registry, RegistryVersion
 from registry.changelog import GENESIS
 
@@ -65,3 +66,12 @@ class RollbackGuard:
 def format_version(version: RegistryVersion) -> str:
     """A state of the registry as a bundle's revision: `"1:812"`."""
     return f"{version.epoch}:{version.revision}"
+
+
+def state_in(bundle: Bundle) -> tuple[RegistryVersion, str | None]:
+    """Return the state of the registry that a `live` or base bundle holds, and its log's head."""
+    document = data_of(bundle.content)["registry"]
+    for part in bundle.name.split("-"):
+        document = document[part]
+    version = RegistryVersion(document.get("epoch", -1), document.get("revision", -1))
+    return version, document.get("head")
