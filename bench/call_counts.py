@@ -11,7 +11,6 @@ import asyncio
 import json
 import statistics
 import sys
-import tempfile
 import threading
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -24,15 +23,11 @@ from prometheus_client import CollectorRegistry
 
 from bench.mcp_calls import many_tools
 from bench.plugin import served
-from bundles.opa.binary import find_opa
+from bench.served import deployed
 from bundles.opa.server import client_token_file
-from lictor.settings import Settings
-from lictor.state_dir import initialise, publish_policies
 from mcp_plugin import PolicyMiddleware
 from pdp_client import PDP, BearerVerifier, FileRecord, Issuer, KeyringFile
 from pdp_client.shared import Shared
-from tests.support.deployment import Deployment
-from tests.support.redis import redis_server
 from tests.support.waiting import until
 
 _KINDS = ("bare", "uncached", "cached")
@@ -131,33 +126,24 @@ async def count(servers, bearer, rounds, *, functions):
 
 
 async def measure(rounds, *, functions):
-    with tempfile.TemporaryDirectory(prefix="lb-", dir="/tmp") as folder, redis_server() as redis:
-        settings = Settings(
-            state=Path(folder) / "s", bundles_url="http://127.0.0.1:0", redis_url=redis.url
-        )
-        opa = find_opa()
-        await initialise(settings, actor="bench")
-        publish_policies(settings, opa)
-        async with Deployment(settings, opa) as deployment:
-            await deployment.start()
-            await deployment.add_user("ada")
-            await deployment.add_library("poe", "books")
-            token = await deployment.create_token(tools=["search", "read_*"], libraries=["poe"])
-            await deployment.settle()
-            keys = str(deployment.settings.keys / "mnemosyne.public.jwks")
-            options = {
-                "opa_url": deployment.opa.settings.address, "server": "bench", "deadline": 5,
-                "opa_token_file": str(client_token_file(deployment.opa.settings.folder)),
-                "verifier": BearerVerifier([Issuer("mnemosyne", KeyringFile(keys))]),
-                "record_file": f"{folder}/record",
-                "shared": {"url": redis.url, "key_file": str(deployment.settings.newest_key)},
-            }  # fmt: skip
-            servers = CountedServers(options)
-            await asyncio.to_thread(servers.__enter__)
-            try:
-                return await count(servers, token, rounds, functions=functions)
-            finally:
-                await asyncio.to_thread(servers.__exit__)
+    async with deployed() as (deployment, redis, folder):
+        await deployment.add_library("poe", "books")
+        token = await deployment.create_token(tools=["search", "read_*"], libraries=["poe"])
+        await deployment.settle()
+        keys = str(deployment.settings.keys / "mnemosyne.public.jwks")
+        options = {
+            "opa_url": deployment.opa.settings.address, "server": "bench", "deadline": 5,
+            "opa_token_file": str(client_token_file(deployment.opa.settings.folder)),
+            "verifier": BearerVerifier([Issuer("mnemosyne", KeyringFile(keys))]),
+            "record_file": f"{folder}/record",
+            "shared": {"url": redis.url, "key_file": str(deployment.settings.newest_key)},
+        }  # fmt: skip
+        servers = CountedServers(options)
+        await asyncio.to_thread(servers.__enter__)
+        try:
+            return await count(servers, token, rounds, functions=functions)
+        finally:
+            await asyncio.to_thread(servers.__exit__)
 
 
 def _where(code):

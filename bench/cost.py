@@ -16,20 +16,14 @@ import argparse
 import asyncio
 import json
 import platform
-import tempfile
 from hashlib import sha256
-from pathlib import Path
 
 from bench.paired import paired_async, summary
-from bundles.opa.binary import find_opa
+from bench.served import deployed
 from bundles.opa.server import client_token_file
-from lictor.settings import Settings
-from lictor.state_dir import initialise, publish_policies
 from pdp_client.opa.unix import UnixSocketTransport
 from pdp_client.shared import Shared
 from pdp_client.shared.connection import connect
-from tests.support.deployment import Deployment
-from tests.support.redis import redis_server
 from tests.support.waiting import until
 
 _LIBRARIES = 4
@@ -120,25 +114,16 @@ async def compare(deployment, redis, kind, bearer, rounds):
 
 
 async def measure(rounds):
-    with tempfile.TemporaryDirectory(prefix="lb-", dir="/tmp") as folder, redis_server() as redis:
-        settings = Settings(
-            state=Path(folder) / "s", bundles_url="http://127.0.0.1:0", redis_url=redis.url
-        )
-        opa = find_opa()
-        await initialise(settings, actor="bench")
-        publish_policies(settings, opa)
-        async with Deployment(settings, opa) as deployment:
-            await deployment.start()
-            await deployment.add_user("ada")
-            for number in range(_LIBRARIES):
-                await deployment.add_library(f"lib-{number}", f"w-{number % 2}")
-            token = await deployment.create_token(libraries=[f"lib-{n}" for n in range(_LIBRARIES)])
-            _, team_jwt = await deployment.create_team(workspaces=["w-0", "w-1"])
-            await deployment.settle()
-            results = {}
-            for kind, bearer in {"token": token, "team": team_jwt}.items():
-                results |= await compare(deployment, redis, kind, bearer, rounds)
-            return results
+    async with deployed() as (deployment, redis, _):
+        for number in range(_LIBRARIES):
+            await deployment.add_library(f"lib-{number}", f"w-{number % 2}")
+        token = await deployment.create_token(libraries=[f"lib-{n}" for n in range(_LIBRARIES)])
+        _, team_jwt = await deployment.create_team(workspaces=["w-0", "w-1"])
+        await deployment.settle()
+        results = {}
+        for kind, bearer in {"token": token, "team": team_jwt}.items():
+            results |= await compare(deployment, redis, kind, bearer, rounds)
+        return results
 
 
 def main():

@@ -103,7 +103,7 @@ def servers(config, exit_):
 
 async def serve(config):
     """Serve all until standard input ends; their ports go to standard output."""
-    # A Redis that is late while a list of 500 is made is no news here.
+    # It is expected that Redis is late while a list of 500 is made.
     logging.getLogger("pdp_client").setLevel(logging.CRITICAL)
     async with AsyncExitStack() as exit_:
         running = []

@@ -1,4 +1,4 @@
-"""An OPA that also says how long it took, which the product's OPAs tell nobody.
+"""An OPA that also says how long it took, which the product's OPAs do not reveal.
 
 A client may send one query parameter only, and `metrics` is not it. So a benchmark starts an OPA of
 its own, whose first bundle, `local`, knows another token, and lets that one send anything.

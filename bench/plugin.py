@@ -13,10 +13,8 @@ import json
 import platform
 import statistics
 import sys
-import tempfile
 import time
 from contextlib import AsyncExitStack, closing
-from pathlib import Path
 
 import uvicorn
 from fastmcp import Client, FastMCP
@@ -25,17 +23,13 @@ from fastmcp.tools import Tool
 from prometheus_client import CollectorRegistry
 
 from bench.paired import interval, paired_async, summary
-from bundles.opa.binary import find_opa
+from bench.served import deployed
 from bundles.opa.server import client_token_file
-from lictor.settings import Settings
-from lictor.state_dir import initialise, publish_policies
 from mcp_plugin import PolicyMiddleware
 from mcp_plugin.http.request import Caller
 from mcp_plugin.protocol.actions import ToolActions
 from pdp_client import PDP, BearerVerifier, FileRecord, Issuer, KeyringFile
 from pdp_client.shared import Shared
-from tests.support.deployment import Deployment
-from tests.support.redis import redis_server
 from tests.support.waiting import until
 
 _TOOLS = 500
@@ -136,46 +130,37 @@ async def lists(pdp, bearer, rounds):
 
 
 async def measure(rounds):
-    with tempfile.TemporaryDirectory(prefix="lb-", dir="/tmp") as folder, redis_server() as redis:
-        settings = Settings(
-            state=Path(folder) / "s", bundles_url="http://127.0.0.1:0", redis_url=redis.url
-        )
-        opa = find_opa()
-        await initialise(settings, actor="bench")
-        publish_policies(settings, opa)
-        async with Deployment(settings, opa) as deployment:
-            await deployment.start()
-            await deployment.add_user("ada")
-            await deployment.add_library("poe", "books")
-            token = await deployment.create_token(tools=["search", "tool_*7"], libraries=["poe"])
-            await deployment.settle()
-            asked = {
-                "opa": deployment.opa.settings.address, "redis": redis.url,
-                "opa_token": str(client_token_file(deployment.opa.settings.folder)),
-                "keys": str(deployment.settings.keys / "mnemosyne.public.jwks"),
-                "newest_key": str(deployment.settings.newest_key), "record": f"{folder}/record",
-            }  # fmt: skip
-            server = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bench.plugin", "--serve", json.dumps(asked),
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-            try:
-                ports = json.loads(await server.stdout.readline())
-                results = await calls(ports, token, rounds)
-            finally:
-                server.stdin.close()
-                await server.wait()
-            with closing(FileRecord(f"{folder}/lists")) as record:
-                shared = Shared(redis.url, key_file=asked["newest_key"])
-                listed = {
-                    "uncached": await lists(deployment.pdp(record=record), token, min(rounds, 300)),
-                    "cached": await lists(
-                        deployment.pdp(record=record, shared=shared, cache=True),
-                        token,
-                        min(rounds, 300),
-                    ),
-                }
-                return results, listed
+    async with deployed() as (deployment, redis, folder):
+        await deployment.add_library("poe", "books")
+        token = await deployment.create_token(tools=["search", "tool_*7"], libraries=["poe"])
+        await deployment.settle()
+        asked = {
+            "opa": deployment.opa.settings.address, "redis": redis.url,
+            "opa_token": str(client_token_file(deployment.opa.settings.folder)),
+            "keys": str(deployment.settings.keys / "mnemosyne.public.jwks"),
+            "newest_key": str(deployment.settings.newest_key), "record": f"{folder}/record",
+        }  # fmt: skip
+        server = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bench.plugin", "--serve", json.dumps(asked),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            ports = json.loads(await server.stdout.readline())
+            results = await calls(ports, token, rounds)
+        finally:
+            server.stdin.close()
+            await server.wait()
+        with closing(FileRecord(f"{folder}/lists")) as record:
+            shared = Shared(redis.url, key_file=asked["newest_key"])
+            listed = {
+                "uncached": await lists(deployment.pdp(record=record), token, min(rounds, 300)),
+                "cached": await lists(
+                    deployment.pdp(record=record, shared=shared, cache=True),
+                    token,
+                    min(rounds, 300),
+                ),
+            }
+            return results, listed
 
 
 def main():

@@ -172,7 +172,7 @@ def main():
         write(known, arguments)
         return
     chosen = [key for key in PARTS if key in arguments.only.split(",")]
-    # An OPA that is not ready yet is no news here.
+    # It is expected that OPA is not ready at first.
     logging.getLogger("pdp_client").setLevel(logging.ERROR)
     began = time.monotonic()
     with ExitStack() as exit_:

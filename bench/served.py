@@ -4,16 +4,22 @@ import asyncio
 import json
 import os
 import socket
+import tempfile
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import uvicorn
 from fastmcp import FastMCP
 from prometheus_client import CollectorRegistry
 
 from bundles.opa.binary import find_opa
+from lictor.settings import Settings
+from lictor.state_dir import initialise, publish_policies
 from mcp_plugin import BearerAuth, PolicyMiddleware
 from pdp_client import PDP, BearerVerifier
+from tests.support.deployment import Deployment
 from tests.support.lictor_processes import LictorProcesses
+from tests.support.redis import redis_server
 from tests.support.waiting import until
 
 
@@ -38,6 +44,22 @@ def start_lictor(exit_, settings, *commands, fill=lambda: None):
     run.start("opa")
     run.until((run.state / "opa" / "opa.sock").exists, "OPA listens")
     return run
+
+
+@asynccontextmanager
+async def deployed():
+    """Start a lictor with the user `ada` and a Redis; yield both, and the folder they are in."""
+    with tempfile.TemporaryDirectory(prefix="lb-", dir="/tmp") as folder, redis_server() as redis:
+        settings = Settings(
+            state=Path(folder) / "s", bundles_url="http://127.0.0.1:0", redis_url=redis.url
+        )
+        opa = find_opa()
+        await initialise(settings, actor="bench")
+        publish_policies(settings, opa)
+        async with Deployment(settings, opa) as deployment:
+            await deployment.start()
+            await deployment.add_user("ada")
+            yield deployment, redis, folder
 
 
 def new_pdp(state, **settings):

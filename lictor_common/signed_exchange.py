@@ -27,7 +27,7 @@ LEASE: Final = 10.0
 `lictor serve` waits as long for the caches that it does not know."""
 
 _OLDEST = 30.0
-"""Seconds after which a request counts as repeated by somebody else."""
+"""Seconds after which a request counts as repeated by another sender."""
 
 _NONCE = re.compile(r"[0-9a-f]{32}")
 

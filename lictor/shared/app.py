@@ -138,7 +138,7 @@ class SharedStateApp:
         wait, lease = _number(content["wait"], _LONGEST_POLL), _number(content["lease"], LEASE)
         if lease:
             await self._store.note("caching")
-            # Before the read: whoever writes after it finds this cache.
+            # Before the read: a write after it finds this cache.
             if not self._caches.record(instance, await self._real(known), lease=lease):
                 raise StoreUnusableError("too many caches poll this lictor serve")
         state = await self._feed.changed(known, seconds=wait)
