@@ -92,7 +92,7 @@ class Fleet:
         also = [f"--addr=127.0.0.1:{tcp}"] if tcp else []
         started = [*command(self.binary, setup), *also]
         limit = {"GOMEMLIMIT": self.memory} if self.memory else {}
-        variables = collector_settings({**os.environ, **limit})
+        variables = collector_settings({**os.environ, **limit}, names)
         process = self.run(started, f"opa-{number}", **variables)
         self.opas.append((setup, process))
         return setup

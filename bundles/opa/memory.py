@@ -1,11 +1,12 @@
 """How much memory OPA may take: settings of Go's garbage collector, from what this host has."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-_GOGC = "50"
-"""Percent that the heap may grow by before it is collected. With Go's own 100, an OPA with a
-million tokens takes a third more; the strings of packed records are cheap to collect."""
+_GOGC_WITH_ONE_SHARD, _GOGC_WITH_MORE = "400", "100"
+"""Percent that the heap may grow by before it is collected. An OPA with a small heap would collect
+several times in each activation of `live`, and revocations would wait for that; with a million
+tokens, 100 is Go's own and keeps the peak within twice of what is live."""
 
 _SHARE = 0.8
 """Of the memory that the process may have: the rest is for what is not Go's heap."""
@@ -14,7 +15,9 @@ _UNLIMITED = 1 << 60
 """cgroup v1 has a number near 2^63 for no limit."""
 
 
-def collector_settings(inherited: Mapping[str, str], *, root: Path = Path("/")) -> dict[str, str]:
+def collector_settings(
+    inherited: Mapping[str, str], bundles: Collection[str], *, root: Path = Path("/")
+) -> dict[str, str]:
     """Return `GOGC` and `GOMEMLIMIT` for OPA's environment; what is set already is kept.
 
     Near a memory limit Go collects without an end, and decisions wait for seconds. So the limit is
@@ -24,9 +27,11 @@ def collector_settings(inherited: Mapping[str, str], *, root: Path = Path("/")) 
 
     Args:
         inherited: the environment of `lictor opa`.
+        bundles: the names of the bundles that OPA fetches: a small registry has one shard.
         root: where `/proc` and `/sys` are.
     """
-    settings = {"GOGC": _GOGC}
+    shards = sum(name.startswith("base-") for name in bundles)
+    settings = {"GOGC": _GOGC_WITH_ONE_SHARD if shards <= 1 else _GOGC_WITH_MORE}
     if limit := min(_limits(root), default=0):
         settings["GOMEMLIMIT"] = f"{int(limit * _SHARE) >> 20}MiB"
     return settings | {name: inherited[name] for name in settings if inherited.get(name)}

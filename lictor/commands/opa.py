@@ -1,5 +1,6 @@
 """`lictor opa`: become an OPA that fetches from `lictor serve`."""
 
+import json
 import os
 import socket
 import sys
@@ -75,8 +76,16 @@ def opa(*, id: str | None = None, common: Common = _DEFAULT) -> None:
     sys.stderr.flush()
     arguments = command(binary, setup)
     # Replaces this process, so that its supervisor supervises OPA.
-    variables = environment(os.environ) | collector_settings(os.environ)
+    variables = environment(os.environ) | collector_settings(os.environ, _fetched(config))
     os.execve(arguments[0], arguments, variables)  # noqa: S606 - no shell
+
+
+def _fetched(config: Path) -> list[str]:
+    """The names of the bundles in OPA's configuration; none if OPA will not accept it."""
+    try:
+        return list(json.loads(config.read_text())["bundles"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
 
 
 def _instance_bearer(settings: Settings, name: str) -> str:
